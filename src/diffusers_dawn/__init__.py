@@ -1,0 +1,31 @@
+"""DAWN (ICLR 2025) for diffusers: talking-head video from one portrait and one speech recording."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# public name -> module; each is imported at first use, so that importing the package costs nothing
+_PUBLIC_NAMES = {
+    "A2VFlowDiffusionModel": "models.a2v_fdm",
+    "LatentFlowGenerator": "models.lfg",
+    "PoseBlinkNet": "models.pbnet",
+    "DAWNDDIMScheduler": "scheduling_dawn_ddim",
+    "DAWNPipeline": "pipeline_dawn",
+    "DAWNPipelineOutput": "pipeline_output",
+    "FaceState": "records",
+    "Portrait": "records",
+    "SquareCrop": "records",
+    "Waveform": "records",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC_NAMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

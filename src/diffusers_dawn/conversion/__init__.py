@@ -1,0 +1,1 @@
+"""Published DAWN checkpoints, translated to this package's models."""

@@ -1,0 +1,377 @@
+"""Latent flow generator: an image and a motion in, frames out (paper section 3.2)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import nn
+from torch.nn import functional
+
+from ..flow_geometry import warp, warp_frames
+from .blocks_2d import (
+    ConvNormRelu,
+    ImageFunction,
+    ResidualBlock,
+    UpBlock,
+    convolution_by_rows,
+    uses_running_statistics,
+)
+from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPredictor, Regions
+
+
+class EncodedImage(NamedTuple):
+    """An image and what the encoder sees in it; one serves all frames.
+
+    Attributes:
+        image: Images (B, 3, H, W) in [0, 1].
+        skips: Features from full resolution to the deepest.
+    """
+
+    image: torch.Tensor
+    skips: tuple[torch.Tensor, ...]
+
+    @property
+    def features(self) -> torch.Tensor:
+        """The deepest features (B, C, h, w), the reference features of the denoiser."""
+        return self.skips[-1]
+
+
+@dataclass
+class LatentFlowGeneratorOutput(BaseOutput):
+    """What training needs of one pair of images.
+
+    Attributes:
+        prediction: The driving image as drawn from the source (B, 3, H, W) in [0, 1].
+        deformed: The warped source, nothing filled in (B, 3, H, W).
+        motion: The estimated motion.
+    """
+
+    prediction: torch.Tensor
+    deformed: torch.Tensor
+    motion: Motion
+
+
+class DecoderBlocks(NamedTuple):
+    """The decoder's blocks as functions, plain or folded."""
+
+    bottleneck: Sequence[ImageFunction]
+    up_blocks: Sequence[ImageFunction]
+    final: ImageFunction
+
+
+class ImageEncoder(nn.Module):
+    """Turn an image into features at every resolution down to the latent one.
+
+    Args:
+        channels: Widths from full resolution to the deepest.
+    """
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__()
+        self.first = ConvNormRelu(3, channels[0], kernel_size=7)
+        self.down_blocks = nn.ModuleList(ConvNormRelu(i, o) for i, o in zip(channels[:-1], channels[1:], strict=True))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Encode images.
+
+        Args:
+            image: Images (B, 3, H, W) in [0, 1].
+
+        Returns:
+            Features from full resolution to the deepest.
+        """
+        skips = [self.first(image)]
+        for block in self.down_blocks:
+            skips.append(functional.avg_pool2d(block(skips[-1]), 2))
+        return tuple(skips)
+
+
+class ImageDecoder(nn.Module):
+    """Draw frames from a warped encoded image; where it is occluded, make it up.
+
+    Args:
+        channels: Widths from full resolution to the deepest.
+        num_bottleneck_blocks: Number of residual blocks at the deepest resolution.
+    """
+
+    def __init__(self, channels: Sequence[int], num_bottleneck_blocks: int):
+        super().__init__()
+        self.bottleneck = nn.ModuleList(ResidualBlock(channels[-1]) for _ in range(num_bottleneck_blocks))
+        self.up_blocks = nn.ModuleList(
+            UpBlock(channels[level], channels[level - 1]) for level in range(len(channels) - 1, 0, -1)
+        )
+        self.final = nn.Conv2d(channels[0], 3, kernel_size=7, padding=3)
+
+    def blocks(self) -> DecoderBlocks:
+        """Return the blocks as functions: folded where nothing is to be learned, else plain."""
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        if torch.is_grad_enabled() or not all(map(uses_running_statistics, norms)):
+            return DecoderBlocks(self.bottleneck, self.up_blocks, self.final)
+        return DecoderBlocks(
+            bottleneck=[block.folded() for block in self.bottleneck],
+            up_blocks=[block.folded() for block in self.up_blocks],
+            final=convolution_by_rows(self.final),
+        )
+
+    def forward(
+        self, encoded: EncodedImage, flow: torch.Tensor, occlusion: torch.Tensor, blocks: DecoderBlocks
+    ) -> torch.Tensor:
+        """Draw frames.
+
+        Args:
+            encoded: The encoded images.
+            flow: Positions in the images (B, F, h, w, 2) in grid_sample units.
+            occlusion: Visibility (B, F, 1, h, w) in [0, 1].
+            blocks: Result of `blocks`; a caller with many frames asks once.
+
+        Returns:
+            Frames (B, F, 3, H, W) in [0, 1] in the dtype of the encoded image.
+        """
+        shape = occlusion.shape[:2]
+        occlusion = occlusion.flatten(0, 1).float()
+        warped = _warp_batched(encoded.skips[-1], flow)  # (B·F, C, h, w)
+        features = warped * _resize(occlusion, warped)
+        for refine in blocks.bottleneck:
+            features = refine(features)
+        for double, skip in zip(blocks.up_blocks, encoded.skips[:0:-1], strict=True):
+            if skip is not encoded.skips[-1]:
+                warped = _warp_batched(skip, flow)
+            features = double(_blend(features, warped, occlusion))
+        features = _blend(features, _warp_batched(encoded.skips[0], flow), occlusion)
+        drawn = blocks.final(features).float().sigmoid()
+        frames = _blend(drawn, _warp_batched(encoded.image, flow), occlusion)
+        return frames.to(encoded.image.dtype).unflatten(0, shape)
+
+
+def _warp_batched(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    # (B·F, C, H, W)
+    return warp_frames(features, flow).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _resize(occlusion: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    size = features.shape[-2:]
+    if occlusion.shape[-2:] != size:
+        occlusion = functional.interpolate(occlusion, size, mode="bilinear", align_corners=False)
+    return occlusion.to(features.dtype)
+
+
+def _blend(features: torch.Tensor, warped: torch.Tensor, occlusion: torch.Tensor) -> torch.Tensor:
+    return torch.lerp(features, warped.to(features.dtype), _resize(occlusion, features))
+
+
+class LatentFlowGenerator(ModelMixin, ConfigMixin):
+    """Autoencoder of motion: estimates the flow between two images, and draws an image moved by a flow.
+
+    Inference needs `encode_image` and `decode_motion` only; `with_motion_estimator=False` leaves the rest out. A
+    batch norm whose weight does not require gradients keeps its running statistics even in train mode, so
+    `requires_grad_(False)` is all it takes to freeze the model inside a larger one. Gradient checkpointing is not
+    offered: computing a batch norm twice per step would move its running statistics twice.
+
+    Args:
+        image_size: Height and width [px] the weights were trained for; other sizes work, being convolutions.
+        num_regions: Number of regions whose motions make up the flow.
+        block_out_channels: Widths of encoder and decoder from full resolution to the deepest.
+        num_bottleneck_blocks: Number of residual blocks of the decoder.
+        flow_channels: Widths of the flow predictor's hourglass, from its last up block to the innermost level.
+        region_channels: Widths of the region predictor's hourglass, likewise.
+        background_channels: Widths of the background predictor's down blocks.
+        motion_stride: Factor by which images are shrunk before motion is estimated.
+        region_temperature: Divides the logits of the region heatmaps.
+        with_motion_estimator: Whether the model can estimate motion, which training and its targets need.
+
+    Raises:
+        ValueError: The motion's resolution is not that of the deepest features.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int = 128,
+        num_regions: int = 10,
+        block_out_channels: tuple[int, ...] = (64, 128, 256),
+        num_bottleneck_blocks: int = 6,
+        flow_channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 1024),
+        region_channels: tuple[int, ...] = (32, 64, 128, 256, 512, 1024),
+        background_channels: tuple[int, ...] = (64, 128, 256, 512, 1024),
+        motion_stride: int = 4,
+        region_temperature: float = 0.1,
+        with_motion_estimator: bool = True,
+    ):
+        super().__init__()
+        if motion_stride != 2 ** (len(block_out_channels) - 1):
+            raise ValueError(
+                f"`motion_stride` is {motion_stride}, must be {2 ** (len(block_out_channels) - 1)} "
+                f"for {len(block_out_channels)} `block_out_channels`"
+            )
+        self.encoder = ImageEncoder(block_out_channels)
+        self.decoder = ImageDecoder(block_out_channels, num_bottleneck_blocks)
+        if with_motion_estimator:
+            self.region_predictor = RegionPredictor(num_regions, region_channels, motion_stride, region_temperature)
+            self.background_predictor = BackgroundPredictor(background_channels)
+            self.flow_predictor = FlowPredictor(num_regions, flow_channels, motion_stride)
+
+    @apply_forward_hook
+    def encode_image(self, image: torch.Tensor) -> EncodedImage:
+        """Encode images once for any number of frames.
+
+        Args:
+            image: Images (B, 3, H, W) in [0, 1]; H and W divisible by `motion_stride`.
+
+        Returns:
+            The encoded images; `.features` (B, C, H / 4, W / 4) are the reference features.
+
+        Raises:
+            ValueError: The shape does not fit.
+        """
+        return self._encode(image)
+
+    @apply_forward_hook
+    def estimate_regions(self, image: torch.Tensor) -> Regions:
+        """Find the regions of images (the equivariance losses of training compare them).
+
+        Args:
+            image: Images (B, 3, H, W) in [0, 1].
+
+        Returns:
+            The regions.
+
+        Raises:
+            ValueError: The shape does not fit, or the model has no motion estimator.
+        """
+        self._check_motion_input("image", image)
+        return self.region_predictor(image.to(self._dtype))
+
+    @apply_forward_hook
+    def estimate_motion(self, source: torch.Tensor, driving: torch.Tensor) -> Motion:
+        """Estimate how the source has to move to look like the driving image.
+
+        Args:
+            source: Images (B, 3, H, W) in [0, 1].
+            driving: Images (B, 3, H, W) in [0, 1].
+
+        Returns:
+            The motion: flow (B, H / 4, W / 4, 2), occlusion (B, 1, H / 4, W / 4) and what they came from.
+
+        Raises:
+            ValueError: The shapes do not fit, or the model has no motion estimator.
+        """
+        return self._estimate(source, driving)
+
+    @apply_forward_hook
+    def decode_chunks(
+        self, encoded: EncodedImage, flow: torch.Tensor, occlusion: torch.Tensor, chunk_size: int = 8
+    ) -> Iterator[torch.Tensor]:
+        """Draw frames from one encoded image, a few at a time, so that memory does not grow with their number.
+
+        Args:
+            encoded: Result of `encode_image`.
+            flow: Positions in the image (B, F, h, w, 2) in grid_sample units.
+            occlusion: Visibility (B, F, 1, h, w) in [0, 1].
+            chunk_size: Frames drawn at once.
+
+        Returns:
+            An iterator over frames (B, up to chunk_size, 3, H, W) in [0, 1], in the dtype of the encoded image.
+
+        Raises:
+            ValueError: The shapes do not fit, or `chunk_size` is less than 1.
+        """
+        return self._decode_chunks(encoded, flow, occlusion, chunk_size)
+
+    @apply_forward_hook
+    def decode_motion(
+        self, encoded: EncodedImage, flow: torch.Tensor, occlusion: torch.Tensor, chunk_size: int = 8
+    ) -> torch.Tensor:
+        """Draw all frames from one encoded image; `decode_chunks`, joined.
+
+        Args:
+            encoded: Result of `encode_image`.
+            flow: Positions in the image (B, F, h, w, 2) in grid_sample units.
+            occlusion: Visibility (B, F, 1, h, w) in [0, 1].
+            chunk_size: Frames drawn at once.
+
+        Returns:
+            Frames (B, F, 3, H, W) in [0, 1], in the dtype of the encoded image.
+
+        Raises:
+            ValueError: The shapes do not fit, or `chunk_size` is less than 1.
+        """
+        return torch.cat(list(self._decode_chunks(encoded, flow, occlusion, chunk_size)), dim=1)
+
+    def forward(
+        self, source: torch.Tensor, driving: torch.Tensor, return_dict: bool = True
+    ) -> LatentFlowGeneratorOutput | tuple[torch.Tensor, torch.Tensor, Motion]:
+        """Draw the driving image from the source, as in training.
+
+        Args:
+            source: Images (B, 3, H, W) in [0, 1].
+            driving: Images (B, 3, H, W) in [0, 1].
+            return_dict: Whether to return a record instead of a tuple.
+
+        Returns:
+            Prediction, deformed source and motion.
+
+        Raises:
+            ValueError: The shapes do not fit, or the model has no motion estimator.
+        """
+        motion = self._estimate(source, driving)
+        encoded = self._encode(source)
+        flow, occlusion = motion.flow[:, None], motion.occlusion[:, None]
+        prediction = self.decoder(encoded, flow, occlusion, self.decoder.blocks())[:, 0]
+        deformed = warp(source, motion.flow)
+        if not return_dict:
+            return prediction, deformed, motion
+        return LatentFlowGeneratorOutput(prediction=prediction, deformed=deformed, motion=motion)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        # `self.dtype` walks over all parameters
+        return self.decoder.final.weight.dtype
+
+    def _encode(self, image: torch.Tensor) -> EncodedImage:
+        _check_image("image", image, self.config.motion_stride)
+        return EncodedImage(image, self.encoder(image.to(self._dtype)))
+
+    def _estimate(self, source: torch.Tensor, driving: torch.Tensor) -> Motion:
+        self._check_motion_input("source", source)
+        self._check_motion_input("driving", driving)
+        if source.shape != driving.shape:
+            raise ValueError(f"`driving` is {tuple(driving.shape)}, must be {tuple(source.shape)} as `source`")
+        source, driving = source.to(self._dtype), driving.to(self._dtype)
+        source_regions, driving_regions = self.region_predictor(source), self.region_predictor(driving)
+        background = self.background_predictor(source, driving)
+        flow, occlusion = self.flow_predictor(source, source_regions, driving_regions, background)
+        return Motion(flow, occlusion, source_regions, driving_regions, background)
+
+    def _decode_chunks(
+        self, encoded: EncodedImage, flow: torch.Tensor, occlusion: torch.Tensor, chunk_size: int
+    ) -> Iterator[torch.Tensor]:
+        batch = encoded.image.shape[0]
+        if flow.ndim != 5 or flow.shape[0] != batch or flow.shape[1] == 0 or flow.shape[-1] != 2:
+            raise ValueError(f"`flow` is {tuple(flow.shape)}, must be ({batch}, F, h, w, 2) with F at least 1")
+        frames, height, width = flow.shape[1:4]
+        if occlusion.shape != (batch, frames, 1, height, width):
+            wanted = (batch, frames, 1, height, width)
+            raise ValueError(f"`occlusion` is {tuple(occlusion.shape)}, must be {wanted} as `flow`")
+        if chunk_size < 1:
+            raise ValueError(f"`chunk_size` is {chunk_size}, must be at least 1")
+        blocks = self.decoder.blocks()
+        pairs = zip(flow.split(chunk_size, dim=1), occlusion.split(chunk_size, dim=1), strict=True)
+        return (self.decoder(encoded, *pair, blocks) for pair in pairs)
+
+    def _check_motion_input(self, name: str, image: torch.Tensor) -> None:
+        if not self.config.with_motion_estimator:
+            raise ValueError("`with_motion_estimator` is False: this model only encodes and decodes")
+        levels = len(self.config.background_channels)
+        hourglass_levels = max(len(self.config.flow_channels), len(self.config.region_channels)) - 1
+        stride = max(2**levels, self.config.motion_stride * 2**hourglass_levels)
+        _check_image(name, image, stride)
+
+
+def _check_image(name: str, image: torch.Tensor, stride: int) -> None:
+    if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] % stride or image.shape[3] % stride:
+        raise ValueError(f"`{name}` is {tuple(image.shape)}, must be (B, 3, H, W) with H and W divisible by {stride}")

@@ -1,0 +1,356 @@
+"""PBNet: head pose and blinking of every frame from speech, by a transformer VAE (paper section 3.4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from diffusers.utils.torch_utils import randn_tensor
+from torch import nn
+
+from .blocks_track import TrackSizes, TrackVAE
+
+POSE_DIM, BLINK_DIM = 6, 2
+# which networks a value of `networks` stands for, and how many numbers per frame each of them moves
+NETWORK_STATES = {
+    "separate": {"pose": POSE_DIM, "blink": BLINK_DIM},
+    "joint": {"joint": POSE_DIM + BLINK_DIM},
+    "pose": {"pose": POSE_DIM},
+    "blink": {"blink": BLINK_DIM},
+}
+
+
+@dataclass
+class PoseBlinkOutput(BaseOutput):
+    """Result of one pass through encoder and decoder.
+
+    Attributes:
+        prediction: Tensor (B, F, S): difference of every frame's state to the first; 0 beyond the length.
+        mu: Tensor (B, F, Z): mean of the latent of every frame.
+        logvar: Tensor (B, F, Z): log-variance of the latent of every frame.
+    """
+
+    prediction: torch.Tensor
+    mu: torch.Tensor
+    logvar: torch.Tensor
+
+
+class PoseBlinkNet(ModelMixin, ConfigMixin):
+    """Head pose and blinking from speech, relative to the first frame (paper section 3.4).
+
+    It holds two networks of one architecture (pose and blink), one network for both, or only one of the two. A state
+    is what they move, per frame: the normalised pose (6), the blink (2), or the first followed by the second. In
+    training mode every frame sees the whole clip; in evaluation mode only frames within a window.
+
+    Args:
+        networks: "separate" (a pose and a blink network), "joint" (one for both), "pose" or "blink" (only that one).
+        audio_dim: Width D of the audio features.
+        latent_dim: Width of the latent of one network, per frame.
+        state_width: Width of an embedded state.
+        audio_width: Width of the embedded audio features.
+        decoder_width: Width of the decoder.
+        feed_forward_dim: Inner width of the feed-forward parts.
+        num_layers: Layers of the encoder, and of the decoder.
+        num_heads: Heads of every attention.
+        head_dim: Channels of a head of the decoder.
+        rotary_dim: How many of them are rotated; even.
+        num_buckets: Rows of the relative position tables; even.
+        max_distance: Distance from which all keys share a bucket [frames].
+        dropout: Dropout of the encoder in training.
+        pose_window: Farthest key seen in evaluation mode by the pose or joint network [frames]; None: every key is.
+        blink_window: The same for the blink network.
+        pose_min: Smallest value of each pose number, in `records.POSE_NAMES` order; normalised to 0.
+        pose_max: Largest value of each pose number; normalised to 1.
+        blink_sizes: Sizes of the blink network that differ from those above, by argument name.
+        with_encoder: Whether the encoders exist; inference needs only the decoders.
+
+    Raises:
+        ValueError: `networks` is none of the four; `blink_sizes` names something else than a size.
+    """
+
+    # half precision would turn distant frames by a visibly wrong angle
+    _keep_in_fp32_modules = ["rotary", "start_rotary"]
+    _keys_to_ignore_on_load_unexpected = [r"tracks\.\w+\.encoder\."]
+
+    @register_to_config
+    def __init__(
+        self,
+        networks: str = "separate",
+        audio_dim: int = 1024,
+        latent_dim: int = 256,
+        state_width: int = 64,
+        audio_width: int = 256,
+        decoder_width: int = 64,
+        feed_forward_dim: int = 128,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        head_dim: int = 32,
+        rotary_dim: int = 4,
+        num_buckets: int = 128,
+        max_distance: int = 128,
+        dropout: float = 0.1,
+        pose_window: int | None = 200,
+        blink_window: int | None = 200,
+        pose_min: tuple[float, ...] = (-90.0, -90.0, -90.0, 0.0, 0.0, 0.0),
+        pose_max: tuple[float, ...] = (90.0, 90.0, 90.0, 1.0, 720.0, 1080.0),
+        blink_sizes: dict[str, int] | None = None,
+        with_encoder: bool = True,
+    ) -> None:
+        super().__init__()
+        if networks not in NETWORK_STATES:
+            raise ValueError(f"`networks` is {networks!r}, must be one of {', '.join(map(repr, NETWORK_STATES))}")
+        sizes = {
+            "audio_dim": audio_dim,
+            "latent_dim": latent_dim,
+            "state_width": state_width,
+            "audio_width": audio_width,
+            "decoder_width": decoder_width,
+            "feed_forward_dim": feed_forward_dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "rotary_dim": rotary_dim,
+            "num_buckets": num_buckets,
+            "max_distance": max_distance,
+        }
+        blink_sizes = dict(blink_sizes or {})
+        strange = sorted(blink_sizes.keys() - (sizes.keys() - {"audio_dim"}))
+        if strange:
+            raise ValueError(f"`blink_sizes` has {', '.join(strange)}, may only have {', '.join(sizes)} but audio_dim")
+        self.audio_dim = audio_dim
+        self.pose_min, self.pose_max = tuple(pose_min), tuple(pose_max)
+        self.state_dims: dict[str, int] = dict(NETWORK_STATES[networks])
+        self.latent_dims: dict[str, int] = {}
+        self.tracks = nn.ModuleDict()
+        for name, state_dim in self.state_dims.items():
+            own_sizes = TrackSizes(state_dim, **(sizes | blink_sizes if name == "blink" else sizes))
+            window = blink_window if name == "blink" else pose_window
+            self.tracks[name] = TrackVAE(own_sizes, dropout, window, with_encoder)
+            self.latent_dims[name] = own_sizes.latent_dim
+
+    def forward(
+        self,
+        audio_features: torch.Tensor,
+        sequence: torch.Tensor,
+        noise: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> PoseBlinkOutput | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode a sequence, sample its latent with the given noise, decode it (the pass of VAE training).
+
+        Args:
+            audio_features: Tensor (B, F, D).
+            sequence: Tensor (B, F, S): normalised states; the first frame is what everything is relative to.
+            noise: Tensor (B, F, Z): standard normal; Z is the latent width of all networks together.
+            lengths: Integer tensor (B,), each in 1..F: how many frames of each clip count; None: all.
+            return_dict: Whether the result is a record.
+
+        Returns:
+            prediction (B, F, S), mu (B, F, Z) and logvar (B, F, Z).
+
+        Raises:
+            ValueError: A tensor has another shape, or the model has no encoder.
+        """
+        mu, logvar = self.encode(audio_features, sequence, lengths)
+        _check_shape("noise", noise, tuple(mu.shape))
+        latent = mu + torch.exp(0.5 * logvar) * noise
+        prediction = self.decode(latent, audio_features, sequence[:, 0], lengths)
+        if not return_dict:
+            return prediction, mu, logvar
+        return PoseBlinkOutput(prediction=prediction, mu=mu, logvar=logvar)
+
+    @apply_forward_hook
+    def encode(
+        self, audio_features: torch.Tensor, sequence: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode sequences of states to the distribution of their latents.
+
+        Args:
+            audio_features: Tensor (B, F, D).
+            sequence: Tensor (B, F, S): normalised states.
+            lengths: Integer tensor (B,), each in 1..F; None: all frames count.
+
+        Returns:
+            mu and logvar, each (B, F, Z).
+
+        Raises:
+            ValueError: A tensor has another shape, or the model has no encoder.
+        """
+        if any(track.encoder is None for track in self.tracks.values()):
+            raise ValueError("this PoseBlinkNet has no encoder: load it with `with_encoder=True` to encode")
+        num_batch, num_frames = self._check_audio(audio_features)
+        _check_shape("sequence", sequence, (num_batch, num_frames, sum(self.state_dims.values())))
+        frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
+        parts = sequence.split(list(self.state_dims.values()), dim=-1)
+        encoded = [
+            track.encoder(part, audio_features, frame_mask)
+            for track, part in zip(self.tracks.values(), parts, strict=True)
+        ]
+        return torch.cat([mu for mu, _ in encoded], dim=-1), torch.cat([logvar for _, logvar in encoded], dim=-1)
+
+    @apply_forward_hook
+    def decode(
+        self,
+        latent: torch.Tensor,
+        audio_features: torch.Tensor,
+        initial_state: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Decode given latents.
+
+        Args:
+            latent: Tensor (B, F, Z).
+            audio_features: Tensor (B, F, D).
+            initial_state: Tensor (B, S): the normalised state that the result is relative to.
+            lengths: Integer tensor (B,), each in 1..F; None: all frames count. As published, frames beyond are still
+                seen by those before them: for a result that padding does not touch, decode clip by clip.
+
+        Returns:
+            Tensor (B, F, S): difference of every frame's state to the initial one; 0 beyond the length.
+
+        Raises:
+            ValueError: A tensor has another shape.
+        """
+        num_batch, num_frames = self._check_audio(audio_features)
+        _check_shape("latent", latent, (num_batch, num_frames, sum(self.latent_dims.values())))
+        _check_shape("initial_state", initial_state, (num_batch, sum(self.state_dims.values())))
+        frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
+        latents = latent.split(list(self.latent_dims.values()), dim=-1)
+        firsts = initial_state.split(list(self.state_dims.values()), dim=-1)
+        return torch.cat(
+            [
+                track.decoder(part, audio_features, first, frame_mask)
+                for track, part, first in zip(self.tracks.values(), latents, firsts, strict=True)
+            ],
+            dim=-1,
+        )
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def generate(
+        self,
+        audio_features: torch.Tensor,
+        initial_pose: torch.Tensor | None = None,
+        initial_blink: torch.Tensor | None = None,
+        lengths: torch.Tensor | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Generate pose and blink tracks for speech (inference of paper section 3.4).
+
+        Args:
+            audio_features: Tensor (B, F, D), 25 frames per second.
+            initial_pose: Tensor (B, 6) in raw units, as `records.POSE_NAMES`; needed unless only blinks are made.
+            initial_blink: Tensor (B, 2): openness of left and right eye; needed unless only poses are made.
+            lengths: Integer tensor (B,), each in 1..F; None: all frames count. Later frames keep the
+                initial state, but are seen by the others (see `decode`).
+            generator: Source of the latents, or one per clip of the batch.
+            noise: Tensor (B, F, Z): the latents themselves; the generator is then not used.
+
+        Returns:
+            pose (B, F, 6) in raw units and blink (B, F, 2), float32; None for the one that no network makes.
+
+        Raises:
+            ValueError: A tensor is missing or has another shape, or the number of generators is not B.
+        """
+        num_batch, num_frames = self._check_audio(audio_features)
+        initial_state = self._initial_state(num_batch, initial_pose, initial_blink).to(audio_features.device)
+        audio_features = audio_features.to(self.dtype)
+        if noise is None:
+            noise = self._draw_latent(num_batch, num_frames, generator, audio_features.device)
+        _check_shape("noise", noise, (num_batch, num_frames, sum(self.latent_dims.values())))
+        difference = self.decode(
+            noise.to(audio_features), audio_features, initial_state.to(self.dtype), lengths
+        ).float()
+        # float32 from here: half precision has no room for a small motion on top of a large raw value
+        state = initial_state[:, None] + difference
+        pose = self.denormalise_pose(state[..., :POSE_DIM]) if self.makes_pose else None
+        blink = state[..., -BLINK_DIM:] if self.makes_blink else None
+        return pose, blink
+
+    def normalise_pose(self, pose: torch.Tensor) -> torch.Tensor:
+        """Map poses (..., 6) from raw units to those of a state."""
+        smallest, largest = pose.new_tensor(self.pose_min), pose.new_tensor(self.pose_max)
+        return (pose - smallest) / (largest - smallest)
+
+    def denormalise_pose(self, pose: torch.Tensor) -> torch.Tensor:
+        """Map poses (..., 6) from the units of a state to raw ones."""
+        smallest, largest = pose.new_tensor(self.pose_min), pose.new_tensor(self.pose_max)
+        return pose * (largest - smallest) + smallest
+
+    @property
+    def makes_pose(self) -> bool:
+        """Whether a network for poses is part of this model."""
+        return set(self.state_dims) != {"blink"}
+
+    @property
+    def makes_blink(self) -> bool:
+        """Whether a network for blinks is part of this model."""
+        return set(self.state_dims) != {"pose"}
+
+    def _check_audio(self, audio_features: torch.Tensor) -> tuple[int, int]:
+        if audio_features.ndim != 3 or 0 in audio_features.shape or audio_features.shape[2] != self.audio_dim:
+            raise ValueError(
+                f"`audio_features` is {tuple(audio_features.shape)}, must be (clips, frames, {self.audio_dim}),"
+                " at least one of each"
+            )
+        return audio_features.shape[0], audio_features.shape[1]
+
+    def _initial_state(
+        self, num_batch: int, initial_pose: torch.Tensor | None, initial_blink: torch.Tensor | None
+    ) -> torch.Tensor:
+        # (B, S) in float32, pose normalised
+        parts = []
+        for name, given, width, needed in (
+            ("initial_pose", initial_pose, POSE_DIM, self.makes_pose),
+            ("initial_blink", initial_blink, BLINK_DIM, self.makes_blink),
+        ):
+            if not needed:
+                continue
+            if given is None:
+                raise ValueError(f"`{name}` is None, must be a tensor ({num_batch}, {width})")
+            _check_shape(name, given, (num_batch, width))
+            given = given.float()
+            parts.append(self.normalise_pose(given) if name == "initial_pose" else given)
+        return torch.cat(parts, dim=-1)
+
+    def _draw_latent(
+        self,
+        num_batch: int,
+        num_frames: int,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        device: torch.device,
+    ) -> torch.Tensor:
+        if generator is not None and not isinstance(generator, torch.Generator):
+            generator = list(generator)
+            if len(generator) != num_batch:
+                raise ValueError(f"`generator` has {len(generator)} generators, must be one, or {num_batch}")
+        # network by network, each with the clip as the first axis: a clip's latent does not depend on its batch
+        return torch.cat(
+            [
+                randn_tensor((num_batch, num_frames, latent_dim), generator, device, torch.float32)
+                for latent_dim in self.latent_dims.values()
+            ],
+            dim=-1,
+        )
+
+
+def _check_shape(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise ValueError(f"`{name}` is {tuple(tensor.shape)}, must be {shape}")
+
+
+def _frame_mask(
+    lengths: torch.Tensor | None, num_batch: int, num_frames: int, device: torch.device
+) -> torch.Tensor | None:
+    # (B, F), True where a frame belongs to its clip
+    if lengths is None:
+        return None
+    _check_shape("lengths", lengths, (num_batch,))
+    # looking at values would break a compiled graph
+    if not torch.compiler.is_compiling() and (lengths.min() < 1 or lengths.max() > num_frames):
+        raise ValueError(f"`lengths` is {lengths.tolist()}, must be within 1 and {num_frames}")
+    return torch.arange(num_frames, device=device) < lengths.to(device)[:, None]

@@ -1,0 +1,309 @@
+import pytest
+import torch
+
+from diffusers_dawn.models.pbnet import PoseBlinkNet
+
+AUDIO_DIM = 5
+TINY = {
+    "audio_dim": AUDIO_DIM,
+    "latent_dim": 8,
+    "state_width": 6,
+    "audio_width": 8,
+    "decoder_width": 12,
+    "feed_forward_dim": 10,
+    "num_layers": 1,
+    "num_heads": 2,
+    "head_dim": 8,
+    "rotary_dim": 4,
+    "num_buckets": 8,
+    "max_distance": 16,
+    "pose_window": 4,
+    "blink_window": 6,
+}
+STATE_DIMS = {"separate": 8, "joint": 8, "pose": 6, "blink": 2}
+LATENT_DIMS = {"separate": 16, "joint": 8, "pose": 8, "blink": 8}
+
+
+def make_model(**options) -> PoseBlinkNet:
+    torch.manual_seed(0)
+    return PoseBlinkNet(**TINY | options).eval()
+
+
+def make_audio(num_batch: int, num_frames: int) -> torch.Tensor:
+    return torch.randn(num_batch, num_frames, AUDIO_DIM, generator=torch.Generator().manual_seed(1))
+
+
+def make_initial(num_batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pose = torch.tensor([[10.0, -20.0, 5.0, 5e-4, 56.0, 65.0]]).repeat(num_batch, 1)
+    return pose + torch.arange(num_batch)[:, None], torch.full((num_batch, 2), 0.3)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def count_stored(module: torch.nn.Module) -> int:
+    return sum(tensor.numel() for tensor in module.state_dict().values())
+
+
+def test_default_model_stores_as_many_numbers_as_the_published_one():
+    # the published count has the rotary frequencies among the parameters
+    pose = PoseBlinkNet().tracks["pose"]
+    assert count_stored(pose) == 2_347_018
+    assert count_stored(pose.decoder) == 503_178
+
+
+def test_model_without_encoder_has_only_the_decoders():
+    assert count_stored(PoseBlinkNet(networks="pose", with_encoder=False)) == 503_178
+
+
+@pytest.mark.parametrize("networks", STATE_DIMS)
+@pytest.mark.parametrize("num_frames", [1, 3, 30])
+def test_every_kind_of_network_generates_its_tracks(networks, num_frames):
+    model = make_model(networks=networks)
+    pose, blink = model.generate(make_audio(2, num_frames), *make_initial(2), generator=seeded(0))
+    if networks == "blink":
+        assert pose is None
+    else:
+        assert pose.shape == (2, num_frames, 6)
+    if networks == "pose":
+        assert blink is None
+    else:
+        assert blink.shape == (2, num_frames, 2)
+
+
+@pytest.mark.parametrize("networks", STATE_DIMS)
+def test_training_pass_is_deterministic_given_noise_and_reaches_every_parameter(networks):
+    model = make_model(networks=networks, dropout=0.0).train()
+    audio, sequence = make_audio(2, 9), torch.rand(2, 9, STATE_DIMS[networks], generator=seeded(2))
+    noise = torch.randn(2, 9, LATENT_DIMS[networks], generator=seeded(3))
+    lengths = torch.tensor([9, 5])
+    first, second = (model(audio, sequence, noise, lengths) for _ in range(2))
+    assert first.prediction.shape == sequence.shape
+    assert first.mu.shape == first.logvar.shape == noise.shape
+    assert torch.equal(first.prediction, second.prediction)
+    prediction, mu, logvar = model(audio, sequence, noise, lengths, return_dict=False)
+    assert torch.equal(prediction, first.prediction)
+    (prediction.square().sum() + mu.square().sum() + logvar.exp().sum()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_training_pass_decodes_the_reparametrised_latent():
+    model = make_model()
+    audio, sequence = make_audio(1, 7), torch.rand(1, 7, 8, generator=seeded(2))
+    noise = torch.randn(1, 7, 16, generator=seeded(3))
+    output = model(audio, sequence, noise)
+    mu, logvar = model.encode(audio, sequence)
+    expected = model.decode(mu + (logvar / 2).exp() * noise, audio, sequence[:, 0])
+    torch.testing.assert_close(output.prediction, expected)
+
+
+@torch.no_grad()
+def test_encoder_does_not_look_at_padding():
+    model = make_model()
+    audio, sequence = make_audio(2, 10), torch.rand(2, 10, 8, generator=seeded(2))
+    mu, _ = model.encode(audio, sequence, torch.tensor([10, 6]))
+    alone, _ = model.encode(audio[1:, :6], sequence[1:, :6])
+    torch.testing.assert_close(mu[1:, :6], alone, atol=1e-5, rtol=1e-5)  # sums of float32 in another order
+
+
+@torch.no_grad()
+def test_frames_beyond_the_length_are_zero():
+    model = make_model()
+    audio, latent = make_audio(2, 10), torch.randn(2, 10, 16, generator=seeded(3))
+    output = model.decode(latent, audio, torch.rand(2, 8), torch.tensor([10, 6]))
+    assert (output[1, 6:] == 0).all()
+    assert (output[0] != 0).any(dim=-1).all()
+    pose, blink = model.generate(audio, *make_initial(2), lengths=torch.tensor([10, 6]), generator=seeded(0))
+    torch.testing.assert_close(pose[1, 6:], make_initial(2)[0][1].expand(4, 6))
+    torch.testing.assert_close(blink[1, 6:], torch.full((4, 2), 0.3))
+
+
+@torch.no_grad()
+def test_window_limits_what_a_frame_sees_in_evaluation_but_not_in_training():
+    model = make_model(networks="pose", pose_window=3)
+    audio, latent = make_audio(1, 40), torch.randn(1, 40, 8, generator=seeded(3))
+    changed = latent.clone()
+    changed[:, 30:] += 5.0
+    state = torch.rand(1, 6, generator=seeded(4))
+    before, after = model.decode(latent, audio, state), model.decode(changed, audio, state)
+    # the only layer reads the memory once, after its self-attention
+    assert torch.equal(before[:, :27], after[:, :27])
+    assert not torch.equal(before[:, 27], after[:, 27])
+    model.train()
+    before, after = model.decode(latent, audio, state), model.decode(changed, audio, state)
+    assert not torch.equal(before[:, 0], after[:, 0])
+
+
+@torch.no_grad()
+def test_long_clip_costs_no_square_memory_and_its_start_is_that_of_a_shorter_clip():
+    model = make_model()
+    audio, latent = make_audio(1, 3000), torch.randn(1, 3000, 16, generator=seeded(3))
+    state = torch.rand(1, 8, generator=seeded(4))
+    long = model.decode(latent, audio, state)
+    short = model.decode(latent[:, :300], audio[:, :300], state)
+    # windows of 4 and 6 frames, one layer: the last frames of the short clip may differ
+    torch.testing.assert_close(long[:, :280], short[:, :280], atol=1e-5, rtol=1e-5)
+
+
+def test_same_seed_generates_the_same_and_another_seed_another():
+    model, audio = make_model(), make_audio(1, 12)
+    first, same, other = (model.generate(audio, *make_initial(1), generator=seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first[0], same[0])
+    assert torch.equal(first[1], same[1])
+    assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("networks", ["separate", "joint"])
+def test_batch_with_one_generator_per_clip_equals_single_calls(networks):
+    model, audio, (pose, blink) = make_model(networks=networks), make_audio(3, 12), make_initial(3)
+    together = model.generate(audio, pose, blink, generator=[seeded(seed) for seed in (1, 2, 3)])
+    for clip, seed in enumerate((1, 2, 3)):
+        part = slice(clip, clip + 1)
+        alone = model.generate(audio[part], pose[part], blink[part], generator=seeded(seed))
+        # the same numbers multiplied in matrices of another shape
+        torch.testing.assert_close(together[0][part], alone[0], atol=1e-3, rtol=1e-5)
+        torch.testing.assert_close(together[1][part], alone[1], atol=1e-5, rtol=1e-5)
+
+
+def test_pose_latent_is_drawn_before_the_blink_latent():
+    model, audio = make_model(), make_audio(2, 12)
+    generator = seeded(8)
+    noise = torch.cat([torch.randn(2, 12, 8, generator=generator) for _ in range(2)], dim=-1)
+    given = model.generate(audio, *make_initial(2), noise=noise)
+    drawn = model.generate(audio, *make_initial(2), generator=seeded(8))
+    assert torch.equal(given[0], drawn[0])
+    assert torch.equal(given[1], drawn[1])
+
+
+def test_tracks_are_the_decoded_differences_on_top_of_the_initial_state():
+    model, audio, (pose, blink) = make_model(), make_audio(2, 12), make_initial(2)
+    noise = torch.randn(2, 12, 16, generator=seeded(3))
+    state = torch.cat((model.normalise_pose(pose), blink), dim=-1)
+    with torch.no_grad():
+        difference = model.decode(noise, audio, state)
+    spans = torch.tensor([180.0, 180.0, 180.0, 1.0, 720.0, 1080.0])
+    generated_pose, generated_blink = model.generate(audio, pose, blink, noise=noise)
+    # poses up to 1000 in float32
+    torch.testing.assert_close(generated_pose, pose[:, None] + difference[..., :6] * spans, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(generated_blink, blink[:, None] + difference[..., 6:])
+
+
+def test_pose_survives_normalisation_and_back():
+    model, (pose, _) = make_model(), make_initial(3)
+    torch.testing.assert_close(model.denormalise_pose(model.normalise_pose(pose)), pose, atol=1e-4, rtol=1e-5)
+
+
+def test_half_precision_model_returns_float_tracks_near_those_of_the_float_model():
+    model, audio = make_model(), make_audio(1, 12)
+    noise = torch.randn(1, 12, 16, generator=seeded(3))
+    full = model.generate(audio, *make_initial(1), noise=noise)
+    half = model.to(torch.bfloat16).generate(audio, *make_initial(1), noise=noise)
+    assert half[0].dtype == half[1].dtype == torch.float32
+    # bfloat16 has 8 bits: about a hundredth of outputs of order 1
+    torch.testing.assert_close(model.normalise_pose(half[0]), model.normalise_pose(full[0]), atol=5e-2, rtol=0)
+
+
+def test_saved_model_loads_the_same_and_may_leave_the_encoders(tmp_path, recwarn):
+    model, audio = make_model(), make_audio(1, 12)
+    model.save_pretrained(tmp_path)
+    expected = model.generate(audio, *make_initial(1), generator=seeded(0))
+    for options in ({}, {"with_encoder": False}):
+        loaded = PoseBlinkNet.from_pretrained(tmp_path, **options)
+        pose, blink = loaded.generate(audio, *make_initial(1), generator=seeded(0))
+        assert torch.equal(pose, expected[0])
+        assert torch.equal(blink, expected[1])
+    assert all(track.encoder is None for track in loaded.tracks.values())
+    assert not [warning for warning in recwarn if "not used" in str(warning.message)]
+
+
+def test_rotary_frequencies_stay_in_float32_when_loaded_in_half_precision(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    loaded = PoseBlinkNet.from_pretrained(tmp_path, torch_dtype=torch.float16)
+    assert loaded.dtype == torch.float16
+    assert loaded.tracks["pose"].decoder.rotary.frequencies.dtype == torch.float32
+    assert loaded.tracks["pose"].decoder.to_memory.weight.dtype == torch.float16
+
+
+def test_blink_network_may_have_its_own_sizes():
+    model = make_model(blink_sizes={"latent_dim": 4, "max_distance": 9, "num_layers": 2})
+    pose, blink = model.generate(make_audio(1, 12), *make_initial(1), generator=seeded(0))
+    assert pose.shape == (1, 12, 6)
+    assert blink.shape == (1, 12, 2)
+    assert model.latent_dims == {"pose": 8, "blink": 4}
+
+
+@torch.no_grad()
+def test_forward_compiles_into_one_graph():
+    model = make_model()
+    inputs = make_audio(1, 30), torch.rand(1, 30, 8), torch.randn(1, 30, 16), torch.tensor([30])
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*inputs).prediction, model(*inputs).prediction)
+
+
+def test_unknown_kind_of_networks_is_an_error():
+    with pytest.raises(ValueError, match=r"`networks` is 'both', must be one of 'separate'"):
+        make_model(networks="both")
+
+
+def test_blink_sizes_with_another_name_is_an_error():
+    with pytest.raises(ValueError, match=r"`blink_sizes` has audio_dim, may only have"):
+        make_model(blink_sizes={"audio_dim": 3})
+
+
+def test_encoding_without_encoder_is_an_error():
+    with pytest.raises(ValueError, match="no encoder"):
+        make_model(with_encoder=False).encode(make_audio(1, 3), torch.rand(1, 3, 8))
+
+
+@pytest.mark.parametrize("shape", [(3, AUDIO_DIM), (1, 0, AUDIO_DIM), (0, 3, AUDIO_DIM), (1, 3, AUDIO_DIM + 1)])
+def test_audio_features_of_another_shape_are_an_error(shape):
+    with pytest.raises(ValueError, match=r"`audio_features` is \("):
+        make_model().generate(torch.zeros(shape), *make_initial(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("sequence", {"sequence": torch.zeros(1, 3, 6)}),
+        ("noise", {"noise": torch.zeros(1, 4, 16)}),
+        ("lengths", {"lengths": torch.tensor([3, 3])}),
+    ],
+)
+def test_training_inputs_of_another_shape_are_an_error(name, inputs):
+    good = {"sequence": torch.zeros(1, 3, 8), "noise": torch.zeros(1, 3, 16), "lengths": None}
+    with pytest.raises(ValueError, match=rf"`{name}` is \("):
+        make_model()(make_audio(1, 3), **good | inputs)
+
+
+@pytest.mark.parametrize("lengths", [[0, 3], [3, 4]])
+def test_lengths_outside_the_clip_are_an_error(lengths):
+    with pytest.raises(ValueError, match=r"`lengths` is \[.*within 1 and 3"):
+        make_model().generate(make_audio(2, 3), *make_initial(2), lengths=torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("name", ["initial_pose", "initial_blink"])
+@pytest.mark.parametrize("value", [None, torch.zeros(2, 6), torch.zeros(1, 3)])
+def test_initial_state_missing_or_of_another_shape_is_an_error(name, value):
+    initial = dict(zip(("initial_pose", "initial_blink"), make_initial(1), strict=True))
+    with pytest.raises(ValueError, match=f"`{name}` is"):
+        make_model().generate(make_audio(1, 3), **initial | {name: value})
+
+
+@pytest.mark.parametrize(("name", "shape"), [("latent", (1, 3, 8)), ("initial_state", (1, 6))])
+def test_decoder_inputs_of_another_shape_are_an_error(name, shape):
+    good = {"latent": torch.zeros(1, 3, 16), "initial_state": torch.zeros(1, 8)}
+    with pytest.raises(ValueError, match=f"`{name}` is"):
+        make_model().decode(audio_features=make_audio(1, 3), **good | {name: torch.zeros(shape)})
+
+
+def test_noise_of_another_shape_is_an_error():
+    with pytest.raises(ValueError, match=r"`noise` is \(3, 1, 16\), must be \(1, 3, 16\)"):
+        make_model().generate(make_audio(1, 3), *make_initial(1), noise=torch.zeros(3, 1, 16))
+
+
+def test_another_number_of_generators_is_an_error():
+    with pytest.raises(ValueError, match=r"`generator` has 1 generators, must be one, or 2"):
+        make_model().generate(make_audio(2, 3), *make_initial(2), generator=[seeded(0)])

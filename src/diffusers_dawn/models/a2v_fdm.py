@@ -1,0 +1,383 @@
+"""A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import nn
+
+from .attention import RelativePositionBias, RotaryEmbedding, band_blocks
+from .blocks_3d import (
+    ConditionContext,
+    FrameContext,
+    ResidualBlock,
+    SpatialAttention,
+    SpatialLinearAttention,
+    TemporalAttention,
+    convolve_frames,
+)
+
+
+class ClipContext(NamedTuple):
+    """Everything a denoising call needs that depends on the clip only, not on step or noise.
+
+    Attributes:
+        reference: Share of the reference in the first convolution (B, 1, h, w, C).
+        conditions: Projected conditions of every conditioned block, in the order they run.
+    """
+
+    reference: torch.Tensor
+    conditions: list[ConditionContext]
+
+
+class A2VFlowDiffusionOutput(BaseOutput):
+    """Output of `A2VFlowDiffusionModel`.
+
+    Args:
+        sample: Prediction of the denoiser (B, 3, F, h, w).
+    """
+
+    sample: torch.Tensor
+
+
+class FaceLocationEncoder(nn.Module):
+    """Two strided convolutions from a mask of the face's box to latent resolution.
+
+    Args:
+        channels: Channels out; half as many in between.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels // 2, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
+
+    def forward(self, face_mask: torch.Tensor) -> torch.Tensor:
+        """Map a mask (B, 1, H, W) to features (B, C, H / 4, W / 4)."""
+        return F.relu(self.conv2(F.relu(self.conv1(face_mask))))
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal features of the diffusion step and a two-layer perceptron.
+
+    Args:
+        channels: Sinusoidal features.
+        time_dim: Width of the embedding.
+    """
+
+    def __init__(self, channels: int, time_dim: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.linear1 = nn.Linear(channels, time_dim)
+        self.linear2 = nn.Linear(time_dim, time_dim)
+
+    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
+        """Embed steps (B,) as (B, T)."""
+        half = self.channels // 2
+        exponents = torch.arange(half, device=timestep.device, dtype=torch.float32) / (half - 1)
+        angles = timestep.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+        features = torch.cat((angles.sin(), angles.cos()), dim=-1).to(self.linear1.weight.dtype)
+        return self.linear2(F.gelu(self.linear1(features)))
+
+
+class UNetLevel(nn.Module):
+    """One resolution of the way down or up: two conditioned blocks, attention in space, attention in time, resampling.
+
+    Args:
+        channels_in: Channels in.
+        channels_out: Channels of both blocks.
+        block: Keyword arguments of `ResidualBlock`.
+        attention: Keyword arguments of the attentions.
+        resample: Layer on 2-D images at the end; None: none.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, block: dict, attention: dict, resample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.block1 = ResidualBlock(channels_in, channels_out, **block)
+        self.block2 = ResidualBlock(channels_out, channels_out, **block)
+        self.spatial_attention = SpatialLinearAttention(channels_out, **attention)
+        self.temporal_attention = TemporalAttention(channels_out, **attention)
+        self.resample = resample
+
+    def forward(
+        self, x: torch.Tensor, time: torch.Tensor, conditions: list[ConditionContext], frames: FrameContext
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, F, H, W, C_in) to the resampled result and the result before resampling."""
+        x = self.block1(x, time, conditions[0])
+        x = self.block2(x, time, conditions[1])
+        x = self.spatial_attention(x)
+        x = self.temporal_attention(x, frames)
+        return (x if self.resample is None else convolve_frames(self.resample, x)), x
+
+
+class UNetMiddle(nn.Module):
+    """The lowest resolution: block, full attention in space, attention in time, block.
+
+    Args:
+        channels: Channels.
+        block: Keyword arguments of `ResidualBlock`.
+        attention: Keyword arguments of the attentions.
+    """
+
+    def __init__(self, channels: int, block: dict, attention: dict) -> None:
+        super().__init__()
+        self.block1 = ResidualBlock(channels, channels, **block)
+        self.spatial_attention = SpatialAttention(channels, **attention)
+        self.temporal_attention = TemporalAttention(channels, **attention)
+        self.block2 = ResidualBlock(channels, channels, **block)
+
+    def forward(
+        self, x: torch.Tensor, time: torch.Tensor, conditions: list[ConditionContext], frames: FrameContext
+    ) -> torch.Tensor:
+        """Map (B, F, H, W, C) to the same shape."""
+        x = self.block1(x, time, conditions[0])
+        x = self.spatial_attention(x)
+        x = self.temporal_attention(x, frames)
+        return self.block2(x, time, conditions[1])
+
+
+class OutputHead(nn.Module):
+    """An unconditioned block and a linear map to one part of the prediction.
+
+    Args:
+        channels_in: Channels in.
+        channels: Channels of the block.
+        channels_out: Channels of the prediction.
+        norm_groups: Groups of the norms.
+    """
+
+    def __init__(self, channels_in: int, channels: int, channels_out: int, norm_groups: int) -> None:
+        super().__init__()
+        self.block = ResidualBlock(channels_in, channels, norm_groups)
+        self.linear = nn.Linear(channels, channels_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, F, H, W, C_in) to (B, F, H, W, C_out)."""
+        return self.linear(self.block(x))
+
+
+class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
+    """Predict the noise in the motion of all frames of a clip from speech, pose, blink and one reference image.
+
+    The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size. The defaults are the published
+    model for 128 px; the network is convolutional, other sizes use the same weights.
+
+    Args:
+        sample_size: Height and width of the motion in training (h = w = image / 4).
+        in_channels: Channels of the motion.
+        reference_channels: Channels of the reference features.
+        face_location_channels: Channels of the encoded face mask.
+        block_out_channels: Channels per resolution.
+        audio_dim: Width of the audio features.
+        pose_dim: Width of the pose differences.
+        blink_dim: Width of the blink differences.
+        num_attention_heads: Heads of the attentions in space and time.
+        attention_head_dim: Channels per such head.
+        condition_heads: Heads of the cross-attentions to the conditions.
+        condition_head_dim: Channels per such head.
+        temporal_window: In eval mode, frames farther than this do not attend to each other; None: all do.
+        position_buckets: Rows of the relative position table.
+        position_max_distance: Distance from which positions share a bucket [frames].
+        norm_num_groups: Groups of the group norms.
+    """
+
+    _supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = ["rotary"]
+    _repeated_blocks = ["UNetLevel", "UNetMiddle"]
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        reference_channels: int = 256,
+        face_location_channels: int = 16,
+        block_out_channels: tuple[int, ...] = (64, 128, 256, 512),
+        audio_dim: int = 1024,
+        pose_dim: int = 6,
+        blink_dim: int = 2,
+        num_attention_heads: int = 8,
+        attention_head_dim: int = 32,
+        condition_heads: int = 8,
+        condition_head_dim: int = 8,
+        temporal_window: int | None = 40,
+        position_buckets: int = 32,
+        position_max_distance: int = 32,
+        norm_num_groups: int = 8,
+    ) -> None:
+        super().__init__()
+        first, *_, last = widths = list(block_out_channels)
+        time_dim = 4 * first
+        block = {
+            "norm_groups": norm_num_groups,
+            "time_dim": time_dim,
+            "condition_dims": {"audio": audio_dim, "pose": pose_dim, "blink": blink_dim},
+            "condition_heads": condition_heads,
+            "condition_head_dim": condition_head_dim,
+        }
+        attention = {"num_heads": num_attention_heads, "head_dim": attention_head_dim}
+        self.face_location_encoder = FaceLocationEncoder(face_location_channels)
+        self.time_embedding = TimeEmbedding(first, time_dim)
+        self.position_bias = RelativePositionBias(position_buckets, position_max_distance, num_attention_heads)
+        self.rotary = RotaryEmbedding(attention_head_dim)
+        self.conv_in = nn.Conv2d(in_channels + reference_channels + face_location_channels, first, 7, padding=3)
+        self.temporal_attention_in = TemporalAttention(first, **attention)
+        self.down_levels = nn.ModuleList(
+            UNetLevel(
+                channels_in,
+                channels,
+                block,
+                attention,
+                None if index == len(widths) - 1 else nn.Conv2d(channels, channels, 4, stride=2, padding=1),
+            )
+            for index, (channels_in, channels) in enumerate(zip([first, *widths], widths, strict=False))
+        )
+        self.middle = UNetMiddle(last, block, attention)
+        self.up_levels = nn.ModuleList(
+            UNetLevel(
+                2 * channels,
+                channels_out,
+                block,
+                attention,
+                None if index == len(widths) - 1 else nn.ConvTranspose2d(channels_out, channels_out, 4, 2, padding=1),
+            )
+            for index, (channels, channels_out) in enumerate(zip(widths[::-1], [*widths[-2::-1], first], strict=True))
+        )
+        self.flow_head = OutputHead(2 * first, first, in_channels - 1, norm_num_groups)
+        self.occlusion_head = OutputHead(2 * first, first, 1, norm_num_groups)
+        self.gradient_checkpointing = False
+
+    @property
+    def size_multiple(self) -> int:
+        """Multiple that height and width of the motion must be of."""
+        return 2 ** (len(self.config.block_out_channels) - 1)
+
+    @apply_forward_hook
+    def encode_face_location(self, face_mask: torch.Tensor) -> torch.Tensor:
+        """Encode a face mask (B, 1, 4 h, 4 w) as features (B, C, h, w)."""
+        return self.face_location_encoder(face_mask)
+
+    @apply_forward_hook
+    def prepare_context(
+        self,
+        reference_features: torch.Tensor,
+        face_location_features: torch.Tensor,
+        audio_features: torch.Tensor,
+        pose: torch.Tensor,
+        blink: torch.Tensor,
+    ) -> ClipContext:
+        """Compute once per clip what is constant over the denoising steps.
+
+        Args:
+            reference_features: Features of the source image (B, 256, h, w).
+            face_location_features: Result of `encode_face_location` (B, 16, h, w).
+            audio_features: Speech features at 25 fps (B, F, D); zeros are the null condition.
+            pose: Pose minus that of the reference (B, F, 6) [deg, and units of the face state].
+            blink: Eye openness minus that of the reference (B, F, 2).
+
+        Returns:
+            The context for `forward`.
+
+        Raises:
+            ValueError: A width or a number of frames does not fit.
+        """
+        conditions = {"audio": audio_features, "pose": pose, "blink": blink}
+        num_frames = audio_features.shape[1]
+        for name, condition in conditions.items():
+            expected = (audio_features.shape[0], num_frames, self.config[f"{name}_dim"])
+            if tuple(condition.shape) != expected:
+                raise ValueError(f"`{name}` is {tuple(condition.shape)}, must be {expected}")
+        constant = torch.cat((reference_features, face_location_features), dim=1)
+        weight = self.conv_in.weight[:, self.config.in_channels :]
+        reference = F.conv2d(constant, weight, self.conv_in.bias, padding=3)
+        blocks = [block for level in self._levels() for block in (level.block1, level.block2)]
+        return ClipContext(
+            reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
+            conditions=[block.conditions.project(conditions) for block in blocks],
+        )
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int,
+        reference_features: torch.Tensor | None = None,
+        face_mask: torch.Tensor | None = None,
+        audio_features: torch.Tensor | None = None,
+        pose: torch.Tensor | None = None,
+        blink: torch.Tensor | None = None,
+        context: ClipContext | None = None,
+        return_dict: bool = True,
+    ) -> A2VFlowDiffusionOutput | tuple[torch.Tensor]:
+        """Predict noise (or what the scheduler is told) for noisy motion.
+
+        In train mode the whole clip attends in time, in eval mode the window of the config holds.
+
+        Args:
+            sample: Noisy motion (B, 3, F, h, w); h and w are multiples of `size_multiple`.
+            timestep: Diffusion steps, a number or (B,).
+            reference_features: Features of the source image (B, 256, h, w); with the next four, instead of context.
+            face_mask: Mask of the face's box (B, 1, 4 h, 4 w).
+            audio_features: Speech features at 25 fps (B, F, D).
+            pose: Pose minus that of the reference (B, F, 6).
+            blink: Eye openness minus that of the reference (B, F, 2).
+            context: Result of `prepare_context` for this clip.
+            return_dict: Whether to return an `A2VFlowDiffusionOutput` instead of a tuple.
+
+        Returns:
+            Prediction (B, 3, F, h, w).
+
+        Raises:
+            ValueError: The motion's size does not fit the network.
+        """
+        batch, channels, num_frames, height, width = sample.shape
+        if channels != self.config.in_channels or height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"`sample` is {tuple(sample.shape)}, must be (B, {self.config.in_channels}, F, h, w) with h and w "
+                f"multiples of {self.size_multiple}"
+            )
+        if context is None:
+            location = self.face_location_encoder(face_mask)
+            context = self.prepare_context(reference_features, location, audio_features, pose, blink)
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
+        time = self.time_embedding(timestep)
+        frames = self._frame_context(num_frames, sample.dtype)
+
+        # the reference's share of the first convolution is added, not computed again   (B, F, h, w, C)
+        x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(x, self.conv_in.weight[:, :channels], padding=3).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        first = x + context.reference
+        x = self.temporal_attention_in(first.clone(), frames)
+
+        conditions = iter(context.conditions)
+        skips = []
+        for level in self.down_levels:
+            x, skip = self._run(level, x, time, [next(conditions), next(conditions)], frames)
+            skips.append(skip)
+        x = self._run(self.middle, x, time, [next(conditions), next(conditions)], frames)
+        for level in self.up_levels:
+            x = torch.cat((x, skips.pop()), dim=-1)
+            x, _ = self._run(level, x, time, [next(conditions), next(conditions)], frames)
+
+        x = torch.cat((x, first), dim=-1)
+        prediction = torch.cat((self.flow_head(x), self.occlusion_head(x)), dim=-1).permute(0, 4, 1, 2, 3)
+        return A2VFlowDiffusionOutput(sample=prediction) if return_dict else (prediction,)
+
+    def _levels(self) -> list[nn.Module]:
+        return [*self.down_levels, self.middle, *self.up_levels]
+
+    def _run(self, level: nn.Module, *inputs: object) -> object:
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(level, *inputs)
+        return level(*inputs)
+
+    def _frame_context(self, num_frames: int, dtype: torch.dtype) -> FrameContext:
+        window = None if self.training else self.config.temporal_window
+        cos, sin = (table[:, None, None] for table in self.rotary(num_frames))  # over pixels and heads
+        return FrameContext(cos, sin, band_blocks(self.position_bias, num_frames, window, dtype))

@@ -1,0 +1,208 @@
+"""The published DDIM sampler of DAWN as a diffusers scheduler."""
+
+import math
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  `from_pretrained` looks for it here
+from diffusers.utils.torch_utils import randn_tensor
+
+COSINE_OFFSET = 0.008
+LARGEST_BETA = 0.9999
+
+
+class DAWNDDIMScheduler(DDIMScheduler):
+    """DDIM as the published DAWN samples: cosine schedule, its own grid of times, dynamic thresholding.
+
+    It differs from `DDIMScheduler` in three ways. Times are spread evenly over [0, 1000] with one left out at each
+    end (952, 904, ..., 47 for 20 steps). The noise levels of a step are those of the time before its own, while the
+    clean sample is recovered with its own. The threshold has no upper bound.
+
+    Args:
+        num_train_timesteps: Diffusion steps in training.
+        beta_start: Not used by the cosine schedule; kept so that other schedulers take this config.
+        beta_end: As `beta_start`.
+        beta_schedule: Only "squaredcos_cap_v2", the cosine schedule.
+        trained_betas: Not used.
+        clip_sample: Whether to clip the clean sample to +-clip_sample_range when `thresholding` is off.
+        set_alpha_to_one: Only True: the last step ends without noise.
+        steps_offset: Not used.
+        prediction_type: "epsilon", "sample" or "v_prediction".
+        thresholding: Whether to clip the clean sample at a quantile of its absolute values and divide by it.
+        dynamic_thresholding_ratio: That quantile.
+        clip_sample_range: Bound for `clip_sample`.
+        sample_max_value: Upper bound of the threshold; None: no bound.
+        timestep_spacing: Spacing for other schedulers made from this config; this one's grid is fixed.
+        rescale_betas_zero_snr: Only False.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "squaredcos_cap_v2",
+        trained_betas: np.ndarray | list[float] | None = None,
+        clip_sample: bool = True,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: str = "epsilon",
+        thresholding: bool = True,
+        dynamic_thresholding_ratio: float = 0.9,
+        clip_sample_range: float = 1.0,
+        sample_max_value: float | None = None,
+        timestep_spacing: str = "leading",
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        fixed = {
+            "beta_schedule": (beta_schedule, "squaredcos_cap_v2"),
+            "trained_betas": (trained_betas, None),
+            "set_alpha_to_one": (set_alpha_to_one, True),
+            "rescale_betas_zero_snr": (rescale_betas_zero_snr, False),
+        }
+        for name, (given, allowed) in fixed.items():
+            if given != allowed:
+                raise ValueError(
+                    f"`{name}` is {given!r}, DAWNDDIMScheduler allows only {allowed!r}; see DDIMScheduler"
+                )
+        # in float64 and rounded once at the end, as published
+        times = torch.linspace(0, num_train_timesteps, num_train_timesteps + 1, dtype=torch.float64)
+        levels = torch.cos((times / num_train_timesteps + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
+        levels = levels / levels[0]
+        betas = torch.clip(1 - levels[1:] / levels[:-1], 0, LARGEST_BETA)
+        alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        self.betas = betas.float()
+        self.alphas = (1 - betas).float()
+        self.alphas_cumprod = alphas_cumprod.float()
+        self.sqrt_recip_alphas_cumprod = (1 / alphas_cumprod).sqrt().float()
+        self.sqrt_recipm1_alphas_cumprod = (1 / alphas_cumprod - 1).sqrt().float()
+        self.final_alpha_cumprod = torch.tensor(1.0)
+        self.init_noise_sigma = 1.0
+        self.num_inference_steps = None
+        self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
+        # defaults count as set: `Other.from_config(scheduler.config)` would otherwise replace them by its own
+        self.register_to_config(_use_default_values=[])
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: list[int] | None = None,
+    ) -> None:
+        """Set the times of the denoising steps.
+
+        Args:
+            num_inference_steps: Number of steps, for the published grid.
+            device: Where the times live.
+            timesteps: Own times instead, falling, each in [1, num_train_timesteps).
+
+        Raises:
+            ValueError: Neither or both of the two are given, or they are out of range.
+        """
+        last = self.config.num_train_timesteps
+        if (num_inference_steps is None) == (timesteps is None):
+            raise ValueError("give either `num_inference_steps` or `timesteps`")
+        if timesteps is None:
+            if not 1 <= num_inference_steps < last:
+                raise ValueError(f"`num_inference_steps` is {num_inference_steps}, must be in [1, {last - 1}]")
+            # the grid's 0 is only ever a target
+            timesteps = torch.linspace(0, last, num_inference_steps + 2)[1:-1].int().flip(0).tolist()
+        ordered = all(a > b for a, b in zip(timesteps, timesteps[1:], strict=False))
+        if not timesteps or not ordered or timesteps[0] >= last or timesteps[-1] < 1:
+            raise ValueError(f"`timesteps` must fall from below {last} to at least 1, are {timesteps}")
+        self.num_inference_steps = len(timesteps)
+        self.timesteps = torch.tensor(timesteps, dtype=torch.int64, device=device)
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        variance_noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """Go from one time to the next (DDIM, equation 12 of arXiv 2010.02502, with the levels described above).
+
+        Args:
+            model_output: Prediction of the denoiser (B, ...).
+            timestep: Time of the sample, one of `timesteps`.
+            sample: Noisy sample (B, ...).
+            eta: Share of fresh noise: 0 none, 1 all, as published.
+            use_clipped_model_output: Whether the direction uses the noise implied by the clipped clean sample; the
+                published sampler uses the predicted noise as it is.
+            generator: Source of fresh noise.
+            variance_noise: Fresh noise to use instead.
+            return_dict: Whether to return a `DDIMSchedulerOutput`.
+
+        Returns:
+            The sample at the next time, and the clean sample.
+
+        Raises:
+            ValueError: `set_timesteps` was not called, or the time is not one of `timesteps`.
+        """
+        if self.num_inference_steps is None:
+            raise ValueError("call `set_timesteps` before `step`")
+        time, next_time = int(timestep), self._next_time(int(timestep))
+        clean, noise = self._split(model_output, time, sample)
+        if self.config.thresholding:
+            clean = self._threshold_sample(clean)
+        elif self.config.clip_sample:
+            clean = clean.clamp(-self.config.clip_sample_range, self.config.clip_sample_range)
+        if use_clipped_model_output:
+            noise = (self.sqrt_recip_alphas_cumprod[time] * sample - clean) / self.sqrt_recipm1_alphas_cumprod[time]
+        alpha, next_alpha = self._level_before(time), self._level_before(next_time)
+        sigma = eta * ((1 - alpha / next_alpha) * (1 - next_alpha) / (1 - alpha)).sqrt()
+        direction = (1 - next_alpha - sigma**2).sqrt()
+        next_sample = clean * next_alpha.sqrt() + direction * noise
+        if eta > 0 and next_time > 0:
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
+                )
+            next_sample = next_sample + sigma * variance_noise
+        if not return_dict:
+            return next_sample, clean
+        return DDIMSchedulerOutput(prev_sample=next_sample, pred_original_sample=clean)
+
+    def _split(self, model_output: torch.Tensor, time: int, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # clean sample and noise of a prediction
+        scale, noise_scale = self.sqrt_recip_alphas_cumprod[time], self.sqrt_recipm1_alphas_cumprod[time]
+        if self.config.prediction_type == "epsilon":
+            return scale * sample - noise_scale * model_output, model_output
+        if self.config.prediction_type == "sample":
+            return model_output, (scale * sample - model_output) / noise_scale
+        if self.config.prediction_type == "v_prediction":
+            signal, sigma = self.alphas_cumprod[time].sqrt(), (1 - self.alphas_cumprod[time]).sqrt()
+            return signal * sample - sigma * model_output, signal * model_output + sigma * sample
+        raise ValueError(
+            f"`prediction_type` is {self.config.prediction_type!r}, must be 'epsilon', 'sample' or 'v_prediction'"
+        )
+
+    def _next_time(self, time: int) -> int:
+        position = (self.timesteps == time).nonzero()
+        if len(position) == 0:
+            raise ValueError(f"`timestep` is {time}, must be one of {self.timesteps.tolist()}")
+        index = int(position[0]) + 1
+        return int(self.timesteps[index]) if index < len(self.timesteps) else 0
+
+    def _level_before(self, time: int) -> torch.Tensor:
+        return self.alphas_cumprod[time - 1] if time > 0 else self.final_alpha_cumprod
+
+    def _threshold_sample(self, sample: torch.Tensor) -> torch.Tensor:
+        """Clip each sample at a quantile of its absolute values, at least 1, and divide by it (arXiv 2205.11487)."""
+        absolute = sample.abs().flatten(1).float()
+        # torch.quantile refuses long clips (more than 2^24 values); the two neighbours of the quantile do not need it
+        rank = torch.tensor(self.config.dynamic_thresholding_ratio) * (absolute.shape[1] - 1)
+        lower = int(rank)
+        upper = min(lower + 1, absolute.shape[1] - 1)
+        low, high = (absolute.kthvalue(index + 1, dim=1).values for index in (lower, upper))
+        threshold = torch.lerp(low, high, (rank - lower).to(low)).clamp(min=1.0, max=self.config.sample_max_value)
+        threshold = threshold.view(-1, *[1] * (sample.ndim - 1)).to(sample.dtype)
+        return sample.clamp(-threshold, threshold) / threshold

@@ -1,0 +1,134 @@
+"""Speech to features at the frame rate of the video (paper section 3.1), by HuBERT or a relative of it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .media import resample
+from .records import FPS, Waveform
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, SequenceFeatureExtractor
+
+# The encoder hears at most this many of its own frames at a time (20 s of HuBERT)
+FRAMES_PER_PIECE = 1000
+
+
+def num_video_frames(num_samples: int, sample_rate_hz: int) -> int:
+    """Count the video frames that a recording lasts, one at least.
+
+    Args:
+        num_samples: Length of the recording.
+        sample_rate_hz: Its samples per second.
+
+    Returns:
+        Number of frames at `records.FPS`, rounded.
+    """
+    return max(1, round(num_samples * FPS / sample_rate_hz))
+
+
+def extract_features(
+    waveform: Waveform,
+    encoder: "PreTrainedModel",
+    feature_extractor: "SequenceFeatureExtractor",
+    num_frames: int,
+) -> torch.Tensor:
+    """Compute the audio features of every video frame (paper section 3.1).
+
+    Args:
+        waveform: The speech, of any length; resampled if its rate is not the feature extractor's.
+        encoder: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, in evaluation mode.
+        feature_extractor: The encoder's feature extractor, which normalises the whole recording at once.
+        num_frames: How many video frames F the recording is spread over, see `num_video_frames`.
+
+    Returns:
+        Tensor (F, D) in float32 on the encoder's device, D the width of the encoder.
+
+    Raises:
+        ValueError: num_frames is not positive, or as for `hidden_states`.
+    """
+    if num_frames < 1:
+        raise ValueError(f"`num_frames` is {num_frames}, must be at least 1")
+    hidden = hidden_states(waveform, encoder, feature_extractor)
+    return _spread(hidden, num_frames)
+
+
+@torch.no_grad()
+def hidden_states(
+    waveform: Waveform, encoder: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor"
+) -> torch.Tensor:
+    """Run the encoder over a recording, piece by piece, at the encoder's own frame rate.
+
+    Pieces overlap by as much as a frame reaches into its successor, so that they give exactly the frames of one run
+    of the convolutions over all samples; the transformer hears one piece at a time.
+
+    Args:
+        waveform: The speech, of any length; resampled if its rate is not the feature extractor's.
+        encoder: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, in evaluation mode.
+        feature_extractor: The encoder's feature extractor.
+
+    Returns:
+        Tensor (T, D) in float32: the last hidden state; T is (samples - reach + stride) // stride, one at least.
+
+    Raises:
+        ValueError: The waveform is empty or not finite; the encoder is in training mode, has no convolutional front
+            end, or shortens its output by an adapter.
+    """
+    reach, stride = _receptive_field(encoder)
+    if len(waveform.samples) == 0 or not np.isfinite(waveform.samples).all():
+        raise ValueError("`waveform` is empty or has samples that are not finite; it must have finite samples")
+    samples = resample(waveform, feature_extractor.sampling_rate).samples
+    values = feature_extractor(samples, sampling_rate=feature_extractor.sampling_rate, return_tensors="pt")
+    values = values.input_values  # (1, num_samples)
+    if values.shape[1] < reach:
+        values = F.pad(values, (0, reach - values.shape[1]))
+    overlap, hop = reach - stride, FRAMES_PER_PIECE * stride
+    pieces = [
+        _run_encoder(encoder, values[:, start : start + hop + overlap])
+        for start in range(0, values.shape[1], hop)
+        # what is left after the last full piece may be too short for one more frame
+        if values.shape[1] - start >= reach
+    ]
+    hidden = torch.cat(pieces)
+    expected = (values.shape[1] - overlap) // stride
+    if hidden.shape[0] != expected:
+        raise ValueError(
+            f"`encoder` made {hidden.shape[0]} frames, its convolutions make {expected}: has it an adapter?"
+        )
+    return hidden
+
+
+def _spread(hidden: torch.Tensor, num_frames: int) -> torch.Tensor:
+    # (T, D) -> (F, D), linear, the ends aligned. Positions as fractions of integers: those that float32 would round
+    # (as in F.interpolate) are off by 5e-4 of a difference between neighbours after 40 s
+    last, steps = hidden.shape[0] - 1, max(1, num_frames - 1)
+    numerators = torch.arange(num_frames, device=hidden.device) * last
+    left = numerators // steps
+    weight = (numerators % steps).to(hidden.dtype) / steps
+    return torch.lerp(hidden[left], hidden[(left + 1).clamp(max=last)], weight[:, None])
+
+
+def _receptive_field(encoder: "PreTrainedModel") -> tuple[int, int]:
+    # samples that one frame sees, and samples between frames: 400 and 320 for HuBERT
+    kernels = getattr(encoder.config, "conv_kernel", None)
+    strides = getattr(encoder.config, "conv_stride", None)
+    if kernels is None or strides is None:
+        raise ValueError(
+            f"`encoder` is a {type(encoder).__name__}, must be a HubertModel, Wav2Vec2Model or WavLMModel"
+            " (its config needs `conv_kernel` and `conv_stride`)"
+        )
+    if encoder.training:
+        raise ValueError("`encoder` is in training mode, where its output is random; call `encoder.eval()`")
+    reach, stride = 1, 1
+    for kernel, step in zip(kernels, strides, strict=True):
+        reach += (kernel - 1) * stride
+        stride *= step
+    return reach, stride
+
+
+def _run_encoder(encoder: "PreTrainedModel", values: torch.Tensor) -> torch.Tensor:
+    # an offloaded encoder's weights are nowhere until it runs; its hook then moves the input as well
+    device = values.device if encoder.device.type == "meta" else encoder.device
+    return encoder(values.to(device, encoder.dtype)).last_hidden_state[0].float()

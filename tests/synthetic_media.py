@@ -1,0 +1,30 @@
+"""Sounds and pictures whose timing and content are known."""
+
+import numpy as np
+
+
+def tone(sample_rate_hz=16_000, duration_s=1.0, frequency_hz=440.0, peak=0.5):
+    times_s = np.arange(round(duration_s * sample_rate_hz)) / sample_rate_hz
+    return (peak * np.sin(2 * np.pi * frequency_hz * times_s)).astype(np.float32)
+
+
+def clicks(sample_rate_hz, duration_s=3.1):
+    samples = np.zeros(round(duration_s * sample_rate_hz), np.float32)
+    for start_s in (0.3, 1.0, 1.7, 2.3):
+        click = tone(sample_rate_hz, 0.004, 2000.0, 0.8)
+        start = round(start_s * sample_rate_hz)
+        samples[start : start + len(click)] = click
+    return samples
+
+
+def lag_s(samples, reference, sample_rate_hz):
+    size = 1 << (len(reference) * 2).bit_length()
+    correlation = np.fft.irfft(np.fft.rfft(samples, size) * np.conj(np.fft.rfft(reference, size)))
+    lag = int(np.argmax(correlation))
+    return (lag - size if lag > size // 2 else lag) / sample_rate_hz
+
+
+def moving_frames(num_frames=12, height=48, width=64):
+    row = np.linspace(0, 250, width)
+    pictures = [np.broadcast_to(np.roll(row, 2 * index)[:, None], (height, width, 3)) for index in range(num_frames)]
+    return np.stack(pictures).astype(np.uint8)

@@ -1,0 +1,203 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
+
+from diffusers_dawn import audio_features
+from diffusers_dawn.audio_features import extract_features, hidden_states, num_video_frames
+from diffusers_dawn.records import Waveform
+
+TINY = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "conv_dim": (4,) * 7,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
+FAMILIES = {
+    "hubert": (HubertModel, HubertConfig),
+    "wav2vec2": (Wav2Vec2Model, Wav2Vec2Config),
+    "wavlm": (WavLMModel, WavLMConfig),
+}
+
+
+def make_encoder(family: str = "hubert", **options):
+    model, config = FAMILIES[family]
+    torch.manual_seed(0)
+    return model(config(**TINY | options)).eval()
+
+
+def make_extractor(**options) -> Wav2Vec2FeatureExtractor:
+    return Wav2Vec2FeatureExtractor(**{"do_normalize": True, "return_attention_mask": True} | options)
+
+
+def make_waveform(num_samples: int, sample_rate_hz: int = 16_000, seed: int = 0) -> Waveform:
+    samples = np.random.default_rng(seed).normal(0.1, 0.2, num_samples).astype(np.float32)
+    return Waveform(samples, sample_rate_hz)
+
+
+@pytest.fixture(scope="module")
+def hubert():
+    return make_encoder()
+
+
+def test_frames_are_counted_at_25_per_second_and_never_zero():
+    assert num_video_frames(16_000, 16_000) == 25
+    assert num_video_frames(692_800, 16_000) == 1082
+    assert num_video_frames(44_100 * 10, 44_100) == 250
+    # a hair short of a frame is that frame
+    assert num_video_frames(15_999, 16_000) == 25
+    assert num_video_frames(1, 16_000) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(num_samples=st.integers(1, 3000))
+def test_number_of_hidden_frames_follows_from_the_samples(hubert, num_samples):
+    hidden = hidden_states(make_waveform(num_samples), hubert, make_extractor())
+    assert hidden.shape == (max(1, (num_samples - 80) // 320), 8)
+    assert hidden.isfinite().all()
+
+
+# hops of 10 frames here: tails of no sample, of less than a frame, of one frame exactly
+@pytest.mark.parametrize("tail", [0, 1, 79, 80, 399, 400, 401, 1000])
+def test_pieces_have_the_frames_of_one_run_whatever_the_tail(hubert, monkeypatch, tail):
+    waveform = make_waveform(3 * 3200 + tail)
+    values = make_extractor()(waveform.samples, sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        expected = hubert.feature_extractor(values).shape[-1]
+    monkeypatch.setattr(audio_features, "FRAMES_PER_PIECE", 10)
+    hidden = hidden_states(waveform, hubert, make_extractor())
+    assert len(hidden) == expected == (len(waveform.samples) - 80) // 320
+
+
+def test_second_piece_starts_where_the_published_one_does(hubert, monkeypatch):
+    waveform = make_waveform(8000)
+    whole = make_extractor()(waveform.samples, sampling_rate=16_000, return_tensors="pt").input_values
+    monkeypatch.setattr(audio_features, "FRAMES_PER_PIECE", 10)
+    hidden = hidden_states(waveform, hubert, make_extractor())
+    with torch.no_grad():
+        pieces = [hubert(whole[:, start:stop]).last_hidden_state[0] for start, stop in ((0, 3280), (3200, 6480))]
+    torch.testing.assert_close(hidden[:20], torch.cat(pieces))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("with_attention_mask", [False, True])
+def test_every_family_of_encoders_gives_features_of_its_width(family, with_attention_mask):
+    encoder = make_encoder(family, hidden_size=12)
+    extractor = make_extractor(return_attention_mask=with_attention_mask)
+    features = extract_features(make_waveform(16_000), encoder, extractor, num_frames=25)
+    assert features.shape == (25, 12)
+    assert features.dtype == torch.float32
+
+
+def test_encoder_with_other_strides_is_cut_by_its_own():
+    encoder = make_encoder(conv_dim=(4, 4), conv_kernel=(10, 4), conv_stride=(8, 4))
+    # reach 10 + 3·8 = 34, stride 32
+    assert len(hidden_states(make_waveform(34 + 32 * 9), encoder, make_extractor())) == 10
+    assert len(hidden_states(make_waveform(34 + 32 * 9 - 1), encoder, make_extractor())) == 9
+    # more than one piece of 1000 frames
+    assert len(hidden_states(make_waveform(34 + 32 * 1499), encoder, make_extractor())) == 1500
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 49, 200])
+def test_interpolation_aligns_both_ends(hubert, num_frames):
+    waveform = make_waveform(16_000)
+    hidden = hidden_states(waveform, hubert, make_extractor())
+    features = extract_features(waveform, hubert, make_extractor(), num_frames)
+    expected = torch.nn.functional.interpolate(
+        hidden.double().t()[None], size=num_frames, mode="linear", align_corners=True
+    )
+    torch.testing.assert_close(features.double(), expected[0].t(), atol=1e-5, rtol=1e-5)  # float32 of order 1
+    assert torch.equal(features[0], hidden[0])
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 399, 400, 640])
+def test_short_clip_gives_one_frame_or_more(hubert, num_samples):
+    features = extract_features(make_waveform(num_samples), hubert, make_extractor(), num_frames=1)
+    assert features.shape == (1, 8)
+    assert features.isfinite().all()
+
+
+def test_silence_gives_finite_features(hubert):
+    features = extract_features(Waveform(np.zeros(8000, np.float32), 16_000), hubert, make_extractor(), 12)
+    assert features.isfinite().all()
+
+
+def test_loudness_does_not_matter_because_the_whole_recording_is_normalised(hubert):
+    waveform = make_waveform(16_000)
+    quiet = Waveform(waveform.samples * 0.1, 16_000)
+    expected = hidden_states(waveform, hubert, make_extractor())
+    # the variance is stabilised by 1e-7, of a variance of 4e-4
+    torch.testing.assert_close(hidden_states(quiet, hubert, make_extractor()), expected, atol=2e-3, rtol=0)
+
+
+def test_other_sample_rate_is_resampled_to_that_of_the_feature_extractor(hubert):
+    assert len(hidden_states(make_waveform(44_100, 44_100), hubert, make_extractor())) == 49
+    extractor = make_extractor(sampling_rate=8000)
+    assert len(hidden_states(make_waveform(16_000), hubert, extractor)) == (8000 - 80) // 320
+
+
+def test_half_precision_encoder_gives_float_features():
+    encoder = make_encoder().to(torch.bfloat16)
+    features = extract_features(make_waveform(16_000), encoder, make_extractor(), 25)
+    assert features.dtype == torch.float32
+    # bfloat16 has 8 bits: a few hundredths of outputs of order 1
+    expected = extract_features(make_waveform(16_000), make_encoder(), make_extractor(), 25)
+    torch.testing.assert_close(features, expected, atol=0.15, rtol=0)
+
+
+def test_features_carry_no_graph(hubert):
+    assert not extract_features(make_waveform(800), hubert, make_extractor(), 2).requires_grad
+
+
+def test_importing_the_module_does_not_import_transformers():
+    code = "import sys, diffusers_dawn.audio_features; sys.exit('transformers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_frames_is_an_error(hubert):
+    with pytest.raises(ValueError, match="`num_frames` is 0"):
+        extract_features(make_waveform(800), hubert, make_extractor(), 0)
+
+
+@pytest.mark.parametrize("samples", [[], [0.0, np.nan], [np.inf]])
+def test_empty_or_not_finite_waveform_is_an_error(hubert, samples):
+    with pytest.raises(ValueError, match="`waveform` is empty or"):
+        hidden_states(Waveform(np.array(samples, np.float32), 16_000), hubert, make_extractor())
+
+
+def test_encoder_in_training_mode_is_an_error():
+    with pytest.raises(ValueError, match="`encoder` is in training mode"):
+        hidden_states(make_waveform(800), make_encoder().train(), make_extractor())
+
+
+def test_model_without_convolutions_is_an_error():
+    from transformers import BertConfig, BertModel
+
+    bert = BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=5)
+    )
+    with pytest.raises(ValueError, match="`encoder` is a BertModel, must be a HubertModel"):
+        hidden_states(make_waveform(800), bert.eval(), make_extractor())
+
+
+def test_encoder_with_an_adapter_is_an_error():
+    with pytest.raises(ValueError, match="has it an adapter"):
+        hidden_states(make_waveform(16_000), make_encoder("wav2vec2", add_adapter=True), make_extractor())

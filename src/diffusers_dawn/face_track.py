@@ -1,0 +1,131 @@
+"""Pose and blink along a driving video, and their transfer to another portrait (cross-identity reenactment)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from .face_analysis import FaceDetector
+from .face_crop import check_image
+from .face_pose import box_area, pose_in_crop_of, shared_area
+from .records import FPS, FaceState
+
+MAX_GAP_FRAMES = 5
+# intersection over union with the last box: a head that moves by half its width reaches a third, another person less
+MIN_OVERLAP = 0.3
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """Pose and blink of one face along a video.
+
+    Attributes:
+        pose: Float32 array (F, 6), as `records.POSE_NAMES`; scale, x and y of every frame in the crop of the first.
+        blink: Float32 array (F, 2): openness of the left and right eye, as in `FaceState`.
+        missing: Indices of the frames that do not show the face, whose values are interpolated.
+    """
+
+    pose: np.ndarray
+    blink: np.ndarray
+    missing: tuple[int, ...] = ()
+
+
+def track_face(
+    frames: Iterable[np.ndarray], detector: FaceDetector, max_missing: float = 0.1, name: str = "video"
+) -> FaceTrack:
+    """Measure pose and blink of one face along a video (paper section 3.1).
+
+    Of several faces the largest of the first frame that shows one counts, then whichever overlaps most with the box
+    that it had last. Where it is missing, its values are interpolated linearly between the neighbours; before the
+    first and after the last frame that shows it they stay as they are there. Values are not smoothed.
+
+    Args:
+        frames: uint8 frames (H, W, 3), RGB, all of one size, at 25 fps (see `media.read_video`); an array
+            (F, H, W, 3), or an iterable, of which one frame at a time is held.
+        detector: Finds the faces of a frame.
+        max_missing: Largest share of frames without the face, in [0, 1).
+        name: Argument name for error messages.
+
+    Returns:
+        The track, one entry per frame.
+
+    Raises:
+        ValueError: If there is no frame, a frame is no picture or of another size than the first, the face is missing
+            in too many frames or in more than 5 in a row, or `max_missing` is out of range.
+    """
+    if not 0 <= max_missing < 1:
+        raise ValueError(f"`max_missing` is {max_missing}; allowed is 0 up to, not including, 1")
+    faces = _follow_face(frames, detector, name)
+    found = [index for index, face in enumerate(faces) if face is not None]
+    missing = tuple(index for index, face in enumerate(faces) if face is None)
+    if not faces:
+        raise ValueError(f"`{name}` holds no frames")
+    if not found:
+        raise ValueError(f"`{name}` shows no face in any of its {len(faces)} frames")
+    gaps = [len(list(run)) for is_gap, run in groupby(faces, key=lambda face: face is None) if is_gap]
+    if len(missing) > max_missing * len(faces) or max(gaps, default=0) > MAX_GAP_FRAMES:
+        raise ValueError(
+            f"`{name}` does not show the face in {len(missing)} of {len(faces)} frames, up to {max(gaps)} in a row; "
+            f"allowed are {max_missing:.0%} of the frames and {MAX_GAP_FRAMES} in a row"
+        )
+    states = np.array([[*pose_in_crop_of(faces[index], faces[found[0]]), *faces[index].blink] for index in found])
+    times = np.arange(len(faces))
+    states = np.stack([np.interp(times, found, column) for column in states.T], axis=1).astype(np.float32)
+    return FaceTrack(pose=states[:, :6], blink=states[:, 6:], missing=missing)
+
+
+def transfer_track(track: FaceTrack, face: FaceState, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Let a portrait move as the face of a video does (cross-identity reenactment).
+
+    The portrait keeps its own state; the track adds its difference to its own first frame. A track that begins with
+    closed eyes therefore opens the portrait's eyes too far later on: begin with open ones.
+
+    Args:
+        track: The driving video's track.
+        face: The portrait's face.
+        num_frames: Wanted number of frames; of a longer track the first so many count.
+
+    Returns:
+        Pose (num_frames, 6) and blink (num_frames, 2), float32.
+
+    Raises:
+        ValueError: If `num_frames` is not positive, or the track has fewer frames.
+    """
+    if num_frames <= 0:
+        raise ValueError(f"`num_frames` is {num_frames}; it must be positive")
+    if len(track.pose) < num_frames:
+        raise ValueError(
+            f"`track` lasts {len(track.pose) / FPS:.2f} s ({len(track.pose)} frames), the clip to be driven "
+            f"{num_frames / FPS:.2f} s ({num_frames} frames): the driving video must be at least as long"
+        )
+    pose = face.pose + (track.pose - track.pose[0])[:num_frames]
+    blink = face.blink + (track.blink - track.blink[0])[:num_frames]
+    return pose.astype(np.float32), blink.astype(np.float32)
+
+
+def _follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str) -> list[FaceState | None]:
+    """State of one face per frame; None where it is not found."""
+    faces: list[FaceState | None] = []
+    size, last = None, None
+    for index, frame in enumerate(frames):
+        check_image(frame, f"{name}[{index}]")
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, the first frame {size}; all must have one size")
+        faces.append(_find_again(last, detector(frame)))
+        last = faces[-1] or last
+    return faces
+
+
+def _find_again(last: FaceState | None, faces: list[FaceState]) -> FaceState | None:
+    if last is None:
+        return faces[0] if faces else None
+    best = max(faces, key=lambda face: _overlap(face, last), default=None)
+    return best if best is not None and _overlap(best, last) >= MIN_OVERLAP else None
+
+
+def _overlap(first: FaceState, second: FaceState) -> float:
+    """Intersection over union of two faces' boxes."""
+    shared = shared_area(first.box_px, second.box_px)
+    return shared / max(box_area(first.box_px) + box_area(second.box_px) - shared, 1e-6)

@@ -1,0 +1,169 @@
+"""Arguments of a pipeline call, sorted into one record per clip."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .audio_features import num_video_frames
+from .media import read_waveform
+from .records import FaceState, Portrait
+
+POSE_DIM = 6
+BLINK_DIM = 2
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """What a call says about one clip.
+
+    Attributes:
+        image: Whatever `DAWNPipeline.prepare_portrait` takes.
+        audio: Whatever `media.read_waveform` takes; None with `audio_embeds`.
+        sampling_rate: Rate of an audio array [Hz].
+        face: State of the portrait's face, when it is known.
+        pose: Pose per frame (F, 6), when it is given.
+        blink: Eye openness per frame (F, 2), when it is given.
+        audio_embeds: Speech features (F, D), when they are given.
+    """
+
+    image: Any
+    audio: Any = None
+    sampling_rate: int | None = None
+    face: FaceState | None = None
+    pose: torch.Tensor | None = None
+    blink: torch.Tensor | None = None
+    audio_embeds: torch.Tensor | None = None
+
+
+def collect_clips(
+    image: Any,
+    audio: Any,
+    sampling_rate: int | list[int] | None = None,
+    face: FaceState | list[FaceState] | None = None,
+    pose: Any = None,
+    blink: Any = None,
+    audio_embeds: Any = None,
+    num_videos_per_prompt: int = 1,
+) -> list[ClipInput]:
+    """Sort the arguments of a call into clips: lists are batches, a single value serves every clip of a batch.
+
+    Args:
+        image: One picture or a list; arrays and tensors of four axes are batches.
+        audio: One recording or a list; a tuple is (array, rate); None with `audio_embeds`.
+        sampling_rate: Rate of audio arrays [Hz], one or a list.
+        face: One state or a list.
+        pose: Array (F, 6) or (B, F, 6), or a list of the former.
+        blink: Array (F, 2) or (B, F, 2), or a list of the former.
+        audio_embeds: Features (F, D) or (B, F, D), or a list of the former.
+        num_videos_per_prompt: How many clips of each.
+
+    Returns:
+        The clips, those of one prompt next to each other.
+
+    Raises:
+        ValueError: Something is missing, of the wrong shape, or lists differ in length.
+    """
+    if image is None:
+        raise ValueError("`image` is missing: a path, PIL image, array or tensor, or a list of them")
+    if (audio is None) == (audio_embeds is None):
+        raise ValueError("give either `audio` or `audio_embeds`")
+    if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
+        raise ValueError(f"`num_videos_per_prompt` is {num_videos_per_prompt!r}, must be a whole number from 1")
+    columns = {
+        "image": _batch(image, 4),
+        "audio": _batch(audio, 3),
+        "sampling_rate": _batch(sampling_rate, 1),
+        "face": _batch(face, None),
+        "pose": _tracks("pose", pose, POSE_DIM),
+        "blink": _tracks("blink", blink, BLINK_DIM),
+        "audio_embeds": _tracks("audio_embeds", audio_embeds, None),
+    }
+    lengths = {name: len(values) for name, values in columns.items() if len(values) != 1}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        given = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
+        raise ValueError(f"batches must be equally long and not empty: {given}")
+    size = max(lengths.values(), default=1)
+    rows = zip(*(values * size if len(values) == 1 else values for values in columns.values()), strict=True)
+    clips = [ClipInput(**dict(zip(columns, row, strict=True))) for row in rows]
+    return [clip for clip in clips for _ in range(num_videos_per_prompt)]
+
+
+def prepare_clips(clips: list[ClipInput], prepare_portrait: Callable[[ClipInput], Portrait]) -> list[ClipInput]:
+    """Read the pictures and recordings of clips, once for clips of one prompt, which follow each other.
+
+    Args:
+        clips: The clips.
+        prepare_portrait: Turns a clip's picture into a portrait.
+
+    Returns:
+        Clips whose image is a `Portrait` and whose audio is a `Waveform` or None.
+    """
+    prepared: list[ClipInput] = []
+    previous: ClipInput | None = None
+    for clip in clips:
+        if previous is not None and previous.image is clip.image and previous.face is clip.face:
+            portrait = prepared[-1].image
+        else:
+            portrait = prepare_portrait(clip)
+        if previous is not None and previous.audio is clip.audio:
+            waveform = prepared[-1].audio
+        else:
+            waveform = None if clip.audio is None else read_waveform(clip.audio, clip.sampling_rate)
+        prepared.append(replace(clip, image=portrait, audio=waveform, sampling_rate=None, face=None))
+        previous = clip
+    return prepared
+
+
+def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
+    """Count the frames of a prepared clip.
+
+    Args:
+        clip: The clip, see `prepare_clips`.
+        num_frames: Wanted frames; None: as many as the recording lasts.
+
+    Returns:
+        Number of frames F.
+
+    Raises:
+        ValueError: More are wanted than the recording lasts, or a track has another number of frames.
+    """
+    if clip.audio_embeds is not None:
+        name, available = "audio_embeds", len(clip.audio_embeds)
+    else:
+        name, available = "audio", num_video_frames(len(clip.audio.samples), clip.audio.sample_rate_hz)
+    if num_frames is not None and not 1 <= num_frames <= available:
+        raise ValueError(f"`num_frames` is {num_frames}, must be in [1, {available}], what `{name}` lasts")
+    num_frames = num_frames or available
+    for name in ("pose", "blink"):
+        track = getattr(clip, name)
+        if track is not None and len(track) != num_frames:
+            raise ValueError(f"`{name}` has {len(track)} frames, the clip has {num_frames}; they must be equal")
+    return num_frames
+
+
+def _batch(value: Any, batch_axes: int | None) -> list:
+    if isinstance(value, list):
+        return value
+    if batch_axes is not None and isinstance(value, np.ndarray | torch.Tensor) and value.ndim == batch_axes:
+        return list(value)
+    return [value]
+
+
+def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | None]:
+    if value is None:
+        return [None]
+    if isinstance(value, list) and not value:
+        return []
+    parts = value if isinstance(value, list) and np.ndim(value[0]) == 2 else [value]
+    tracks = [part if torch.is_tensor(part) else torch.as_tensor(np.asarray(part)) for part in parts]
+    if len(tracks) == 1 and tracks[0].ndim == 3:
+        tracks = list(tracks[0])
+    for track in tracks:
+        if track.ndim != 2 or (width is not None and track.shape[1] != width) or len(track) == 0:
+            raise ValueError(f"`{name}` is {tuple(track.shape)}, must be (F, {width or 'D'}), F at least 1")
+        if not torch.isfinite(track).all():
+            raise ValueError(f"`{name}` holds values that are not finite")
+    return [track.float() for track in tracks]

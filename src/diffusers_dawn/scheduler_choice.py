@@ -1,0 +1,135 @@
+"""Which schedulers of diffusers can sample DAWN, and why the others cannot."""
+
+import inspect
+
+import diffusers
+import torch
+
+from .scheduling_dawn_ddim import DAWNDDIMScheduler
+
+# short names for the command line; each is made from the checkpoint's own scheduler config
+SCHEDULERS = {
+    "dawn": DAWNDDIMScheduler.__name__,
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "dpm++-single": "DPMSolverSinglestepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "deis": "DEISMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "kdpm2": "KDPM2DiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "sa": "SASolverScheduler",
+}
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+_EDM = "it expects a model trained with EDM's preconditioning"
+_INVERSE = "it runs from sample to noise"
+_REFUSED = {
+    "EDMEulerScheduler": _EDM,
+    "EDMDPMSolverMultistepScheduler": _EDM,
+    "CosineDPMSolverMultistepScheduler": _EDM,
+    "UnCLIPScheduler": "its steps follow unCLIP's own schedule, not the config's",
+    "IPNDMScheduler": "its noise levels are fixed and not those DAWN was trained with",
+    "CMStochasticIterativeScheduler": "it expects a consistency model",
+    "DDIMInverseScheduler": _INVERSE,
+    "DPMSolverMultistepInverseScheduler": _INVERSE,
+    "RePaintScheduler": "it needs a mask and an image to paint into",
+    "VQDiffusionScheduler": "it samples discrete codes",
+    "AmusedScheduler": "it samples discrete codes",
+    "DDPMWuerstchenScheduler": "its times are continuous in [0, 1]",
+    "ScoreSdeVeScheduler": "it expects a variance-exploding model",
+    "KarrasVeScheduler": "it expects a variance-exploding model",
+    "KarrasDiffusionSchedulers": "it is a list of names",
+}
+
+
+def check_scheduler(scheduler: object) -> None:
+    """Refuse a scheduler that cannot sample a model of noise on a variance-preserving schedule.
+
+    Args:
+        scheduler: Any scheduler of diffusers.
+
+    Raises:
+        ValueError: It cannot; the message names it and the reason.
+    """
+    name = type(scheduler).__name__
+    reason = _REFUSED.get(name)
+    prediction_type = scheduler.config.get("prediction_type", "epsilon")
+    if reason is None and not hasattr(scheduler, "scale_model_input"):
+        reason = "it has no `scale_model_input`: it is made for flow matching or for discrete codes"
+    elif reason is None and not hasattr(scheduler, "alphas_cumprod"):
+        reason = "it has no variance-preserving noise schedule"
+    elif reason is None and prediction_type not in PREDICTION_TYPES:
+        reason = f"its prediction type {prediction_type!r} is none of {', '.join(PREDICTION_TYPES)}"
+    if reason is not None:
+        raise ValueError(
+            f"`scheduler` {name} cannot sample DAWN: {reason}. "
+            "DAWNDDIMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler can."
+        )
+
+
+def make_scheduler(name: str, config: dict) -> object:
+    """Make a scheduler by short name or class name, with the noise schedule of another one's config.
+
+    Args:
+        name: A key of `SCHEDULERS`, or the name of a scheduler class of diffusers.
+        config: Config of the checkpoint's scheduler.
+
+    Returns:
+        The scheduler.
+
+    Raises:
+        ValueError: There is no such scheduler, or it cannot sample DAWN.
+    """
+    class_name = SCHEDULERS.get(name, name)
+    if class_name == DAWNDDIMScheduler.__name__:
+        return DAWNDDIMScheduler.from_config(config)
+    scheduler_class = getattr(diffusers, class_name, None) if "Scheduler" in class_name else None
+    if not inspect.isclass(scheduler_class):
+        raise ValueError(f"`scheduler` is {name!r}, must be one of {', '.join(SCHEDULERS)} or a class of diffusers")
+    if class_name in _REFUSED:
+        raise ValueError(f"`scheduler` {class_name} cannot sample DAWN: {_REFUSED[class_name]}")
+    scheduler = scheduler_class.from_config(config)
+    check_scheduler(scheduler)
+    return scheduler
+
+
+def set_timesteps(
+    scheduler: object,
+    device: torch.device,
+    num_inference_steps: int,
+    timesteps: list[int] | None = None,
+    sigmas: list[float] | None = None,
+) -> torch.Tensor:
+    """Set the times of the denoising steps of any scheduler.
+
+    Args:
+        scheduler: The scheduler.
+        device: Where the times live.
+        num_inference_steps: Number of steps, unless one of the next is given.
+        timesteps: Own times, for schedulers that take them.
+        sigmas: Own noise levels, for schedulers that take them.
+
+    Returns:
+        The times, one per denoising call.
+
+    Raises:
+        ValueError: Both lists are given, or the scheduler does not take the given one.
+    """
+    if timesteps is not None and sigmas is not None:
+        raise ValueError("give only one of `timesteps` and `sigmas`")
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    for name, values in (("timesteps", timesteps), ("sigmas", sigmas)):
+        if values is None:
+            continue
+        if name not in accepted:
+            raise ValueError(f"`{name}` cannot be given to {type(scheduler).__name__}: its times are its own")
+        scheduler.set_timesteps(**{name: values}, device=device)
+        return scheduler.timesteps
+    scheduler.set_timesteps(num_inference_steps, device=device)
+    return scheduler.timesteps

@@ -1,0 +1,301 @@
+"""The `dawn` command: animate a portrait, convert published checkpoints, make a pipeline with random weights."""
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from .records import FPS, Portrait, SquareCrop
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from .pipeline_dawn import DAWNPipeline
+
+# What may go wrong with what a user gives; anything else is a defect and keeps its traceback
+USER_ERRORS = (ValueError, OSError, ImportError, TypeError)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Words after `dawn`; None: those of the process.
+
+    Returns:
+        Exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _plain_warnings():
+            options.run(options)
+    except KeyboardInterrupt:
+        print("dawn: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    except USER_ERRORS as error:
+        if options.debug:
+            traceback.print_exc()
+        else:
+            print(f"dawn: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def animate(options: argparse.Namespace) -> None:
+    """Render a talking video from a portrait and a recording; see `dawn animate --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from .audio_features import num_video_frames
+    from .media import read_image, read_waveform
+    from .video_writer import VideoWriter, check_output_path
+
+    # what can be refused without the model is refused before it is loaded
+    output = check_output_path(options.output)
+    _check_steps(options.steps)
+    device = _device(options.device)
+    waveform = read_waveform(options.audio)
+    picture = read_image(options.image)
+
+    stages = _Stages()
+    with stages("load"):
+        pipe = _load_pipeline(options.checkpoint, options.dtype).to(device)
+    if options.scheduler is not None:
+        from .scheduler_choice import make_scheduler
+
+        pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
+    with stages("face"):
+        portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
+    _say_face(portrait)
+    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
+    size = options.size or pipe.default_size
+    _say(
+        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {options.steps} steps of "
+        f"{type(pipe.scheduler).__name__}, seed {options.seed}; about "
+        f"{pipe.estimate_memory(num_frames, size, size) / 2**30:.1f} GiB of memory"
+    )
+    tracks = {}
+    if options.pose_from is not None:
+        with stages("driving video"):
+            tracks = _driving_tracks(options.pose_from, pipe, portrait, num_frames)
+
+    motion = pipe(
+        portrait,
+        waveform,
+        **tracks,
+        num_frames=num_frames,
+        height=size,
+        width=size,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        generator=_generator(options.seed),
+        output_type="latent",
+    )
+    stages.seconds |= pipe.stage_seconds
+    metadata = {"comment": f"synthetic video made by diffusers_dawn with {options.checkpoint}, seed {options.seed}"}
+    with stages("draw and write"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
+        for piece in pipe.decode_motion(motion.frames, [portrait]):
+            frames = (piece[0].permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+            writer.write(_in_full_picture(frames, picture, portrait) if options.full_image else frames)
+    _say("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.seconds.items()))
+    _say(f"wrote {output}")
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Turn published checkpoints into a saved pipeline; see `dawn convert --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from .conversion.published import check_new_folder, convert_published, save_new
+
+    check_new_folder(options.output)
+    pipe = convert_published(
+        options.dawn,
+        options.lfg,
+        options.hubert,
+        options.pbnet_pose,
+        options.pbnet_blink,
+        size_px=options.size,
+        full=options.full,
+        say=_say,
+    )
+    save_new(pipe, options.output)
+    _say(f"wrote {options.output}")
+
+
+def init(options: argparse.Namespace) -> None:
+    """Save a pipeline with random weights; see `dawn init --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from .conversion.published import check_new_folder, save_new
+    from .random_checkpoint import random_pipeline
+
+    check_new_folder(options.output)
+    save_new(random_pipeline(options.size, options.seed), options.output)
+    _say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dawn", description="Talking-head video from a portrait and a recording.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, "animate", animate, "render a talking video")
+    command.add_argument("--image", required=True, help="portrait: any picture with a face")
+    command.add_argument("--audio", required=True, help="speech: any file with sound, also a video")
+    command.add_argument("--output", "-o", required=True, help="the video to write, .mp4 or .mov")
+    command.add_argument("--checkpoint", required=True, help="folder or Hub id of a saved pipeline")
+    command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
+    command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
+    command.add_argument("--guidance-scale", type=float, default=1.0, help="weight of the speech (default: 1)")
+    command.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU if there is one)")
+    command.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: float32)")
+    command.add_argument("--pose-from", metavar="VIDEO", help="take head pose and blinks from this video's face")
+    command.add_argument("--full-image", action="store_true", help="put the animated square back into the picture")
+    command.add_argument("--face-index", type=int, help="which face, 0 is the largest (default)")
+    command.add_argument(
+        "--crop", action=argparse.BooleanOptionalAction, help="crop around the face (default: when it is needed)"
+    )
+    command.add_argument("--size", type=int, help="width and height of the video (default: the model's)")
+
+    command = _command(commands, "convert", convert, "turn published checkpoints into a saved pipeline")
+    command.add_argument("--dawn", required=True, help="DAWN_128.pth or DAWN_256.pth")
+    command.add_argument("--lfg", required=True, help="LFG_128_1000ep.pth or LFG_256_400ep.pth")
+    command.add_argument("--pbnet-pose", help="folder of the pose network: one *.pth.tar and opt.yaml")
+    command.add_argument("--pbnet-blink", help="folder of the blink network")
+    command.add_argument("--hubert", default="facebook/hubert-large-ls960-ft", help="folder or Hub id")
+    command.add_argument("--size", type=int, choices=(128, 256), help="size of the video (default: from file names)")
+    command.add_argument("--full", action="store_true", help="keep what only training needs")
+    command.add_argument("--output", "-o", required=True, help="new folder for the pipeline")
+
+    command = _command(commands, "init", init, "make a pipeline with random weights")
+    command.add_argument("--size", choices=("tiny", "128", "256"), default="tiny", help="(default: tiny)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    command.add_argument("--output", "-o", required=True, help="new folder for the pipeline")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, run: Callable, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=run)
+    return command
+
+
+class _Stages:
+    """Wall-clock seconds per stage, in the order they ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say_face(portrait: Portrait) -> None:
+    face, crop = portrait.face, portrait.crop
+    x_min, x_max, y_min, y_max = face.box_px
+    offset = (0, 0) if crop is None else (crop.left, crop.top)
+    place = "the whole picture" if crop is None else f"the square of {crop.side} px at {crop.left}, {crop.top}"
+    others = "" if face.num_faces == 1 else f" (1 of {face.num_faces}; --face-index chooses)"
+    _say(
+        f"face{others}: {x_max - x_min:.0f}x{y_max - y_min:.0f} px at {x_min + offset[0]:.0f}, "
+        f"{y_min + offset[1]:.0f}; yaw {face.pose[0]:.0f}, pitch {face.pose[1]:.0f}, roll {face.pose[2]:.0f} degrees; "
+        f"animating {place}"
+    )
+
+
+def _check_steps(steps: int) -> None:
+    if not 1 <= steps <= 999:
+        raise ValueError(f"`--steps` is {steps}, must be from 1 to 999")
+
+
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"`--device` is {name!r}, must be a device of torch such as cpu, cuda or mps") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise ValueError(f"`--device` is {name}, but torch finds {torch.cuda.device_count()} CUDA devices here")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("`--device` is mps, but torch finds no such device here")
+    return device
+
+
+def _generator(seed: int) -> "torch.Generator":
+    import torch
+
+    # on the CPU, so that every device gets the same noise
+    return torch.Generator().manual_seed(seed)
+
+
+def _load_pipeline(checkpoint: str, dtype: str) -> "DAWNPipeline":
+    import torch
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from .pipeline_dawn import DAWNPipeline
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        return DAWNPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`--checkpoint` {checkpoint} cannot be loaded: {error}") from error
+
+
+def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:
+    from .face_track import track_face, transfer_track
+    from .media import read_video
+
+    frames, _ = read_video(video, fps=FPS, max_frames=num_frames, name="pose-from")
+    track = track_face(frames, pipe.detect_faces, name="pose-from")
+    if track.missing:
+        _say(f"driving video: the face is missing in {len(track.missing)} frames, which are interpolated")
+    pose, blink = transfer_track(track, portrait.face, num_frames)
+    return {"pose": pose, "blink": blink}
+
+
+def _in_full_picture(frames: "np.ndarray", picture: "np.ndarray", portrait: Portrait) -> "np.ndarray":
+    from .face_crop import paste_back
+
+    return paste_back(picture, frames, portrait.crop or SquareCrop(0, 0, len(picture)))
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings as one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module=r"diffusers_dawn(\..*)?")
+        warnings.showwarning = lambda message, *_: print(f"dawn: warning: {message}", file=sys.stderr)
+        yield
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

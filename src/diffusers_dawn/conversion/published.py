@@ -1,0 +1,215 @@
+"""The published checkpoint files, all together, to one saved pipeline."""
+
+import pickle
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+from ..models.a2v_fdm import A2VFlowDiffusionModel
+from ..models.lfg import LatentFlowGenerator
+from ..models.pbnet import PoseBlinkNet
+from ..pipeline_dawn import DAWNPipeline
+from ..scheduling_dawn_ddim import DAWNDDIMScheduler
+from .a2v_fdm import convert_a2v_fdm, training_seed_confirmed
+from .lfg import convert_lfg
+from .pbnet import convert_pbnet, read_options
+from .renaming import load_strictly
+
+PUBLISHED_SIZES_PX = (128, 256)
+OPTIONS_FILE = "opt.yaml"
+
+
+def convert_published(
+    dawn: str | Path,
+    lfg: str | Path,
+    hubert: str | Path,
+    pbnet_pose: str | Path | None = None,
+    pbnet_blink: str | Path | None = None,
+    size_px: int | None = None,
+    full: bool = False,
+    say: Callable[[str], None] = print,
+) -> DAWNPipeline:
+    """Turn the published files into a pipeline; every key is used, or left out by name, or an error.
+
+    Args:
+        dawn: `DAWN_128.pth` or `DAWN_256.pth`.
+        lfg: `LFG_128_1000ep.pth` or `LFG_256_400ep.pth`.
+        hubert: Folder or Hub id of the audio encoder (published: facebook/hubert-large-ls960-ft).
+        pbnet_pose: Folder with the pose network's checkpoint and `opt.yaml`, or the checkpoint beside its `opt.yaml`.
+        pbnet_blink: The same of the blink network; both or none.
+        size_px: Size of the video; None: read from the names of both files.
+        full: Whether to keep what only training and reenactment from images need.
+        say: Told what was done, a line each.
+
+    Returns:
+        The pipeline, in eval mode.
+
+    Raises:
+        ValueError: A file is not what it should be; the message names file and keys.
+    """
+    if (pbnet_pose is None) != (pbnet_blink is None):
+        raise ValueError("give both `pbnet_pose` and `pbnet_blink`, or none of them")
+    size_px = _size_px(size_px, Path(dawn), Path(lfg))
+    published = _entry(read_checkpoint(dawn, "dawn"), "diffusion", "dawn")
+    config, tensors, ignored = convert_a2v_fdm(published, sample_size=size_px // 4)
+    unet = _build(A2VFlowDiffusionModel, config, tensors, "denoiser")
+    say(f"denoiser: {len(published) - len(ignored)} tensors used; left out: {_summary(ignored)}")
+    say(f"face-location encoder: not in the file, redrawn under the training seed; {_seed_report(published)}")
+
+    published = read_checkpoint(lfg, "lfg")
+    config, tensors, ignored = convert_lfg(published, full=full, image_size=size_px)
+    generator = _build(LatentFlowGenerator, config, tensors, "LFG")
+    say(f"LFG: {len(tensors)} tensors used; left out: {_summary(ignored)}")
+
+    pbnet = None
+    if pbnet_pose is not None:
+        (pose, pose_options), (blink, blink_options) = _read_pbnet(pbnet_pose), _read_pbnet(pbnet_blink)
+        config, tensors, ignored = convert_pbnet(
+            pose, blink, pose_options=pose_options, blink_options=blink_options, full=full
+        )
+        pbnet = _build(PoseBlinkNet, config, tensors, "PBNet")
+        say(f"PBNet: {len(tensors)} tensors used; left out: {_summary(ignored)}")
+
+    try:
+        audio_encoder = AutoModel.from_pretrained(hubert).eval()
+        feature_extractor = AutoFeatureExtractor.from_pretrained(hubert)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`hubert` {str(hubert)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    say(f"audio encoder: {type(audio_encoder).__name__}, features of width {audio_encoder.config.hidden_size}")
+    return DAWNPipeline(
+        unet=unet,
+        lfg=generator,
+        audio_encoder=audio_encoder,
+        feature_extractor=feature_extractor,
+        scheduler=DAWNDDIMScheduler(),
+        pbnet=pbnet,
+    )
+
+
+def save_new(pipeline: DAWNPipeline, folder: str | Path) -> None:
+    """Save a pipeline into a folder that appears only when it is complete.
+
+    Args:
+        pipeline: The pipeline.
+        folder: Where; must not exist, or be empty.
+
+    Raises:
+        ValueError: The folder holds something, or cannot be made.
+    """
+    folder = check_new_folder(folder)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        complete = Path(temporary) / "pipeline"
+        pipeline.save_pretrained(complete)
+        if folder.exists():
+            folder.rmdir()
+        complete.rename(folder)
+
+
+def check_new_folder(folder: str | Path, name: str = "output") -> Path:
+    """Find out before the work whether a pipeline can be saved to a folder.
+
+    Args:
+        folder: The folder.
+        name: Argument name for error messages.
+
+    Returns:
+        The folder, absolute.
+
+    Raises:
+        ValueError: It holds something, is a file, or its parent does not exist.
+    """
+    folder = Path(folder).absolute()
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"`{name}` {folder} is not empty; a new or empty folder is needed")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`{name}` {folder} is a file; a new or empty folder is needed")
+    if not folder.parent.is_dir():
+        raise ValueError(f"`{name}` lies in a folder that does not exist: {folder.parent}")
+    return folder
+
+
+def read_checkpoint(path: str | Path, name: str) -> Any:
+    """Read a file written by `torch.save`, without running code that it may hold.
+
+    Args:
+        path: The file.
+        name: Argument name for error messages.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: There is no such file, it is no checkpoint, or loading it would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"`{name}` {path} is not a file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        blocked = re.search(r"(?:GLOBAL|class) (\S+)", str(error))
+        what = f" ({blocked.group(1)})" if blocked else ""
+        raise ValueError(
+            f"`{name}` {path} is refused: it is not a plain checkpoint of tensors; loading it could run code{what}"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"`{name}` {path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def _build(model_class: type, config: dict, tensors: Mapping[str, torch.Tensor], name: str) -> torch.nn.Module:
+    model = model_class(**config)
+    load_strictly(model, tensors, name)
+    return model.eval()
+
+
+def _entry(checkpoint: Any, key: str, name: str) -> Mapping[str, torch.Tensor]:
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get(key), Mapping):
+        found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
+        raise ValueError(f"`{name}` must hold a dict with an entry `{key}`; it holds {found[:200]}")
+    return checkpoint[key]
+
+
+def _read_pbnet(path: str | Path) -> tuple[Mapping, dict]:
+    path = Path(path)
+    if path.is_dir():
+        checkpoints = sorted(path.glob("*.pth.tar"))
+        if len(checkpoints) != 1:
+            found = ", ".join(file.name for file in checkpoints) or "none"
+            raise ValueError(f"{path} must hold exactly one *.pth.tar, holds {found}; name the file instead")
+        path = checkpoints[0]
+    return read_checkpoint(path, "pbnet"), read_options(path.with_name(OPTIONS_FILE))
+
+
+def _size_px(size_px: int | None, *files: Path) -> int:
+    if size_px is not None:
+        return size_px
+    named = {size for file in files for size in PUBLISHED_SIZES_PX if re.search(rf"(?<!\d){size}(?!\d)", file.name)}
+    if len(named) != 1:
+        names = ", ".join(file.name for file in files)
+        raise ValueError(f"the names {names} do not tell the size of the video; give `--size 128` or `--size 256`")
+    return named.pop()
+
+
+def _seed_report(published: Mapping[str, torch.Tensor]) -> str:
+    confirmed = training_seed_confirmed(published)
+    if confirmed is None:
+        return "this checkpoint has another size than the published one, so the seed could not be checked"
+    if confirmed:
+        return "the seed is confirmed: the file's never-trained tensors equal those drawn under it"
+    return (
+        "the seed is NOT confirmed: the file's never-trained tensors differ, these values may not be the trained ones"
+    )
+
+
+def _summary(keys: list[str]) -> str:
+    """Name keys by their first two parts, each once, with a count."""
+    groups: dict[str, int] = {}
+    for key in keys:
+        group = ".".join(key.split(".")[:2])
+        groups[group] = groups.get(group, 0) + 1
+    return ", ".join(f"{group} ({count})" for group, count in groups.items()) or "nothing"

@@ -1,6 +1,7 @@
 """Which schedulers of diffusers can sample DAWN, and why the others cannot."""
 
 import inspect
+from typing import NoReturn
 
 import diffusers
 import torch
@@ -29,6 +30,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 _EDM = "it expects a model trained with EDM's preconditioning"
 _INVERSE = "it runs from sample to noise"
+_SHIFTED = "it shifts the noise levels away from those DAWN was trained with"
 _REFUSED = {
     "EDMEulerScheduler": _EDM,
     "EDMDPMSolverMultistepScheduler": _EDM,
@@ -44,8 +46,18 @@ _REFUSED = {
     "DDPMWuerstchenScheduler": "its times are continuous in [0, 1]",
     "ScoreSdeVeScheduler": "it expects a variance-exploding model",
     "KarrasVeScheduler": "it expects a variance-exploding model",
-    "KarrasDiffusionSchedulers": "it is a list of names",
+    "CogVideoXDDIMScheduler": _SHIFTED,
+    "CogVideoXDPMScheduler": _SHIFTED,
 }
+
+
+# they raise only in their first step, when speech and pose are already done
+_NO_SAMPLE_PREDICTION = (
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "PNDMScheduler",
+)
 
 
 def check_scheduler(scheduler: object) -> None:
@@ -58,19 +70,13 @@ def check_scheduler(scheduler: object) -> None:
         ValueError: It cannot; the message names it and the reason.
     """
     name = type(scheduler).__name__
-    reason = _REFUSED.get(name)
     prediction_type = scheduler.config.get("prediction_type", "epsilon")
-    if reason is None and not hasattr(scheduler, "scale_model_input"):
-        reason = "it has no `scale_model_input`: it is made for flow matching or for discrete codes"
-    elif reason is None and not hasattr(scheduler, "alphas_cumprod"):
-        reason = "it has no variance-preserving noise schedule"
-    elif reason is None and prediction_type not in PREDICTION_TYPES:
-        reason = f"its prediction type {prediction_type!r} is none of {', '.join(PREDICTION_TYPES)}"
-    if reason is not None:
-        raise ValueError(
-            f"`scheduler` {name} cannot sample DAWN: {reason}. "
-            "DAWNDDIMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler can."
-        )
+    allowed = PREDICTION_TYPES[:2] if name in _NO_SAMPLE_PREDICTION else PREDICTION_TYPES
+    _check_class(type(scheduler))
+    if not hasattr(scheduler, "alphas_cumprod"):
+        _refuse(name, "it has no variance-preserving noise schedule")
+    if prediction_type not in allowed:
+        _refuse(name, f"its prediction type {prediction_type!r} is none of {', '.join(allowed)}")
 
 
 def make_scheduler(name: str, config: dict) -> object:
@@ -90,10 +96,9 @@ def make_scheduler(name: str, config: dict) -> object:
     if class_name == DAWNDDIMScheduler.__name__:
         return DAWNDDIMScheduler.from_config(config)
     scheduler_class = getattr(diffusers, class_name, None) if "Scheduler" in class_name else None
-    if not inspect.isclass(scheduler_class):
+    if not inspect.isclass(scheduler_class) or not hasattr(scheduler_class, "from_config"):
         raise ValueError(f"`scheduler` is {name!r}, must be one of {', '.join(SCHEDULERS)} or a class of diffusers")
-    if class_name in _REFUSED:
-        raise ValueError(f"`scheduler` {class_name} cannot sample DAWN: {_REFUSED[class_name]}")
+    _check_class(scheduler_class)
     scheduler = scheduler_class.from_config(config)
     check_scheduler(scheduler)
     return scheduler
@@ -133,3 +138,19 @@ def set_timesteps(
         return scheduler.timesteps
     scheduler.set_timesteps(num_inference_steps, device=device)
     return scheduler.timesteps
+
+
+def _check_class(scheduler_class: type) -> None:
+    # before one is made, because some cannot be made from another's config
+    name = scheduler_class.__name__
+    if name in _REFUSED:
+        _refuse(name, _REFUSED[name])
+    if not hasattr(scheduler_class, "scale_model_input"):
+        _refuse(name, "it has no `scale_model_input`: it is made for flow matching or for discrete codes")
+
+
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise ValueError(
+        f"`scheduler` {name} cannot sample DAWN: {reason}. "
+        "DAWNDDIMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler can."
+    )

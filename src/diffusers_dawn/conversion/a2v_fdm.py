@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
-from .renaming import rename_keys
+from .renaming import rename_keys, shape_of
 
 # Two values of the published model that no tensor's shape shows
 PUBLISHED_WINDOW = 40
@@ -95,7 +96,8 @@ def convert_a2v_fdm(
         Config and state dict of `A2VFlowDiffusionModel`, and the keys left out on purpose.
 
     Raises:
-        ValueError: A key is not known, or layers differ in their rotary frequencies.
+        ValueError: A key is not known, one that tells a size is missing, or layers differ in their rotary
+            frequencies.
     """
     prefix = r"denoise_fn\."
     _check_rotary_copies(published)
@@ -167,26 +169,25 @@ def _reshape(key: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _config(tensors: Mapping[str, torch.Tensor], sample_size: int, temporal_window: int | None) -> dict:
-    num_levels = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("down_levels."))
+    shape = partial(shape_of, tensors, name="denoiser")
+    num_levels = 1 + max((int(key.split(".")[1]) for key in tensors if key.startswith("down_levels.")), default=0)
     block = "down_levels.0.block1.conditions.attentions."
-    num_heads = tensors["position_bias.table.weight"].shape[1]
-    condition_head_dim = tensors[f"{block}audio.query_scale"].numel()
-    in_channels = sum(tensors[f"{head}.linear.weight"].shape[0] for head in ("flow_head", "occlusion_head"))
-    face_location_channels = tensors["face_location_encoder.conv2.weight"].shape[0]
+    num_heads = shape("position_bias.table.weight")[1]
+    condition_head_dim = shape(f"{block}audio.query_scale")[0]
+    in_channels = sum(shape(f"{head}.linear.weight")[0] for head in ("flow_head", "occlusion_head"))
+    face_location_channels = shape("face_location_encoder.conv2.weight")[0]
     return {
         "sample_size": sample_size,
         "in_channels": in_channels,
-        "reference_channels": tensors["conv_in.weight"].shape[1] - in_channels - face_location_channels,
+        "reference_channels": shape("conv_in.weight")[1] - in_channels - face_location_channels,
         "face_location_channels": face_location_channels,
-        "block_out_channels": tuple(
-            tensors[f"down_levels.{i}.block1.conv1.weight"].shape[0] for i in range(num_levels)
-        ),
-        **{f"{name}_dim": tensors[f"{block}{name}.embed.weight"].shape[1] for name in _CONDITION_NAMES},
+        "block_out_channels": tuple(shape(f"down_levels.{i}.block1.conv1.weight")[0] for i in range(num_levels)),
+        **{f"{name}_dim": shape(f"{block}{name}.embed.weight")[1] for name in _CONDITION_NAMES},
         "num_attention_heads": num_heads,
-        "attention_head_dim": tensors["temporal_attention_in.to_qkv.weight"].shape[0] // (3 * num_heads),
-        "condition_heads": tensors[f"{block}audio.to_query.weight"].shape[0] // condition_head_dim,
+        "attention_head_dim": shape("temporal_attention_in.to_qkv.weight")[0] // (3 * num_heads),
+        "condition_heads": shape(f"{block}audio.to_query.weight")[0] // condition_head_dim,
         "condition_head_dim": condition_head_dim,
         "temporal_window": temporal_window,
-        "position_buckets": tensors["position_bias.table.weight"].shape[0],
+        "position_buckets": shape("position_bias.table.weight")[0],
         "position_max_distance": PUBLISHED_MAX_DISTANCE,
     }

@@ -1,11 +1,12 @@
 """Published latent flow generator checkpoints → `LatentFlowGenerator`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 
-from .renaming import rename_keys
+from .renaming import rename_keys, shape_of
 
 ENTRIES = ("generator", "region_predictor", "bg_predictor")
 
@@ -42,7 +43,7 @@ def convert_lfg(
         The arguments of `LatentFlowGenerator`, its state dict, and the published keys that were left out.
 
     Raises:
-        ValueError: An entry is missing, or a key is not known.
+        ValueError: An entry is missing, a key is not known, or one that tells a size is missing.
     """
     absent = [entry for entry in ENTRIES if entry not in published]
     if absent:
@@ -59,19 +60,19 @@ def convert_lfg(
 
 
 def _infer_config(tensors: Mapping[str, torch.Tensor], full: bool, image_size: int) -> dict:
-    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    shape = partial(shape_of, tensors, name="latent flow generator")
 
     def widths(prefix: str) -> tuple[int, ...]:
-        return tuple(shapes[f"{prefix}.{index}.conv.weight"][0] for index in range(_count(shapes, prefix)))
+        return tuple(shape(f"{prefix}.{index}.conv.weight")[0] for index in range(max(1, _count(tensors, prefix))))
 
     flow = "generator.pixelwise_flow_predictor.hourglass"
     region = "region_predictor.predictor"
-    kernel_size = shapes["region_predictor.down.weight"][-1]
+    kernel_size = shape("region_predictor.down.weight")[-1]
     return {
         "image_size": image_size,
-        "num_regions": shapes["region_predictor.regions.weight"][0],
-        "block_out_channels": (shapes["generator.first.conv.weight"][0], *widths("generator.down_blocks")),
-        "num_bottleneck_blocks": _count(shapes, "generator.bottleneck", "r"),
+        "num_regions": shape("region_predictor.regions.weight")[0],
+        "block_out_channels": (shape("generator.first.conv.weight")[0], *widths("generator.down_blocks")),
+        "num_bottleneck_blocks": _count(tensors, "generator.bottleneck", "r"),
         "flow_channels": (widths(f"{flow}.decoder.up_blocks")[-1], *widths(f"{flow}.encoder.down_blocks")),
         "region_channels": (widths(f"{region}.decoder.up_blocks")[-1], *widths(f"{region}.encoder.down_blocks")),
         "background_channels": widths("bg_predictor.encoder.down_blocks"),
@@ -81,6 +82,6 @@ def _infer_config(tensors: Mapping[str, torch.Tensor], full: bool, image_size: i
     }
 
 
-def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str, mark: str = "") -> int:
+def _count(keys: Iterable[str], prefix: str, mark: str = "") -> int:
     pattern = re.compile(rf"{re.escape(prefix)}\.{mark}(\d+)\..+")
-    return len({match[1] for key in shapes if (match := pattern.fullmatch(key))})
+    return len({match[1] for key in keys if (match := pattern.fullmatch(key))})

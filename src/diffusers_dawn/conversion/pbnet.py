@@ -173,6 +173,8 @@ def _find_state_dict(checkpoint: Mapping, name: str) -> Mapping[str, torch.Tenso
             and all(isinstance(key, str) and torch.is_tensor(tensor) for key, tensor in value.items())
         )
 
+    if not isinstance(checkpoint, Mapping):
+        raise ValueError(f"`{name}` holds a {type(checkpoint).__name__}, must be or hold a state dict")
     if is_state_dict(checkpoint):
         return checkpoint
     entries = [key for key, value in checkpoint.items() if is_state_dict(value)]

@@ -16,6 +16,7 @@ from ..models.pbnet import PoseBlinkNet
 from ..pipeline_dawn import DAWNPipeline
 from ..scheduling_dawn_ddim import DAWNDDIMScheduler
 from .a2v_fdm import convert_a2v_fdm, training_seed_confirmed
+from .lfg import ENTRIES as LFG_ENTRIES
 from .lfg import convert_lfg
 from .pbnet import convert_pbnet, read_options
 from .renaming import load_strictly
@@ -62,6 +63,8 @@ def convert_published(
     say(f"face-location encoder: not in the file, redrawn under the training seed; {_seed_report(published)}")
 
     published = read_checkpoint(lfg, "lfg")
+    for entry in LFG_ENTRIES:
+        _entry(published, entry, "lfg")
     config, tensors, ignored = convert_lfg(published, full=full, image_size=size_px)
     generator = _build(LatentFlowGenerator, config, tensors, "LFG")
     say(f"LFG: {len(tensors)} tensors used; left out: {_summary(ignored)}")
@@ -157,8 +160,10 @@ def read_checkpoint(path: str | Path, name: str) -> Any:
         raise ValueError(
             f"`{name}` {path} is refused: it is not a plain checkpoint of tensors; loading it could run code{what}"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"`{name}` {path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        # bytes that are no checkpoint make the unpickler fail in any way: EOFError, IndexError, KeyError, ...
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"`{name}` {path} cannot be read as a checkpoint: {reason}") from error
 
 
 def _build(model_class: type, config: dict, tensors: Mapping[str, torch.Tensor], name: str) -> torch.nn.Module:

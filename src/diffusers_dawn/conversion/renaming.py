@@ -71,6 +71,25 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor], name
     model.load_state_dict(state_dict, strict=True)
 
 
+def shape_of(tensors: Mapping[str, torch.Tensor], key: str, name: str) -> tuple[int, ...]:
+    """Look up the shape of a tensor that a size of the model is read from.
+
+    Args:
+        tensors: State dict.
+        key: Key of the tensor.
+        name: What the message calls the checkpoint.
+
+    Returns:
+        The shape.
+
+    Raises:
+        ValueError: There is no such tensor.
+    """
+    if key not in tensors:
+        raise ValueError(f"the {name} checkpoint lacks `{key}`, which tells a size")
+    return tuple(tensors[key].shape)
+
+
 def _listed(keys: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(f"`{key}`" for key in keys[:most])
     more = f" and {len(keys) - most} more" if len(keys) > most else ""

@@ -1,6 +1,7 @@
 """A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ class ClipContext(NamedTuple):
     conditions: list[ConditionContext]
 
 
+@dataclass
 class A2VFlowDiffusionOutput(BaseOutput):
     """Output of `A2VFlowDiffusionModel`.
 
@@ -213,7 +215,8 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         norm_num_groups: int = 8,
     ) -> None:
         super().__init__()
-        first, *_, last = widths = list(block_out_channels)
+        widths = list(block_out_channels)
+        first, last = widths[0], widths[-1]
         time_dim = 4 * first
         block = {
             "norm_groups": norm_num_groups,
@@ -286,14 +289,20 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             The context for `forward`.
 
         Raises:
-            ValueError: A width or a number of frames does not fit.
+            ValueError: A width, a size or a number of frames does not fit.
         """
         conditions = {"audio": audio_features, "pose": pose, "blink": blink}
-        num_frames = audio_features.shape[1]
         for name, condition in conditions.items():
-            expected = (audio_features.shape[0], num_frames, self.config[f"{name}_dim"])
-            if tuple(condition.shape) != expected:
-                raise ValueError(f"`{name}` is {tuple(condition.shape)}, must be {expected}")
+            expected = (*audio_features.shape[:-1], self.config[f"{name}_dim"])
+            if condition.ndim != 3 or tuple(condition.shape) != expected:
+                argument = "audio_features" if name == "audio" else name
+                raise ValueError(f"`{argument}` is {tuple(condition.shape)}, must be (B, F, D), here {expected}")
+        batch, size = audio_features.shape[0], reference_features.shape[2:]
+        references = {"reference_features": reference_features, "face_location_features": face_location_features}
+        widths = self.config.reference_channels, self.config.face_location_channels
+        for (name, features), width in zip(references.items(), widths, strict=True):
+            if tuple(features.shape) != (batch, width, *size):
+                raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
         constant = torch.cat((reference_features, face_location_features), dim=1)
         weight = self.conv_in.weight[:, self.config.in_channels :]
         reference = F.conv2d(constant, weight, self.conv_in.bias, padding=3)
@@ -334,7 +343,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             Prediction (B, 3, F, h, w).
 
         Raises:
-            ValueError: The motion's size does not fit the network.
+            ValueError: The motion's size does not fit the network, or not the context.
         """
         batch, channels, num_frames, height, width = sample.shape
         if channels != self.config.in_channels or height % self.size_multiple or width % self.size_multiple:
@@ -343,8 +352,22 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
                 f"multiples of {self.size_multiple}"
             )
         if context is None:
+            inputs = (reference_features, face_mask, audio_features, pose, blink)
+            if any(tensor is None for tensor in inputs):
+                raise ValueError(
+                    "give either `context` or all of `reference_features`, `face_mask`, `audio_features`, `pose` and "
+                    "`blink`"
+                )
             location = self.face_location_encoder(face_mask)
             context = self.prepare_context(reference_features, location, audio_features, pose, blink)
+        if context.reference.shape[0] != batch or context.conditions[0].gram.shape[0] != batch * num_frames:
+            raise ValueError(
+                f"`sample` has {batch} clip(s) of {num_frames} frame(s), the context {context.reference.shape[0]} "
+                f"clip(s) of {context.conditions[0].gram.shape[0]} frame(s) together; they must be equal"
+            )
+        if context.reference.shape[2:4] != sample.shape[3:]:
+            wanted = tuple(context.reference.shape[2:4])
+            raise ValueError(f"`sample` is {height}x{width}, must be {wanted[0]}x{wanted[1]} like the reference")
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         time = self.time_embedding(timestep)
         frames = self._frame_context(num_frames, sample.dtype)

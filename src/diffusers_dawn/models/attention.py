@@ -42,8 +42,10 @@ def rotate_pairs(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
         Tensor (..., D) in the dtype of x.
     """
     rotary_dim = 2 * cos.shape[-1]
-    even, odd = x[..., :rotary_dim].unflatten(-1, (-1, 2)).unbind(-1)
-    rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2).to(x.dtype)
+    # a pair is a complex number, and turning it one product: several times faster than sums of four real ones
+    precise = torch.promote_types(x.dtype, torch.float32)
+    pairs = torch.view_as_complex(x[..., :rotary_dim].to(precise).unflatten(-1, (-1, 2)))
+    rotated = torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
     return rotated if rotary_dim == x.shape[-1] else torch.cat((rotated, x[..., rotary_dim:]), dim=-1)
 
 

@@ -45,7 +45,8 @@ class ConditionContext(NamedTuple):
         group_sum: Adds the columns of a condition (groups, groups).
         score_map: From normalised pixels to unnormalised score differences (N, C, groups).
         basis: Centred vectors, times the output norm's gain (N, groups, C_out).
-        gram: Their inner products before the gain, over C_out (N, groups, groups).
+        gram: Their inner products before the gain, over C_out (N, groups, groups); float32 or wider, like head_sum
+            and group_sum, because small variances are differences of large products.
     """
 
     query_weight: torch.Tensor
@@ -54,6 +55,11 @@ class ConditionContext(NamedTuple):
     score_map: torch.Tensor
     basis: torch.Tensor
     gram: torch.Tensor
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Choose where to compute what half precision has not the digits for."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def convolve_frames(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -116,12 +122,13 @@ class ClipGroupNorm(nn.Module):
         pixels = x.flatten(2, 3)
         count = pixels[0, ..., : channels // self.num_groups].numel()
         # per frame in float32, across frames in float64: one pass over the data without loss of precision
-        precise = torch.promote_types(x.dtype, torch.float32)
+        precise = at_least_float32(x.dtype)
         total = pixels.sum(2, dtype=precise).double().sum(1).view(batch, self.num_groups, -1)
         norm = torch.linalg.vector_norm(pixels, dim=2, dtype=precise)
         squares = norm.double().square().sum(1).view(batch, self.num_groups, -1)
         mean = total.sum(-1, keepdim=True) / count
-        variance = squares.sum(-1, keepdim=True) / count - mean.square()
+        # never negative, which rounding makes it where all values are nearly the same
+        variance = (squares.sum(-1, keepdim=True) / count - mean.square()).clamp(min=0)
         gain = self.weight.view(self.num_groups, -1) * (variance + NORM_EPS).rsqrt()
         offset = (self.bias.view(self.num_groups, -1) - mean * gain).flatten(1)
         gain = gain.flatten(1)
@@ -159,16 +166,21 @@ class ConditionCrossAttention(nn.Module):
 
     def project(self, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Turn a condition (N, D) into score map (N, C_in, 1 + heads), basis and Gram matrix, as ConditionContext."""
+        tokens = self.to_key_value(self.embed(F.silu(condition)))
+        with torch.autocast(tokens.device.type, enabled=False):
+            score_map, basis, gram = self._project(*tokens.to(at_least_float32(tokens.dtype)).chunk(2, dim=-1))
+        return score_map.to(condition.dtype), basis.to(condition.dtype), gram
+
+    def _project(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         heads = (self.num_heads, -1)
-        keys, values = self.to_key_value(self.embed(F.silu(condition))).chunk(2, dim=-1)
         keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
-        null_key, null_value = self.null_key_value.unbind(0)
+        null_key, null_value = self.null_key_value.to(keys.dtype).unbind(0)
         # softmax over (condition, null) is the sigmoid of the difference of their scores; cosine scores times 8
         key_difference = F.normalize(keys, dim=-1) - F.normalize(null_key, dim=-1)
         key_difference = key_difference * (8 * self.query_scale * self.key_scale)
-        query_weight = (self.to_query.weight * self.norm_in.weight).unflatten(0, heads)
+        query_weight = (self.to_query.weight * self.norm_in.weight).to(keys.dtype).unflatten(0, heads)
         score_map = torch.einsum("hdc,nhd->nch", query_weight, key_difference)
-        out_weight = self.to_out.weight.unflatten(1, heads)
+        out_weight = self.to_out.weight.to(keys.dtype).unflatten(1, heads)
         # out = to_out(null + sigmoid * (value - null)): linear in the sigmoids. The constant's score is 0, its
         # sigmoid 1/2, hence the 2.
         constant = 2 * torch.einsum("ohd,d->o", out_weight, null_value)
@@ -227,16 +239,19 @@ class ConditionMixer(nn.Module):
     def forward(self, hidden: torch.Tensor, x: torch.Tensor, context: ConditionContext) -> torch.Tensor:
         """Add the answers for pixels x (B, F, H, W, C) to hidden (B, F, H, W, C_out)."""
         pixels = x.flatten(0, 1).flatten(1, 2)  # (N, P, C)
+        precise = context.gram.dtype
 
         def answer(_: torch.Tensor, frames: slice) -> torch.Tensor:
             normalised = F.layer_norm(pixels[frames], pixels.shape[-1:], None, None, NORM_EPS)
             query = F.linear(normalised, context.query_weight)
-            query_norm = (query.square() @ context.head_sum).clamp(min=1e-24).sqrt()
-            share = (torch.bmm(normalised, context.score_map[frames]) / query_norm).sigmoid()
-            # the output norm's variance is a quadratic form of the shares
-            variance = (torch.bmm(share, context.gram[frames]) * share) @ context.group_sum
-            share = share * (variance.clamp(min=0) + NORM_EPS).rsqrt()
-            return torch.bmm(share, context.basis[frames])
+            scores = torch.bmm(normalised, context.score_map[frames])
+            with torch.autocast(x.device.type, enabled=False):
+                query_norm = (query.to(precise).square() @ context.head_sum).clamp(min=1e-24).sqrt()
+                share = (scores / query_norm).sigmoid()
+                # the output norm's variance is a quadratic form of the shares
+                variance = (torch.bmm(share, context.gram[frames]) * share) @ context.group_sum
+                share = share * (variance.clamp(min=0) + NORM_EPS).rsqrt()
+            return torch.bmm(share.to(x.dtype), context.basis[frames])
 
         flat = hidden.flatten(0, 1).flatten(1, 2)
         return add_in_chunks(flat, answer, dim=0, tokens_per_index=flat.shape[1]).view(hidden.shape)

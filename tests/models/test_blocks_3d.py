@@ -1,0 +1,235 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, band_blocks
+from diffusers_dawn.models.blocks_3d import (
+    CHUNK_TOKENS_CPU,
+    ClipGroupNorm,
+    ConditionMixer,
+    FrameContext,
+    ResidualBlock,
+    SpatialAttention,
+    SpatialLinearAttention,
+    TemporalAttention,
+    add_in_chunks,
+    convolve_frames,
+)
+
+HEADS, HEAD_DIM = 2, 8
+DIMS = {"audio": 6, "pose": 3, "blink": 2}
+
+
+def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Give gains and biases values as if trained, so that leaving one out shows."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+def clip(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def conditions_for(batch: int, frames: int) -> dict[str, torch.Tensor]:
+    return {name: clip(batch, frames, dim, seed=index) for index, (name, dim) in enumerate(DIMS.items())}
+
+
+def make_mixer(channels_in: int = 5, channels_out: int = 7) -> ConditionMixer:
+    torch.manual_seed(0)
+    return randomised(ConditionMixer(DIMS, channels_in, channels_out, HEADS, 4))
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Conv2d(3, 4, 4, 2, 1), torch.nn.ConvTranspose2d(3, 4, 4, 2, 1)])
+def test_frames_convolve_as_if_alone(layer):
+    x = clip(2, 3, 8, 6, 3)
+    together = convolve_frames(layer, x)
+    for batch in range(2):
+        for frame in range(3):
+            alone = layer(x[batch, frame].permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+            # order of summation differs between memory formats
+            torch.testing.assert_close(together[batch, frame], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("tokens_per_index", [1, 500, CHUNK_TOKENS_CPU, 10 * CHUNK_TOKENS_CPU])
+def test_adding_in_chunks_overwrites_its_input_with_the_plain_sum(tokens_per_index):
+    x, other = clip(4, 11), clip(4, 11, seed=1)
+    with torch.no_grad():
+        expected = x + x.square() * other
+        result = add_in_chunks(x, lambda part, rows: part.square() * other[:, rows], 1, tokens_per_index)
+    assert result is x
+    assert torch.equal(result, expected)
+
+
+def test_adding_with_gradients_leaves_its_input_alone():
+    x = clip(4, 11)
+    before = x.clone()
+    result = add_in_chunks(x, lambda part, _: part.square(), 1, 1)
+    assert torch.equal(x, before)
+    assert torch.equal(result, x + x.square())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    frames=st.integers(1, 5),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    groups=st.integers(1, 3),
+    per_group=st.integers(2, 4),
+    offset=st.floats(-10, 10),
+    modulated=st.booleans(),
+    grad_enabled=st.booleans(),
+)
+def test_clip_norm_is_group_norm_over_all_frames_then_modulation_then_silu(
+    batch, frames, size, groups, per_group, offset, modulated, grad_enabled
+):
+    channels = groups * per_group
+    norm = randomised(ClipGroupNorm(groups, channels))
+    x = clip(batch, frames, *size, channels) + offset
+    scale_shift = clip(batch, 2 * channels, seed=1) if modulated else None
+    expected = F.group_norm(x.double().permute(0, 4, 1, 2, 3), groups, norm.weight.double(), norm.bias.double(), 1e-5)
+    expected = expected.permute(0, 2, 3, 4, 1)
+    if modulated:
+        scale, shift = scale_shift.double()[:, None, None, None].chunk(2, dim=-1)
+        expected = expected * (1 + scale) + shift
+    before = x.clone()
+    with torch.set_grad_enabled(grad_enabled):
+        result = norm(x, scale_shift)
+    assert torch.equal(x, before)
+    # float32 squares of values up to 13 keep a variance to about 1e-5; small groups may have a variance of 0.01
+    torch.testing.assert_close(result.double(), F.silu(expected), atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 50.7, -123.4])
+def test_clip_norm_of_a_constant_clip_is_finite(value):
+    with torch.no_grad():
+        assert ClipGroupNorm(2, 8)(torch.full((1, 3, 5, 5, 8), value)).isfinite().all()
+
+
+@pytest.mark.parametrize("grad_enabled", [False, True])
+def test_closed_form_equals_softmax_over_condition_and_null_token(grad_enabled):
+    mixer = make_mixer()
+    x, hidden, conditions = clip(2, 3, 4, 5, 5), clip(2, 3, 4, 5, 7, seed=1), conditions_for(2, 3)
+    expected = hidden.clone()
+    for name, attention in mixer.attentions.items():
+        heads = (HEADS, -1)
+        query = attention.to_query(attention.norm_in(x)).unflatten(-1, heads)  # (B, F, H, W, heads, D)
+        keys, values = attention.to_key_value(attention.embed(F.silu(conditions[name]))).chunk(2, dim=-1)
+        null_key, null_value = attention.null_key_value
+        keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
+        keys = torch.stack((keys, null_key.expand_as(keys)), dim=2)  # (B, F, 2, heads, D)
+        values = torch.stack((values, null_value.expand_as(values)), dim=2)
+        query = F.normalize(query, dim=-1) * attention.query_scale
+        keys = F.normalize(keys, dim=-1) * attention.key_scale
+        weights = (8 * torch.einsum("bfyxhd,bfthd->bfyxht", query, keys)).softmax(-1)
+        attended = torch.einsum("bfyxht,bfthd->bfyxhd", weights, values).flatten(-2)
+        expected = expected + F.layer_norm(attention.to_out(attended), (7,), attention.norm_out.weight, None, 1e-5)
+    with torch.set_grad_enabled(grad_enabled):
+        result = mixer(hidden, x, mixer.project(conditions))
+    # the variance is a difference of sums that are about a hundred times larger
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_closed_form_keeps_the_unit_variance_of_its_norm_in_half_precision(dtype):
+    mixer = make_mixer(channels_in=16, channels_out=32).to(dtype)
+    for attention in mixer.attentions.values():
+        torch.nn.init.ones_(attention.norm_out.weight)
+    context = mixer.project({name: value.to(dtype) for name, value in conditions_for(1, 50).items()})
+    x, zeros = clip(1, 50, 4, 4, 16).to(dtype), torch.zeros(1, 50, 4, 4, 32, dtype=dtype)
+    precise = mixer.float().project({name: value.to(dtype).float() for name, value in conditions_for(1, 50).items()})
+    expected = mixer(zeros.float(), x.float(), precise)
+    # a variance computed in half precision is off by factors; rounding of shares and basis leaves a few percent
+    assert (mixer(zeros, x, context).float() - expected).square().mean().sqrt() < 0.05 * expected.std()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_closed_form_under_autocast_is_near_that_without(dtype):
+    # conditions that come out of another network under autocast have its dtype
+    mixer = make_mixer(16, 32)
+    conditions = {name: value.to(torch.bfloat16).float() for name, value in conditions_for(1, 20).items()}
+    x, hidden = clip(1, 20, 4, 4, 16), clip(1, 20, 4, 4, 32, seed=1)
+    expected = mixer(hidden, x, mixer.project(conditions))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = mixer(hidden, x, mixer.project({name: value.to(dtype) for name, value in conditions.items()}))
+    # as above
+    assert (result - expected).square().mean().sqrt() < 0.05 * expected.std()
+
+
+@torch.no_grad()
+def test_residual_block_without_gradients_equals_that_with_and_keeps_its_input():
+    torch.manual_seed(0)
+    for channels_out in (8, 12):
+        block = randomised(ResidualBlock(8, channels_out, 4, 16, DIMS, HEADS, 4))
+        # 16 x 16 pixels times 12 frames are more than one chunk
+        x, time = clip(1, 12, 16, 16, 8), clip(1, 16)
+        context = block.conditions.project(conditions_for(1, 12))
+        before = [tensor.clone() for tensor in (x, time, *context)]
+        result = block(x, time, context)
+        for tensor, copy in zip((x, time, *context), before, strict=True):
+            assert torch.equal(tensor, copy)
+        with torch.enable_grad():
+            # the same sums, split into chunks of other sizes
+            torch.testing.assert_close(result, block(x, time, context).detach(), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_linear_attention_equals_plain_einsum():
+    torch.manual_seed(0)
+    attention = randomised(SpatialLinearAttention(6, HEADS, HEAD_DIM))
+    x = clip(2, 3, 4, 5, 6)
+    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    context = torch.einsum("bfphd,bfphe->bfhde", key.softmax(2), value)
+    mixed = torch.einsum("bfphd,bfhde->bfphe", query.softmax(-1) * HEAD_DIM**-0.5, context).flatten(-2)
+    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
+    torch.testing.assert_close(attention(x.clone()), expected, atol=1e-5, rtol=1e-5)  # products in another order
+
+
+@torch.no_grad()
+def test_spatial_attention_equals_plain_softmax():
+    torch.manual_seed(0)
+    attention = randomised(SpatialAttention(6, HEADS, HEAD_DIM))
+    x = clip(2, 3, 4, 5, 6)
+    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    weights = (torch.einsum("bfphd,bfqhd->bfhpq", query, key) * HEAD_DIM**-0.5).softmax(-1)
+    mixed = torch.einsum("bfhpq,bfqhd->bfphd", weights, value).flatten(-2)
+    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
+    torch.testing.assert_close(attention(x), expected, atol=1e-5, rtol=1e-5)  # sums in another order
+
+
+@pytest.mark.parametrize("grad_enabled", [False, True])
+@pytest.mark.parametrize(("num_frames", "window"), [(1, 3), (2, None), (9, 3), (10, 9), (47, 5)])
+def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_frames, window, grad_enabled):
+    torch.manual_seed(0)
+    attention, bias = randomised(TemporalAttention(6, HEADS, HEAD_DIM)), RelativePositionBias(8, 12, HEADS)
+    rotary = RotaryEmbedding(HEAD_DIM)
+    x = clip(2, num_frames, 3, 4, 6)
+
+    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    query, key, value = attention.to_qkv(normalised).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    turns = torch.polar(
+        torch.ones(num_frames, HEAD_DIM // 2), torch.outer(torch.arange(num_frames), rotary.frequencies)
+    )
+    query, key = (
+        torch.view_as_real(torch.view_as_complex(part.unflatten(-1, (-1, 2))) * turns[:, None, None, None]).flatten(-2)
+        for part in (query, key)
+    )
+    offsets = torch.arange(num_frames)[None] - torch.arange(num_frames)[:, None]
+    scores = torch.einsum("bfyxhd,bgyxhd->byxhfg", query, key) * HEAD_DIM**-0.5
+    scores = scores + bias(num_frames)[:, offsets + num_frames]
+    if window is not None:
+        scores = scores.masked_fill(offsets.abs() > window, -torch.inf)
+    expected = x + attention.to_out(torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
+
+    cos, sin = (table[:, None, None] for table in rotary(num_frames))
+    frames = FrameContext(cos, sin, band_blocks(bias, num_frames, window, x.dtype))
+    with torch.set_grad_enabled(grad_enabled):
+        result = attention(x.clone(), frames)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)  # sums in another order

@@ -1,0 +1,181 @@
+import inspect
+import math
+
+import diffusers
+import pytest
+import torch
+
+from diffusers_dawn.scheduler_choice import (
+    PREDICTION_TYPES,
+    SCHEDULERS,
+    check_scheduler,
+    make_scheduler,
+    set_timesteps,
+)
+from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+
+CPU = torch.device("cpu")
+# diffusers gives these no prediction of the clean sample
+WITHOUT_SAMPLE = {"euler-a", "kdpm2", "pndm"}
+SHAPE = (1, 3, 4, 8, 8)
+
+
+def published_config(prediction_type: str = "epsilon") -> dict:
+    return DAWNDDIMScheduler(prediction_type=prediction_type).config
+
+
+def level_at(time: float) -> float:
+    """Signal level of the cosine schedule at a time that need not be whole."""
+    return min(
+        1.0,
+        math.cos(((time + 1) / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2,
+    )
+
+
+def sample_exactly(scheduler: object, data: torch.Tensor, num_inference_steps: int) -> torch.Tensor:
+    """Denoise as `DAWNPipeline.denoise` does, with what a perfect model of one motion would predict."""
+    accepted = inspect.signature(scheduler.step).parameters
+    given = {"generator": torch.Generator().manual_seed(1), "eta": 1.0}
+    step_kwargs = {name: value for name, value in given.items() if name in accepted}
+    timesteps = set_timesteps(scheduler, CPU, num_inference_steps)
+    latents = torch.randn(data.shape, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
+    for timestep in timesteps:
+        model_input = scheduler.scale_model_input(latents, timestep)
+        signal, sigma = math.sqrt(level_at(float(timestep))), math.sqrt(1 - level_at(float(timestep)))
+        noise = (model_input - signal * data) / sigma
+        predictions = {"epsilon": noise, "v_prediction": signal * noise - sigma * data, "sample": data}
+        prediction = predictions[scheduler.config.prediction_type]
+        latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
+    return latents
+
+
+@pytest.mark.parametrize("num_inference_steps", [20, 50])
+@pytest.mark.parametrize(
+    ("name", "prediction_type"),
+    [
+        (name, prediction_type)
+        for name in SCHEDULERS
+        for prediction_type in PREDICTION_TYPES
+        if prediction_type != "sample" or name not in WITHOUT_SAMPLE
+    ],
+)
+def test_exact_prediction_of_one_motion_is_sampled_to_it(name, prediction_type, num_inference_steps):
+    data = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2)) * 1.8 - 0.9
+    scheduler = make_scheduler(name, published_config(prediction_type))
+    sample = sample_exactly(scheduler, data, num_inference_steps)
+    # DEIS and SA stop at the noise of time 0, 0.0064 standard deviations (measured up to 0.027); the others at 0.002
+    torch.testing.assert_close(sample, data, atol=0.04 if name in {"deis", "sa"} else 0.005, rtol=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_steps_repeat_with_an_equal_generator(name):
+    data = torch.zeros(SHAPE)
+    first, second = (sample_exactly(make_scheduler(name, published_config()), data, 5) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_made_scheduler_is_of_the_named_class_with_the_published_levels(name):
+    scheduler = make_scheduler(name, published_config())
+    assert type(scheduler).__name__ == SCHEDULERS[name]
+    check_scheduler(scheduler)
+    expected = DAWNDDIMScheduler().alphas_cumprod
+    # diffusers clips the last beta at 0.999 instead of 0.9999
+    torch.testing.assert_close(scheduler.alphas_cumprod[:-1].float(), expected[:-1], atol=1e-6, rtol=1e-3)
+
+
+def test_class_names_of_diffusers_are_taken():
+    assert isinstance(make_scheduler("LCMScheduler", published_config()), diffusers.LCMScheduler)
+
+
+def test_every_scheduler_of_diffusers_is_either_refused_or_has_the_published_levels():
+    expected = DAWNDDIMScheduler().alphas_cumprod[:-1]
+    accepted = []
+    for class_name in [name for name in dir(diffusers) if "Scheduler" in name]:
+        try:
+            scheduler = make_scheduler(class_name, published_config())
+        except (ValueError, ImportError):
+            continue
+        accepted.append(class_name)
+        torch.testing.assert_close(
+            scheduler.alphas_cumprod[:-1].float(), expected, atol=1e-6, rtol=1e-3, msg=class_name
+        )
+    assert set(accepted) >= set(SCHEDULERS.values()) - {"DAWNDDIMScheduler"}
+
+
+@pytest.mark.parametrize(
+    ("class_name", "reason"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", "flow matching"),
+        ("FlowMatchHeunDiscreteScheduler", "flow matching"),
+        ("EDMEulerScheduler", "preconditioning"),
+        ("EDMDPMSolverMultistepScheduler", "preconditioning"),
+        ("CosineDPMSolverMultistepScheduler", "preconditioning"),
+        ("UnCLIPScheduler", "unCLIP's own schedule"),
+        ("IPNDMScheduler", "noise levels are fixed"),
+        ("CMStochasticIterativeScheduler", "consistency model"),
+        ("DDIMInverseScheduler", "from sample to noise"),
+        ("DPMSolverMultistepInverseScheduler", "from sample to noise"),
+        ("VQDiffusionScheduler", "discrete codes"),
+        ("RePaintScheduler", "mask"),
+        ("CogVideoXDDIMScheduler", "shifts the noise levels"),
+        ("CogVideoXDPMScheduler", "shifts the noise levels"),
+    ],
+)
+def test_schedulers_that_cannot_sample_are_refused_with_the_reason(class_name, reason):
+    with pytest.raises(ValueError, match=rf"{class_name} cannot sample DAWN: .*{reason}"):
+        make_scheduler(class_name, published_config())
+
+
+@pytest.mark.parametrize(
+    ("class_name", "reason"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", "flow matching"),
+        ("EDMEulerScheduler", "preconditioning"),
+        ("UnCLIPScheduler", "unCLIP's own schedule"),
+        ("IPNDMScheduler", "noise levels are fixed"),
+    ],
+)
+def test_finished_schedulers_that_cannot_sample_are_refused_with_the_reason(class_name, reason):
+    with pytest.raises(ValueError, match=rf"{class_name} cannot sample DAWN: .*{reason}"):
+        check_scheduler(getattr(diffusers, class_name)())
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_SAMPLE))
+def test_prediction_types_that_a_scheduler_lacks_are_refused(name):
+    with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} cannot sample DAWN: .*'sample' is none of epsilon"):
+        make_scheduler(name, published_config("sample"))
+
+
+def test_unknown_prediction_type_is_refused():
+    scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    with pytest.raises(ValueError, match="DPMSolverMultistepScheduler cannot sample DAWN: .*'flow_prediction'"):
+        check_scheduler(scheduler)
+
+
+@pytest.mark.parametrize("name", ["fastest", "", "UNet2DModel", "SchedulerMixin", "NoSuchScheduler"])
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=f"`scheduler` is '{name}', must be one of dawn, ddim"):
+        make_scheduler(name, published_config())
+
+
+def test_times_are_set_by_number_by_times_or_by_levels():
+    dawn = make_scheduler("dawn", published_config())
+    assert len(set_timesteps(dawn, CPU, 7)) == 7
+    assert set_timesteps(dawn, CPU, 20, timesteps=[900, 500, 100]).tolist() == [900, 500, 100]
+    euler = make_scheduler("euler", published_config())
+    assert len(set_timesteps(euler, CPU, 20, sigmas=[10.0, 1.0, 0.1, 0.0])) == 3
+
+
+def test_times_and_levels_together_are_refused():
+    with pytest.raises(ValueError, match="only one of `timesteps` and `sigmas`"):
+        set_timesteps(DAWNDDIMScheduler(), CPU, 20, timesteps=[900], sigmas=[1.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), [("dawn", "sigmas"), ("ddim", "timesteps"), ("ddim", "sigmas"), ("pndm", "timesteps")]
+)
+def test_times_and_levels_are_refused_by_schedulers_that_do_not_take_them(name, argument):
+    scheduler = make_scheduler(name, published_config())
+    with pytest.raises(ValueError, match=f"`{argument}` cannot be given to {SCHEDULERS[name]}"):
+        set_timesteps(scheduler, CPU, 20, **{argument: [1]})

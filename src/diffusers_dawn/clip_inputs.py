@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .audio_features import num_video_frames
 from .media import read_waveform
-from .records import FaceState, Portrait
+from .records import FPS, FaceState, Portrait, Waveform
 
 POSE_DIM = 6
 BLINK_DIM = 2
@@ -142,6 +143,39 @@ def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
         if track is not None and len(track) != num_frames:
             raise ValueError(f"`{name}` has {len(track)} frames, the clip has {num_frames}; they must be equal")
     return num_frames
+
+
+def image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
+    """Resize portraits to the size of a video.
+
+    Args:
+        portraits: The portraits B.
+        height: Height H [px].
+        width: Width W [px].
+
+    Returns:
+        Tensor (B, 3, H, W) in [0, 1].
+    """
+    resized = [
+        np.asarray(Image.fromarray(portrait.image).resize((width, height), Image.Resampling.LANCZOS))
+        for portrait in portraits
+    ]
+    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+
+
+def fit_samples(waveform: Waveform, num_frames: int) -> np.ndarray:
+    """Cut a recording, or extend it by silence, to the length of its frames.
+
+    Args:
+        waveform: The recording.
+        num_frames: Its frames F.
+
+    Returns:
+        Samples (num_samples,).
+    """
+    num_samples = round(num_frames / FPS * waveform.sample_rate_hz)
+    samples = waveform.samples[:num_samples]
+    return np.pad(samples, (0, num_samples - len(samples)))
 
 
 def _batch(value: Any, batch_axes: int | None) -> list:

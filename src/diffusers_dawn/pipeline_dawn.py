@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -19,9 +18,10 @@ from diffusers.video_processor import VideoProcessor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from .audio_features import extract_features, num_video_frames
-from .clip_inputs import ClipInput, collect_clips, count_frames, prepare_clips
+from .clip_inputs import ClipInput, collect_clips, count_frames, fit_samples, image_tensor, prepare_clips
 from .conditions import Conditions, null_conditions, relative_conditions
 from .flow_geometry import face_box_mask
+from .memory_estimate import denoising_bytes, weight_bytes
 from .pipeline_output import OUTPUT_TYPES, DAWNPipelineOutput
 from .records import FPS, FaceState, Portrait, Waveform
 from .scheduler_choice import check_scheduler, set_timesteps
@@ -38,11 +38,6 @@ EXAMPLE_DOC_STRING = """
         >>> write_video("talking.mp4", (out.frames[0] * 255).round().astype("uint8"), out.waveform(0))
         ```
 """
-
-
-# measured at the published size, see benchmarks/denoiser.py
-ACTIVATION_COPIES = 13
-CONDITION_VALUES_PER_CHANNEL = 2 * 54 * 2
 
 
 class DAWNPipeline(DiffusionPipeline):
@@ -332,7 +327,7 @@ class DAWNPipeline(DiffusionPipeline):
         return latents
 
     def estimate_memory(self, num_frames: int, height: int | None = None, width: int | None = None) -> int:
-        """Estimate the peak memory of rendering one clip [bytes]: weights, conditions, activations, frames.
+        """Estimate the peak memory of rendering one clip, see `memory_estimate`.
 
         Args:
             num_frames: Frames F.
@@ -342,16 +337,10 @@ class DAWNPipeline(DiffusionPipeline):
         Returns:
             Bytes, on the device that renders.
         """
-        stride, first = self.lfg.config.motion_stride, self.unet.config.block_out_channels[0]
-        height, width = height or self.default_size, width or self.default_size
-        components = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
-        weights = sum(tensor.nbytes for part in components for tensor in part.state_dict().values())
-        element = torch.finfo(self.unet.dtype).bits // 8
-        # at full resolution the widest block holds about this many copies of the first convolution's output
-        activations = ACTIVATION_COPIES * num_frames * (height // stride) * (width // stride) * first * element
-        channels = sum(self.unet.config.block_out_channels)
-        conditions = CONDITION_VALUES_PER_CHANNEL * num_frames * channels * element
-        return weights + activations + conditions
+        stride = self.lfg.config.motion_stride
+        size = ((height or self.default_size) // stride, (width or self.default_size) // stride)
+        modules = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
+        return weight_bytes(modules) + denoising_bytes(self.unet, num_frames, *size)
 
     @torch.no_grad()
     def decode_motion(
@@ -368,7 +357,7 @@ class DAWNPipeline(DiffusionPipeline):
             Frames (B, up to chunk_size, 3, H, W) in [0, 1], float32.
         """
         height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
-        encoded = self.lfg.encode_image(_image_tensor(portraits, height, width).to(latents.device))
+        encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
         # float32: half precision has not the room for positions in the picture
         flow = latents[:, :2].permute(0, 2, 3, 4, 1).float()
         occlusion = ((latents[:, 2:].float() + 1) / 2).clamp(0, 1).transpose(1, 2)
@@ -488,7 +477,7 @@ class DAWNPipeline(DiffusionPipeline):
             frames=rendered[0][0] if equal else [frames[0] for frames, _, _ in rendered],
             pose=[track for _, pose, _ in rendered for track in pose],
             blink=[track for _, _, blink in rendered for track in blink],
-            audio=[_fit_samples(*pair) for pair in zip(waveforms, frame_counts, strict=True)] if has_audio else None,
+            audio=[fit_samples(*pair) for pair in zip(waveforms, frame_counts, strict=True)] if has_audio else None,
             sampling_rate=[waveform.sample_rate_hz for waveform in waveforms] if has_audio else None,
             fps=FPS,
             portraits=[clip.image for clip in clips],
@@ -570,7 +559,7 @@ class DAWNPipeline(DiffusionPipeline):
             pose, blink = self._tracks(clips, features, initial_pose, initial_blink, generator)
 
         with self._stage("conditions"):
-            images = _image_tensor(portraits, height, width).to(device)  # (B, 3, H, W)
+            images = image_tensor(portraits, height, width).to(device)  # (B, 3, H, W)
             conditions = relative_conditions(features, pose, blink, initial_pose, initial_blink)
             contexts = self._contexts(portraits, images, conditions)
 
@@ -650,19 +639,3 @@ class DAWNPipeline(DiffusionPipeline):
             return changed.get("latents", latents)
 
         return on_step_end
-
-
-def _image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
-    """Resize portraits to the size of the video: (B, 3, H, W) in [0, 1]."""
-    resized = [
-        np.asarray(PIL.Image.fromarray(portrait.image).resize((width, height), PIL.Image.Resampling.LANCZOS))
-        for portrait in portraits
-    ]
-    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
-
-
-def _fit_samples(waveform: Waveform, num_frames: int) -> np.ndarray:
-    """Cut or extend a recording to the length of its frames."""
-    num_samples = round(num_frames / FPS * waveform.sample_rate_hz)
-    samples = waveform.samples[:num_samples]
-    return np.pad(samples, (0, num_samples - len(samples)))

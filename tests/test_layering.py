@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 
 LAYERS = [
-    {"records", "flow_geometry", "memory_estimate", "scheduling_dawn_ddim", "conditions",
+    {"records", "flow_geometry", "memory_estimate", "scheduling_dawn_ddim", "conditions", "checkpoint_folder",
      "models.attention", "models.blocks_2d",
      "conversion.renaming"},
     {"media", "face_crop", "face_pose", "scheduler_choice", "models.blocks_3d", "models.blocks_track",

@@ -117,7 +117,8 @@ def convert(options: argparse.Namespace) -> None:
     Args:
         options: The parsed options.
     """
-    from .conversion.published import check_new_folder, convert_published, save_new
+    from .checkpoint_folder import check_new_folder, save_new
+    from .conversion.published import convert_published
 
     check_new_folder(options.output)
     pipe = convert_published(
@@ -140,7 +141,7 @@ def init(options: argparse.Namespace) -> None:
     Args:
         options: The parsed options.
     """
-    from .conversion.published import check_new_folder, save_new
+    from .checkpoint_folder import check_new_folder, save_new
     from .random_checkpoint import random_pipeline
 
     check_new_folder(options.output)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from diffusers_dawn.conversion.published import check_new_folder, convert_published, read_checkpoint, save_new
+from diffusers_dawn.checkpoint_folder import save_new
+from diffusers_dawn.conversion.published import convert_published, read_checkpoint
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[2] / "../shared/goldens"))
@@ -227,24 +228,6 @@ class TestConversion:
         with pytest.raises(ValueError, match="`audio_encoder` makes features of width 64, `unet` expects 32"):
             convert_published(**published | {"hubert": tmp_path}, say=str)
 
-    def test_failing_save_leaves_nothing(self, published, tmp_path):
-        broken = convert_published(**published, say=str)
-        # weights without storage cannot be written
-        broken.lfg.to("meta")
-        with pytest.raises((NotImplementedError, RuntimeError, ValueError)):
-            save_new(broken, tmp_path / "saved")
-        assert list(tmp_path.iterdir()) == []
-
-    def test_empty_folder_is_filled(self, pipeline, tmp_path):
-        save_new(pipeline, tmp_path)
-        assert (tmp_path / "model_index.json").is_file()
-
-    def test_folder_that_holds_something_stays_as_it_is(self, pipeline, tmp_path):
-        (tmp_path / "mine.txt").write_text("mine")
-        with pytest.raises(ValueError, match="is not empty"):
-            save_new(pipeline, tmp_path)
-        assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
-
 
 class MakesFile:
     """Creates a file when it is unpickled."""
@@ -302,26 +285,3 @@ def test_checkpoints_are_read_as_they_were_written(tmp_path):
 def test_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="`lfg` .* is not a file"):
         read_checkpoint(tmp_path, "lfg")
-
-
-def test_new_and_empty_folders_are_taken(tmp_path):
-    assert check_new_folder(tmp_path / "new") == tmp_path / "new"
-    assert check_new_folder(tmp_path) == tmp_path
-    assert not (tmp_path / "new").exists()
-
-
-def test_folders_with_content_are_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=f"`there` {re.escape(str(tmp_path))} is not empty"):
-        check_new_folder(tmp_path, "there")
-
-
-def test_files_are_refused_as_folders(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="`output` .* is a file"):
-        check_new_folder(tmp_path / "file")
-
-
-def test_folders_without_parent_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="`output` lies in a folder that does not exist"):
-        check_new_folder(tmp_path / "a" / "b")

@@ -99,7 +99,7 @@ def test_clip_norm_is_group_norm_over_all_frames_then_modulation_then_silu(
     before = x.clone()
     with torch.set_grad_enabled(grad_enabled):
         result = norm(x, scale_shift)
-    assert torch.equal(x, before)
+    assert torch.equal(x, before if grad_enabled else result)
     # float32 squares of values up to 13 keep a variance to about 1e-5; small groups may have a variance of 0.01
     torch.testing.assert_close(result.double(), F.silu(expected), atol=2e-3, rtol=2e-3)
 

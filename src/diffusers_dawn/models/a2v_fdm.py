@@ -375,7 +375,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         # the reference's share of the first convolution is added, not computed again   (B, F, h, w, C)
         x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = F.conv2d(x, self.conv_in.weight[:, :channels], padding=3).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
-        first = x + context.reference
+        first = x + context.reference if torch.is_grad_enabled() else x.add_(context.reference)
         x = self.temporal_attention_in(first.clone(), frames)
 
         conditions = iter(context.conditions)

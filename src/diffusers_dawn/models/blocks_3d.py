@@ -68,6 +68,24 @@ def convolve_frames(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return layer(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
+def chunks(x: torch.Tensor, dim: int, tokens_per_index: int) -> list[slice]:
+    """Cut an axis into slices of a size that stays in the cache; one slice while gradients are recorded.
+
+    Args:
+        x: Any tensor.
+        dim: Axis that is cut.
+        tokens_per_index: Rows of channels in one index along dim.
+
+    Returns:
+        Slices that cover the axis in order.
+    """
+    if torch.is_grad_enabled():
+        return [slice(0, x.shape[dim])]
+    chunk_tokens = CHUNK_TOKENS_CPU if x.device.type == "cpu" else CHUNK_TOKENS_DEVICE
+    step = max(1, chunk_tokens // tokens_per_index)
+    return [slice(start, min(start + step, x.shape[dim])) for start in range(0, x.shape[dim], step)]
+
+
 def add_in_chunks(x: torch.Tensor, function: Callable, dim: int, tokens_per_index: int) -> torch.Tensor:
     """Compute x + function(x), where function treats indices along dim independently.
 
@@ -82,11 +100,9 @@ def add_in_chunks(x: torch.Tensor, function: Callable, dim: int, tokens_per_inde
     """
     if torch.is_grad_enabled():
         return x + function(x, slice(None))
-    chunk_tokens = CHUNK_TOKENS_CPU if x.device.type == "cpu" else CHUNK_TOKENS_DEVICE
-    step = max(1, chunk_tokens // tokens_per_index)
-    for start in range(0, x.shape[dim], step):
-        part = x.narrow(dim, start, min(step, x.shape[dim] - start))
-        part += function(part, slice(start, start + step))
+    for chunk in chunks(x, dim, tokens_per_index):
+        part = x.narrow(dim, chunk.start, chunk.stop - chunk.start)
+        part += function(part, chunk)
     return x
 
 
@@ -105,6 +121,8 @@ class ChannelNorm(nn.Module):
 class ClipGroupNorm(nn.Module):
     """Group normalisation over all frames of a clip, an optional modulation, then SiLU.
 
+    While no gradient is recorded, the result overwrites the input.
+
     Args:
         num_groups: Groups of channels.
         channels: Number of channels C.
@@ -118,25 +136,37 @@ class ClipGroupNorm(nn.Module):
 
     def forward(self, x: torch.Tensor, scale_shift: torch.Tensor | None = None) -> torch.Tensor:
         """Normalise (B, F, H, W, C), multiply by 1 + scale and add shift (B, 2 C, scale first), apply SiLU."""
-        batch, channels = x.shape[0], x.shape[-1]
-        pixels = x.flatten(2, 3)
-        count = pixels[0, ..., : channels // self.num_groups].numel()
+        batch, num_frames, *_, channels = x.shape
+        frames = x.flatten(0, 1).flatten(1, 2)  # (B F, P, C)
+        count = num_frames * frames.shape[1] * channels // self.num_groups
         # per frame in float32, across frames in float64: one pass over the data without loss of precision
-        precise = at_least_float32(x.dtype)
-        total = pixels.sum(2, dtype=precise).double().sum(1).view(batch, self.num_groups, -1)
-        norm = torch.linalg.vector_norm(pixels, dim=2, dtype=precise)
-        squares = norm.double().square().sum(1).view(batch, self.num_groups, -1)
-        mean = total.sum(-1, keepdim=True) / count
+        sums = [self._sums(frames[chunk]) for chunk in chunks(frames, 0, frames.shape[1])]
+        total, squares = (
+            torch.cat(sums).double().view(batch, num_frames, 2, self.num_groups, -1).sum((1, -1)).unbind(1)
+        )
+        mean = total[..., None] / count
         # never negative, which rounding makes it where all values are nearly the same
-        variance = (squares.sum(-1, keepdim=True) / count - mean.square()).clamp(min=0)
+        variance = (squares[..., None] / count - mean.square()).clamp(min=0)
         gain = self.weight.view(self.num_groups, -1) * (variance + NORM_EPS).rsqrt()
         offset = (self.bias.view(self.num_groups, -1) - mean * gain).flatten(1)
         gain = gain.flatten(1)
         if scale_shift is not None:
             scale, shift = scale_shift.chunk(2, dim=-1)
             gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
-        gain, offset = (value.to(x.dtype).view(batch, 1, 1, 1, channels) for value in (gain, offset))
-        return F.silu(torch.addcmul(offset, x, gain), inplace=not torch.is_grad_enabled())
+        gain, offset = (value.to(x.dtype).view(batch, 1, 1, channels) for value in (gain, offset))
+        if torch.is_grad_enabled():
+            return F.silu(torch.addcmul(offset, x.flatten(2, 3), gain)).view(x.shape)
+        clip = x.flatten(2, 3)
+        for chunk in chunks(clip, 1, batch * clip.shape[2]):
+            part = clip[:, chunk]
+            F.silu(torch.addcmul(offset, part, gain, out=part), inplace=True)
+        return clip.view(x.shape)
+
+    @staticmethod
+    def _sums(frames: torch.Tensor) -> torch.Tensor:
+        """Sum values and squares of each frame and channel: (N, P, C) to (N, 2, C)."""
+        frames = frames.to(at_least_float32(frames.dtype))
+        return torch.stack((frames.sum(1), frames.square().sum(1)), dim=1)
 
 
 class ConditionCrossAttention(nn.Module):
@@ -302,8 +332,9 @@ class ResidualBlock(nn.Module):
         if context is not None:
             hidden = self.conditions(hidden, x, context)
         hidden = self.norm2(convolve_frames(self.conv2, hidden))
-        shortcut = self.shortcut(x)
-        return hidden + shortcut if torch.is_grad_enabled() else hidden.add_(shortcut)
+        frames, pixels = x.flatten(0, 1), x.shape[2] * x.shape[3]
+        summed = add_in_chunks(hidden.flatten(0, 1), lambda _, part: self.shortcut(frames[part]), 0, pixels)
+        return summed.view(hidden.shape)
 
 
 class SpatialLinearAttention(nn.Module):

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 import torch
 
-# Fitted to peaks measured at the published size on a CPU (benchmarks/memory.py prints them beside the estimate): the
-# widest block holds about this many copies of the first convolution's output, and a block's conditions this many
-# values per frame and channel
-ACTIVATION_COPIES = 13
-CONDITION_VALUES = 216
+# Fitted to peaks measured at the published size on a CPU (benchmarks/denoiser.py prints them beside the estimate): the
+# widest block holds about this many copies of the first convolution's output, a block's conditions this many values
+# per frame and channel, and convolutions work in this much
+ACTIVATION_COPIES = 10
+CONDITION_VALUES = 270
+WORKSPACE_BYTES = 50 * 2**20
 
 
 def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
@@ -30,4 +31,4 @@ def denoising_bytes(denoiser: torch.nn.Module, num_frames: int, height: int, wid
     """
     channels = denoiser.config.block_out_channels
     values = ACTIVATION_COPIES * height * width * channels[0] + CONDITION_VALUES * sum(channels)
-    return num_frames * values * torch.finfo(denoiser.dtype).bits // 8
+    return WORKSPACE_BYTES + num_frames * values * torch.finfo(denoiser.dtype).bits // 8

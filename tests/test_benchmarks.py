@@ -1,0 +1,58 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)  # the scripts import their neighbours
+        spec = importlib.util.spec_from_file_location("denoiser_benchmark", BENCHMARKS / "denoiser.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+    for name in ("plain_denoiser", "plain_decoder"):
+        sys.modules.pop(name, None)
+
+
+# both sum float32 in different orders; values are of the order of 1
+@pytest.mark.parametrize("num_frames", [1, 7, 11])
+@torch.no_grad()
+def test_plain_denoiser_equals_ours(benchmark, num_frames):
+    args = benchmark.parse_arguments(["--tiny", "--size", "64"])
+    functions = benchmark.compare_denoisers(args, num_frames).formulations()
+    torch.testing.assert_close(functions["ours"](), functions["plain"](), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_plain_decoder_equals_ours(benchmark):
+    args = benchmark.parse_arguments(["--tiny", "--size", "64"])
+    functions = benchmark.compare_decoders(args, 5).formulations()
+    torch.testing.assert_close(functions["ours"](), functions["plain"](), atol=1e-4, rtol=0)
+
+
+def test_script_prints_tables_of_both_tasks(benchmark, capsys):
+    num_threads = torch.get_num_threads()
+    benchmark.main(["--tiny", "--size", "64", "--frames", "3", "5", "--repeats", "1", "--no-memory"])
+    assert torch.get_num_threads() == num_threads
+    printed = capsys.readouterr().out
+    assert "MALLOC_MMAP_MAX_" in printed.splitlines()[0]
+    for title in ("denoising: one call", "prepare_context", "denoising: seconds by kind", "decoding: one call"):
+        assert title in printed
+
+
+def test_longer_clips_skip_the_plain_formulation(benchmark, capsys):
+    arguments = ["--tiny", "--size", "64", "--frames", "5", "--repeats", "1", "--no-memory"]
+    benchmark.main([*arguments, "--tasks", "denoising", "--skip-plain-above", "4"])
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["5"])
+    assert row.split()[2] == "-"
+
+
+def test_memory_is_measured_in_a_process_of_its_own(benchmark):
+    args = benchmark.parse_arguments(["--tiny", "--size", "64"])
+    assert benchmark.memory_in_new_process(args, "denoising", "ours", 5) >= 0

@@ -174,7 +174,9 @@ def _import_mediapipe_solutions() -> Any:
     try:
         import mediapipe
     except ImportError as error:
-        raise ImportError("finding faces needs mediapipe: pip install diffusers_dawn[face]") from error
+        raise ImportError(
+            "finding faces needs mediapipe: pip install diffusers_dawn[face] on Python up to 3.12, or pass `face`"
+        ) from error
     if not hasattr(mediapipe, "solutions"):
         raise ImportError(
             f"mediapipe {mediapipe.__version__} comes without the face models: pip install diffusers_dawn[face]"

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,9 @@ def animate(options: argparse.Namespace) -> None:
         output_type="latent",
     )
     stages.seconds |= pipe.stage_seconds
-    metadata = {"comment": f"synthetic video made by diffusers_dawn with {options.checkpoint}, seed {options.seed}"}
+    # a folder's name, not where it lies: the video goes to other people
+    model = Path(options.checkpoint).name if Path(options.checkpoint).exists() else options.checkpoint
+    metadata = {"comment": f"synthetic video made by diffusers_dawn with {model}, seed {options.seed}"}
     with stages("draw and write"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
         for piece in pipe.decode_motion(motion.frames, [portrait]):
             frames = (piece[0].permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
@@ -290,11 +293,18 @@ def _in_full_picture(frames: "np.ndarray", picture: "np.ndarray", portrait: Port
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print warnings as one line each."""
+    """Print each warning once, as one line."""
+    seen = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        if str(message) not in seen:
+            seen.add(str(message))
+            print(f"dawn: warning: {message}", file=sys.stderr)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"diffusers_dawn(\..*)?")
-        warnings.showwarning = lambda message, *_: print(f"dawn: warning: {message}", file=sys.stderr)
+        warnings.showwarning = show
         yield
 
 

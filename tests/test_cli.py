@@ -136,6 +136,12 @@ BAD_ARGUMENTS = [
     ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler cannot sample DAWN"),
     ({"scheduler": "nonsense"}, "`scheduler` is 'nonsense'"),
     ({"device": "nonsense"}, "`--device`"),
+    ({"device": "meta"}, "`--device`"),
+    ({"seed": -1}, "`--seed` is -1"),
+    ({"seed": 10**20}, "`--seed` is 1000"),
+    ({"guidance_scale": "nan"}, "`guidance_scale` is nan"),
+    ({"size": 0}, "`height` and `width` are 0"),
+    ({"pose_from": "{bad}/nothing.mp4"}, "`--pose-from` is not a file"),
     ({"device": "cuda:99"}, "`--device` is cuda:99"),
 ]
 
@@ -181,6 +187,21 @@ def test_output_is_checked_before_anything_else(folder, tmp_path, capsys, output
     assert animate(folder, tmp_path / output, image="does not exist") == 1
     assert "`output`" in capsys.readouterr().err
     assert time.perf_counter() - started < 5
+
+
+def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
+    film = tmp_path / "film.mp4"
+    write_video(film, moving_frames())
+    before = film.read_bytes()
+    assert animate(folder, film, image=folder / "blank.png", audio=film) == 1
+    assert "`--output` is the file given as `--audio`" in capsys.readouterr().err
+    assert film.read_bytes() == before
+
+
+def test_missing_checkpoint_says_where_one_comes_from(folder, tmp_path, capsys):
+    words = ["--image", str(folder / "blank.png"), "--audio", str(folder / "speech.wav")]
+    assert main(["animate", *words, "-o", str(tmp_path / "out.mp4")]) == 1
+    assert "dawn init" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(folder, tmp_path, capsys):

@@ -1,18 +1,21 @@
 """The pipeline on a tiny network with random weights: its contract, not its beauty."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
-from diffusers_dawn import DAWNPipeline, FaceState, Portrait
+from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, FaceState, Portrait, PoseBlinkNet
+from diffusers_dawn.clip_inputs import initial_states
 from diffusers_dawn.random_checkpoint import random_pipeline
 from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
 from real_inputs import REAL, needs_real
 
 RATE_HZ = 16_000
-# frames of one clip computed alone or in a batch: sums are taken in another order
+# frames of one clip computed alone, in a batch, or from moved weights: sums are taken in another order
 BATCH_TOLERANCE = {"atol": 1e-3, "rtol": 0}
 
 
@@ -36,13 +39,14 @@ def speech(num_frames: int = 6, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, num_frames * RATE_HZ // 25).astype(np.float32)
 
 
-def face(size: int = 80) -> FaceState:
-    return FaceState(
+def face(size: int = 80, **changes) -> FaceState:
+    state = FaceState(
         pose=np.array([3.0, -2.0, 1.0, 5e-4, 60.0, 65.0]),
         blink=np.array([0.3, 0.31]),
         box_px=(0.2 * size, 0.8 * size, 0.25 * size, 0.9 * size),
         image_size=(size, size),
     )
+    return replace(state, **changes)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -181,6 +185,72 @@ def test_tuple_has_the_fields_of_the_record(pipe):
     assert len(as_tuple) == len(record)
 
 
+def test_tuple_keeps_its_fields_without_audio(pipe):
+    embeds = torch.randn(4, 32, generator=seeded())
+    as_tuple = run(pipe, audio_embeds=embeds, return_dict=False)
+    assert len(as_tuple) == len(fields(DAWNPipelineOutput))
+    assert as_tuple[3] is None
+
+
+def test_public_stages_in_order_give_what_a_call_gives(pipe):
+    expected = run(pipe, eta=0.0)
+    portrait = pipe.prepare_portrait(picture(), face())
+    features = pipe.encode_audio(speech(), RATE_HZ)[None]
+    generator = seeded()
+    pose, blink = pipe.predict_motion(features, *initial_states([portrait], "cpu"), generator=generator)
+    contexts = pipe.prepare_conditions([portrait], features, pose, blink)
+    latents = pipe.prepare_latents(1, 6, 16, 16, torch.device("cpu"), generator)
+    pipe.scheduler.set_timesteps(2)
+    motion = pipe.denoise(latents, pipe.scheduler.timesteps, contexts, {"eta": 0.0})
+    frames = torch.cat(list(pipe.decode_motion(motion, [portrait])), dim=1)
+    torch.testing.assert_close(frames, expected.frames, atol=1e-5, rtol=0)
+
+
+def test_recording_of_several_clips_is_encoded_once(pipe):
+    calls = []
+    handle = pipe.audio_encoder.register_forward_hook(lambda *_: calls.append(1))
+    run(pipe, [picture(1), picture(2)], num_videos_per_prompt=2)
+    handle.remove()
+    assert len(calls) == 1
+
+
+def test_picture_with_known_face_can_be_cropped(pipe):
+    known = face(image_size=(200, 300), box_px=(100.0, 150.0, 60.0, 120.0))
+    portrait = pipe.prepare_portrait(picture(size=(200, 300)), known, crop=True)
+    assert portrait.image.shape == (portrait.crop.side, portrait.crop.side, 3)
+    assert portrait.face.image_size == portrait.image.shape[:2]
+
+
+def test_portrait_has_its_own_face(pipe):
+    portrait = pipe.prepare_portrait(picture(), face())
+    with pytest.raises(ValueError, match="cannot be given with a `Portrait`"):
+        run(pipe, portrait)
+
+
+def test_given_blink_completes_a_pose_network(pipe):
+    sizes = {name: value for name, value in pipe.pbnet.config.items() if not name.startswith("_")}
+    pose_only = DAWNPipeline(**pipe.components | {"pbnet": PoseBlinkNet(**sizes | {"networks": "pose"}).eval()})
+    pose_only.set_progress_bar_config(disable=True)
+    blink = np.full((6, 2), 0.3, np.float32)
+    np.testing.assert_array_equal(run(pose_only, blink=blink).blink[0], blink)
+    with pytest.raises(ValueError, match="`blink` must be given"):
+        run(pose_only)
+
+
+def test_sequential_offload_is_refused(pipe):
+    with pytest.raises(ValueError, match="enable_model_cpu_offload"):
+        pipe.enable_sequential_cpu_offload()
+
+
+def test_model_offload_renders_the_same(tmp_path, pipe):
+    pipe.save_pretrained(tmp_path)
+    offloaded = DAWNPipeline.from_pretrained(tmp_path)
+    offloaded.set_progress_bar_config(disable=True)
+    expected = run(offloaded).frames
+    offloaded.enable_model_cpu_offload(device="cpu:0")
+    torch.testing.assert_close(run(offloaded).frames, expected, **BATCH_TOLERANCE)
+
+
 def test_another_size_than_that_of_training(pipe):
     assert run(pipe, height=96, width=96).frames.shape[-2:] == (96, 96)
 
@@ -196,6 +266,17 @@ def test_every_listed_scheduler_renders(pipe, name):
 def test_own_timesteps(pipe):
     pipe.scheduler.set_timesteps(2)
     assert torch.equal(run(pipe, timesteps=pipe.scheduler.timesteps.tolist()).frames, run(pipe).frames)
+
+
+def test_own_timesteps_of_ddpm(pipe):
+    pipe.scheduler = make_scheduler("ddpm", pipe.scheduler.config)
+    assert torch.isfinite(run(pipe, timesteps=[900, 500, 100]).frames).all()
+
+
+def test_steps_that_do_not_suit_the_scheduler_are_named(pipe):
+    pipe.scheduler = make_scheduler("pndm", pipe.scheduler.config)
+    with pytest.raises(ValueError, match="`num_inference_steps` 2 does not suit PNDMScheduler"):
+        run(pipe)
 
 
 def test_own_sigmas(pipe):
@@ -255,6 +336,26 @@ def test_checkpoint_with_missing_tensors_is_an_error_that_names_them(pipe, tmp_p
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="conv_in.bias"):
         DAWNPipeline.from_pretrained(tmp_path)
+
+
+def test_missing_tensors_of_the_audio_encoder_are_an_error(pipe, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    pipe.save_pretrained(tmp_path)
+    path = tmp_path / "audio_encoder" / "model.safetensors"
+    tensors = {key: tensor for key, tensor in load_file(path).items() if "layers.0" not in key}
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"weights of `audio_encoder` lack \d+ tensors: .*layers.0"):
+        DAWNPipeline.from_pretrained(tmp_path)
+
+
+def test_pipeline_loads_by_id_from_the_hubs_cache(pipe, tmp_path):
+    repository = tmp_path / "models--someone--dawn"
+    pipe.save_pretrained(repository / "snapshots" / "0123abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abc")
+    loaded = DAWNPipeline.from_pretrained("someone/dawn", cache_dir=tmp_path, local_files_only=True)
+    assert torch.equal(loaded.unet.conv_in.weight, pipe.unet.conv_in.weight)
 
 
 def test_half_precision_renders_nearly_the_same(pipe, tmp_path):
@@ -320,7 +421,12 @@ def test_picture_without_face_is_an_error(pipe, detector):
         ({"callback_on_step_end_tensor_inputs": ["audio"]}, "`callback_on_step_end_tensor_inputs`"),
         ({"audio_embeds": torch.zeros(6, 7)}, "`audio_embeds` is"),
         ({"timesteps": [900, 100], "sigmas": [1.0]}, "only one of `timesteps` and `sigmas`"),
-        ({"sampling_rate": None}, "`sampl"),
+        ({"sampling_rate": None}, "`sampling_rate` is missing"),
+        ({"height": 0, "width": 0}, "`height` and `width` are 0"),
+        ({"face": face(100)}, "`face.image_size` is"),
+        ({"face": face(pose=np.full(6, np.nan))}, "`face.pose` is"),
+        ({"face": face(blink=np.zeros(3))}, "`face.blink` is"),
+        ({"face_index": 0}, "only one of `face` and `face_index`"),
     ],
 )
 def test_bad_argument_is_named(pipe, arguments, message):
@@ -330,7 +436,7 @@ def test_bad_argument_is_named(pipe, arguments, message):
 
 def test_picture_that_is_not_square_needs_a_crop(pipe):
     with pytest.raises(ValueError, match="`image` is 90x80, must be square"):
-        run(pipe, picture(size=(80, 90)))
+        run(pipe, picture(size=(80, 90)), face=face(image_size=(80, 90)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

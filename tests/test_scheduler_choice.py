@@ -8,6 +8,7 @@ import torch
 from diffusers_dawn.scheduler_choice import (
     PREDICTION_TYPES,
     SCHEDULERS,
+    allow_long_clips,
     check_scheduler,
     make_scheduler,
     set_timesteps,
@@ -179,3 +180,15 @@ def test_times_and_levels_are_refused_by_schedulers_that_do_not_take_them(name, 
     scheduler = make_scheduler(name, published_config())
     with pytest.raises(ValueError, match=f"`{argument}` cannot be given to {SCHEDULERS[name]}"):
         set_timesteps(scheduler, CPU, 20, **{argument: [1]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddim", "dpm++"])
+def test_thresholding_schedulers_take_long_clips(name):
+    scheduler = make_scheduler(name, DAWNDDIMScheduler().config)
+    short = torch.randn(1, 3, 7, generator=torch.Generator().manual_seed(0)) * 3
+    expected = scheduler._threshold_sample(short)
+    allow_long_clips(scheduler)
+    assert torch.equal(scheduler._threshold_sample(short), expected)
+    # one more value than torch.quantile takes
+    assert scheduler._threshold_sample(torch.full((1, 2**24 + 1), 2.0)).max() == 1

@@ -1,9 +1,65 @@
-"""Where a pipeline is saved: a new folder that appears only when it is complete."""
+"""Folders of saved pipelines: fetched from the Hub, checked, and written so that they appear only when complete."""
 
+import os
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+
+
+def fetch_folder(checkpoint: str | os.PathLike, options: Mapping[str, Any]) -> str:
+    """Find the folder of a saved pipeline, fetched from the Hub when it is not one already.
+
+    diffusers itself refuses repositories whose parts belong to another package than its own; a local copy it loads.
+
+    Args:
+        checkpoint: Folder, or id on the Hub.
+        options: Options of `from_pretrained`; those about the Hub are used.
+
+    Returns:
+        The folder.
+    """
+    if os.path.isdir(checkpoint):
+        return os.fspath(checkpoint)
+    chosen = {name: options[name] for name in _HUB_OPTIONS if options.get(name) is not None}
+    return snapshot_download(str(checkpoint), allow_patterns=["*.json", "*.safetensors", "*.txt"], **chosen)
+
+
+def check_complete(folder: str | os.PathLike, components: Mapping[str, object]) -> None:
+    """Refuse weights that lack tensors, which diffusers and transformers would fill or leave empty without an error.
+
+    Args:
+        folder: Folder of the saved pipeline.
+        components: Loaded parts by name.
+
+    Raises:
+        ValueError: Tensors are missing; the message names the part and the tensors.
+    """
+    for name, part in components.items():
+        files = sorted(Path(folder, name).glob("*.safetensors"))
+        if not isinstance(part, torch.nn.Module) or not files:
+            continue
+        found = set()
+        for file in files:
+            with safe_open(file, "pt") as tensors:
+                found |= {_plain_key(key) for key in tensors.keys()}  # noqa: SIM118 not a dict
+        missing = sorted(key for key in part.state_dict() if _plain_key(key) not in found)
+        if missing:
+            raise ValueError(f"the weights of `{name}` lack {len(missing)} tensors: {', '.join(missing[:5])}")
+
+
+def _plain_key(key: str) -> str:
+    # two names of a weight norm's parts, before and after torch made it a parametrization
+    key = re.sub(r"\.parametrizations\.(\w+)\.original0$", r".\1_g", key)
+    return re.sub(r"\.parametrizations\.(\w+)\.original1$", r".\1_v", key)
 
 
 def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
@@ -45,4 +101,6 @@ def check_new_folder(folder: str | Path, name: str = "output") -> Path:
         raise ValueError(f"`{name}` {folder} is a file; a new or empty folder is needed")
     if not folder.parent.is_dir():
         raise ValueError(f"`{name}` lies in a folder that does not exist: {folder.parent}")
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"`{name}` lies in a folder that is not writable: {folder.parent}")
     return folder

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from .pipeline_dawn import DAWNPipeline
 
-# What may go wrong with what a user gives; anything else is a defect and keeps its traceback
-USER_ERRORS = (ValueError, OSError, ImportError, TypeError)
+# What goes wrong with what a user gives has a sentence of its own; of anything else the line names the kind too
+USER_ERRORS = (ValueError, OSError, ImportError)
+LARGEST_SEED = 2**63 - 1
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -42,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dawn: interrupted, nothing was written", file=sys.stderr)
         return 130
-    except USER_ERRORS as error:
+    except Exception as error:
         if options.debug:
             traceback.print_exc()
         else:
-            print(f"dawn: {' '.join(str(error).split())}", file=sys.stderr)
+            kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
+            print(f"dawn: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 
@@ -63,7 +65,7 @@ def animate(options: argparse.Namespace) -> None:
 
     # what can be refused without the model is refused before it is loaded
     output = check_output_path(options.output)
-    _check_steps(options.steps)
+    _check_options(options)
     device = _device(options.device)
     waveform = read_waveform(options.audio)
     picture = read_image(options.image)
@@ -75,11 +77,12 @@ def animate(options: argparse.Namespace) -> None:
         from .scheduler_choice import make_scheduler
 
         pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
+    size = pipe.default_size if options.size is None else options.size
+    pipe.check_inputs(size, size, options.steps, options.guidance_scale)
     with stages("face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-    size = options.size or pipe.default_size
     _say(
         f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {options.steps} steps of "
         f"{type(pipe.scheduler).__name__}, seed {options.seed}; about "
@@ -104,7 +107,7 @@ def animate(options: argparse.Namespace) -> None:
     )
     stages.seconds |= pipe.stage_seconds
     # a folder's name, not where it lies: the video goes to other people
-    model = Path(options.checkpoint).name if Path(options.checkpoint).exists() else options.checkpoint
+    model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
     metadata = {"comment": f"synthetic video made by diffusers_dawn with {model}, seed {options.seed}"}
     with stages("draw and write"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
         for piece in pipe.decode_motion(motion.frames, [portrait]):
@@ -160,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image", required=True, help="portrait: any picture with a face")
     command.add_argument("--audio", required=True, help="speech: any file with sound, also a video")
     command.add_argument("--output", "-o", required=True, help="the video to write, .mp4 or .mov")
-    command.add_argument("--checkpoint", required=True, help="folder or Hub id of a saved pipeline")
+    command.add_argument("--checkpoint", help="folder or Hub id of a saved pipeline")
     command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
     command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
     command.add_argument("--guidance-scale", type=float, default=1.0, help="weight of the speech (default: 1)")
@@ -229,9 +232,24 @@ def _say_face(portrait: Portrait) -> None:
     )
 
 
-def _check_steps(steps: int) -> None:
-    if not 1 <= steps <= 999:
-        raise ValueError(f"`--steps` is {steps}, must be from 1 to 999")
+def _check_options(options: argparse.Namespace) -> None:
+    if options.checkpoint is None:
+        raise ValueError(
+            "`--checkpoint` is missing: no trained weights ship yet; `dawn convert` makes a checkpoint from the "
+            "published files, `dawn init` one with random weights"
+        )
+    if not 1 <= options.steps <= 999:
+        raise ValueError(f"`--steps` is {options.steps}, must be from 1 to 999")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
+    for name in ("image", "audio", "pose_from"):
+        given, flag = getattr(options, name), name.replace("_", "-")
+        if given is None:
+            continue
+        if name == "pose_from" and not Path(given).is_file():
+            raise ValueError(f"`--{flag}` is not a file: {given}")
+        if Path(options.output).exists() and Path(given).exists() and Path(options.output).samefile(given):
+            raise ValueError(f"`--output` is the file given as `--{flag}`; it would be overwritten")
 
 
 def _device(name: str | None) -> "torch.device":
@@ -243,10 +261,16 @@ def _device(name: str | None) -> "torch.device":
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"`--device` is {name!r}, must be a device of torch such as cpu, cuda or mps") from error
+    if device.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"`--device` is {name!r}, must be cpu, cuda, mps or xpu")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"`--device` is {name}, but torch finds {torch.cuda.device_count()} CUDA devices here")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("`--device` is mps, but torch finds no such device here")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`--device` is {name}, which torch cannot use here") from error
     return device
 
 
@@ -269,8 +293,11 @@ def _load_pipeline(checkpoint: str, dtype: str) -> "DAWNPipeline":
         logging.disable_progress_bar()
     try:
         return DAWNPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`--checkpoint` {checkpoint} cannot be loaded: {error}") from error
+    except Exception as error:
+        # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
+        raise ValueError(
+            f"`--checkpoint` {checkpoint} cannot be loaded: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:

@@ -112,10 +112,43 @@ def prepare_clips(clips: list[ClipInput], prepare_portrait: Callable[[ClipInput]
         if previous is not None and previous.audio is clip.audio:
             waveform = prepared[-1].audio
         else:
-            waveform = None if clip.audio is None else read_waveform(clip.audio, clip.sampling_rate)
+            waveform = None if clip.audio is None else read_recording(clip.audio, clip.sampling_rate)
         prepared.append(replace(clip, image=portrait, audio=waveform, sampling_rate=None, face=None))
         previous = clip
     return prepared
+
+
+def read_recording(audio: Any, sampling_rate: int | None = None) -> Waveform:
+    """Read a recording from whatever a call may give.
+
+    Args:
+        audio: Path, bytes, array, tensor, (array, rate) or `Waveform`.
+        sampling_rate: Rate of an array or tensor [Hz].
+
+    Returns:
+        The recording.
+
+    Raises:
+        ValueError: It cannot be used, or an array comes without its rate.
+    """
+    if isinstance(audio, np.ndarray | torch.Tensor) and sampling_rate is None:
+        raise ValueError("`sampling_rate` is missing: an `audio` array or tensor needs its rate [Hz]")
+    return read_waveform(audio, None if isinstance(audio, Waveform) else sampling_rate)
+
+
+def initial_states(portraits: list[Portrait], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Collect the states of portraits.
+
+    Args:
+        portraits: The portraits B.
+        device: Where the result lives.
+
+    Returns:
+        Pose (B, 6) and eye openness (B, 2), float32.
+    """
+    pose = np.array([portrait.face.pose for portrait in portraits], np.float32)
+    blink = np.array([portrait.face.blink for portrait in portraits], np.float32)
+    return torch.from_numpy(pose).to(device), torch.from_numpy(blink).to(device)
 
 
 def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:

@@ -174,6 +174,10 @@ def _import_mediapipe_solutions() -> Any:
     try:
         import mediapipe
     except ImportError as error:
+        if error.name not in (None, "mediapipe"):  # mediapipe is there, something that it needs is not
+            raise ImportError(
+                f"mediapipe cannot be loaded: {error} (on Debian: apt install libgl1 libglib2.0-0)"
+            ) from error
         raise ImportError(
             "finding faces needs mediapipe: pip install diffusers_dawn[face] on Python up to 3.12, or pass `face`"
         ) from error

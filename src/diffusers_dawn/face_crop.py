@@ -36,8 +36,8 @@ def choose_face(faces: list[FaceState], face_index: int | None = None) -> FaceSt
     """Choose the face to animate.
 
     Args:
-        faces: What a detector found, the largest first.
-        face_index: Position in that order, from 0; None takes the largest.
+        faces: What a detector found.
+        face_index: Position from 0, counted from the largest; None takes that.
 
     Returns:
         The chosen face.
@@ -52,7 +52,31 @@ def choose_face(faces: list[FaceState], face_index: int | None = None) -> FaceSt
             f"`face_index` is {face_index}, but `image` shows {len(faces)} face(s): "
             f"allowed are 0 (the largest) to {len(faces) - 1}"
         )
-    return faces[face_index or 0]
+    by_area = sorted(faces, key=lambda face: -_box_area(face))
+    return replace(by_area[face_index or 0], num_faces=len(faces))
+
+
+def check_face(face: FaceState, image_size: tuple[int, int]) -> None:
+    """Refuse a face state that is malformed or belongs to another picture.
+
+    Args:
+        face: The state.
+        image_size: Height and width of the picture [px].
+
+    Raises:
+        ValueError: A length is wrong, a number is not finite, or the sizes differ.
+    """
+    for name, length in (("pose", 6), ("blink", 2), ("box_px", 4)):
+        values = np.asarray(getattr(face, name), dtype=float)
+        if values.shape != (length,) or not np.isfinite(values).all():
+            raise ValueError(f"`face.{name}` is {getattr(face, name)}, must be {length} finite numbers")
+    if tuple(face.image_size) != tuple(image_size):
+        raise ValueError(f"`face.image_size` is {face.image_size}, but `image` is {tuple(image_size)} (height, width)")
+
+
+def _box_area(face: FaceState) -> float:
+    x_min, x_max, y_min, y_max = face.box_px
+    return (x_max - x_min) * (y_max - y_min)
 
 
 def portrait_crop(face: FaceState) -> SquareCrop:

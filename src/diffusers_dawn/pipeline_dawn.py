@@ -5,6 +5,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,23 @@ from diffusers.video_processor import VideoProcessor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from .audio_features import extract_features, num_video_frames
-from .clip_inputs import ClipInput, collect_clips, count_frames, fit_samples, image_tensor, prepare_clips
-from .conditions import Conditions, null_conditions, relative_conditions
+from .checkpoint_folder import check_complete, fetch_folder
+from .clip_inputs import (
+    ClipInput,
+    collect_clips,
+    count_frames,
+    fit_samples,
+    image_tensor,
+    initial_states,
+    prepare_clips,
+    read_recording,
+)
+from .conditions import null_conditions, relative_conditions
 from .flow_geometry import face_box_mask
 from .memory_estimate import denoising_bytes, weight_bytes
 from .pipeline_output import OUTPUT_TYPES, DAWNPipelineOutput
-from .records import FPS, FaceState, Portrait, Waveform
-from .scheduler_choice import check_scheduler, set_timesteps
+from .records import FPS, FaceState, Portrait
+from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -67,11 +78,12 @@ class DAWNPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         check_scheduler(scheduler)
-        if audio_encoder.config.hidden_size != unet.config.audio_dim:
-            raise ValueError(
-                f"`audio_encoder` makes features of width {audio_encoder.config.hidden_size}, `unet` expects "
-                f"{unet.config.audio_dim}"
-            )
+        audio_dim = audio_encoder.config.hidden_size
+        for name, part in (("unet", unet), ("pbnet", pbnet)):
+            if part is not None and part.config.audio_dim != audio_dim:
+                raise ValueError(
+                    f"`audio_encoder` makes features of width {audio_dim}, `{name}` expects {part.config.audio_dim}"
+                )
         self.register_modules(
             unet=unet,
             lfg=lfg,
@@ -84,7 +96,7 @@ class DAWNPipeline(DiffusionPipeline):
         # any `face_analysis.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
-        self._interrupt = False
+        self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -110,16 +122,22 @@ class DAWNPipeline(DiffusionPipeline):
         Raises:
             ValueError: A component's weights lack tensors.
         """
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        # with a device map, tensors may lie on disk
-        parts = {} if kwargs.get("device_map") is not None else pipe.components
-        for name, part in parts.items():
-            # diffusers leaves what the file lacks on the meta device, and says nothing
-            tensors = part.state_dict().items() if isinstance(part, torch.nn.Module) else ()
-            missing = [key for key, tensor in tensors if tensor.is_meta]
-            if missing:
-                raise ValueError(f"the weights of `{name}` lack {len(missing)} tensors: {', '.join(missing[:5])}")
+        folder = fetch_folder(pretrained_model_name_or_path, kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)
+        check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         return pipe
+
+    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: the denoiser reads weights outside of their layers' forward, which this offload does not see.
+
+        Args:
+            *args: As in diffusers.
+            **kwargs: As in diffusers.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("`enable_sequential_cpu_offload` does not suit DAWN; `enable_model_cpu_offload` does")
 
     @property
     def default_size(self) -> int:
@@ -170,10 +188,10 @@ class DAWNPipeline(DiffusionPipeline):
 
         Args:
             image: Path, bytes, PIL image, array (H, W, 3) or tensor (3, H, W) in [0, 1]; or a finished `Portrait`.
-            face: State of the face, when it is known; the picture must then be square and is not cropped.
+            face: State of the face in this picture, when it is known.
             face_index: Which face, counted from the largest, 0; None: the largest.
-            crop: True crops, False takes the whole picture, which must be square; None crops unless the picture is
-                square and shows the face as large and central as in training.
+            crop: True crops, False takes the whole picture, which must be square. None crops unless the picture is
+                square and shows the face as large and central as in training; with a given face it does not crop.
 
         Returns:
             The portrait.
@@ -182,30 +200,39 @@ class DAWNPipeline(DiffusionPipeline):
             ValueError: The picture cannot be read, shows no face, or is not square where it must be.
         """
         if isinstance(image, Portrait):
+            if (face, face_index, crop) != (None, None, None):
+                raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`: it has its own")
             return image
-        from .face_crop import choose_face, crop_face_state, crop_square, is_framed, portrait_crop
+        from .face_crop import check_face, choose_face, crop_face_state, crop_square, is_framed, portrait_crop
         from .media import read_image
 
         picture = read_image(image)
+        height, width = picture.shape[:2]
+        if face is not None and face_index is not None:
+            raise ValueError("give only one of `face` and `face_index`")
+        needs_crop = crop is True
         if face is None:
             face = choose_face(self.detect_faces(picture), face_index)
-            if crop or (crop is None and not is_framed(face)):
-                square = portrait_crop(face)
-                return Portrait(crop_square(picture, square), crop_face_state(face, square), square)
-        height, width = picture.shape[:2]
+            needs_crop = crop or (crop is None and not is_framed(face))
+        check_face(face, (height, width))
+        if needs_crop:
+            square = portrait_crop(face)
+            return Portrait(crop_square(picture, square), crop_face_state(face, square), square)
         if height != width:
             raise ValueError(
-                f"`image` is {width}x{height}, must be square when `face` is given or `crop` is off; "
-                "`prepare_portrait(image)` crops it around the face"
+                f"`image` is {width}x{height}, must be square unless it is cropped; `crop=True` crops around the face"
             )
         return Portrait(picture, face)
 
     @torch.no_grad()
-    def encode_audio(self, waveform: Waveform, num_frames: int | None = None) -> torch.Tensor:
+    def encode_audio(
+        self, audio: Any, sampling_rate: int | None = None, num_frames: int | None = None
+    ) -> torch.Tensor:
         """Compute the speech features of every video frame (paper section 3.1).
 
         Args:
-            waveform: The recording.
+            audio: The recording: path, bytes, array, tensor, (array, rate) or `Waveform`.
+            sampling_rate: Rate of an array or tensor [Hz].
             num_frames: Frames F, at most as many as the recording lasts; None: all of it.
 
         Returns:
@@ -214,6 +241,7 @@ class DAWNPipeline(DiffusionPipeline):
         Raises:
             ValueError: The recording lasts fewer frames.
         """
+        waveform = read_recording(audio, sampling_rate)
         available = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
         if num_frames is not None and not 1 <= num_frames <= available:
             raise ValueError(f"`num_frames` is {num_frames}, must be in [1, {available}], what `audio` lasts")
@@ -227,7 +255,7 @@ class DAWNPipeline(DiffusionPipeline):
         initial_pose: torch.Tensor,
         initial_blink: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Make head pose and blinks from speech by PBNet (paper section 3.4).
 
         Args:
@@ -237,17 +265,53 @@ class DAWNPipeline(DiffusionPipeline):
             generator: Source of noise, or one per clip.
 
         Returns:
-            Pose (B, F, 6) and eye openness (B, F, 2).
+            Pose (B, F, 6) and eye openness (B, F, 2); None for the one that this PBNet does not make.
 
         Raises:
-            ValueError: The pipeline has no PBNet that makes both.
+            ValueError: The pipeline has no PBNet.
         """
         if self.pbnet is None:
             raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
-        pose, blink = self.pbnet.generate(audio_embeds, initial_pose, initial_blink, generator=generator)
-        if pose is None or blink is None:
-            raise ValueError("`pose` and `blink` must be given: this pipeline's `pbnet` does not make both")
-        return pose, blink
+        inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
+        return self.pbnet.generate(*inputs, generator=generator)
+
+    @torch.no_grad()
+    def prepare_conditions(
+        self,
+        portraits: list[Portrait],
+        audio_embeds: torch.Tensor,
+        pose: torch.Tensor,
+        blink: torch.Tensor,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> list[Any]:
+        """Compute what the denoiser is told of clips, once for all steps (paper section 3.3).
+
+        Args:
+            portraits: The portraits B.
+            audio_embeds: Speech features (B, F, D).
+            pose: Pose per frame (B, F, 6).
+            blink: Eye openness per frame (B, F, 2).
+            height: Height of the video [px]; None: `default_size`.
+            width: Width of the video [px].
+
+        Returns:
+            The denoiser's context, and that of the null condition when `guidance_scale` is not 1.
+        """
+        device, dtype = self._execution_device, self.unet.dtype
+        height, width = height or self.default_size, width or self.default_size
+        initial_pose, initial_blink = initial_states(portraits, device)
+        audio_embeds, pose, blink = (tensor.to(device) for tensor in (audio_embeds, pose, blink))
+        conditions = relative_conditions(audio_embeds, pose, blink, initial_pose, initial_blink)
+        boxes = torch.tensor([portrait.face.box_px for portrait in portraits], device=device).float()
+        sizes = torch.tensor([portrait.face.image_size for portrait in portraits], device=device).float()
+        reference = self.lfg.encode_image(image_tensor(portraits, height, width).to(device)).features.to(dtype)
+        location = self.unet.encode_face_location(face_box_mask(boxes, sizes, height, width).to(dtype))
+        wanted = [conditions, null_conditions(conditions)] if self.do_classifier_free_guidance else [conditions]
+        return [
+            self.unet.prepare_context(reference, location, *(condition.to(dtype) for condition in part))
+            for part in wanted
+        ]
 
     def prepare_latents(
         self,
@@ -304,8 +368,7 @@ class DAWNPipeline(DiffusionPipeline):
         Returns:
             The motion (B, 3, F, h, w) in float32.
         """
-        num_warmup_steps = len(timesteps) - self.scheduler.num_inference_steps * self.scheduler.order
-        with self.progress_bar(total=self.scheduler.num_inference_steps) as progress_bar:
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
             for index, timestep in enumerate(timesteps):
                 if self.interrupt:
                     continue
@@ -320,9 +383,7 @@ class DAWNPipeline(DiffusionPipeline):
                 latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
                 if on_step_end is not None:
                     latents = on_step_end(index, timestep, latents)
-                last = index == len(timesteps) - 1
-                if last or (index >= num_warmup_steps and (index + 1) % self.scheduler.order == 0):
-                    progress_bar.update()
+                progress_bar.update()
         self._current_timestep = None
         return latents
 
@@ -356,6 +417,7 @@ class DAWNPipeline(DiffusionPipeline):
         Yields:
             Frames (B, up to chunk_size, 3, H, W) in [0, 1], float32.
         """
+        latents = latents.to(self._execution_device)
         height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
         encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
         # float32: half precision has not the room for positions in the picture
@@ -434,17 +496,21 @@ class DAWNPipeline(DiffusionPipeline):
         """  # noqa: D414 diffusers fills the section in
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        height, width = height or self.default_size, width or self.default_size
+        height = self.default_size if height is None else height
+        width = self.default_size if width is None else width
         self.check_inputs(
             height, width, num_inference_steps, guidance_scale, eta, output_type, callback_on_step_end_tensor_inputs
         )
         self._guidance_scale, self._interrupt, self._current_timestep = guidance_scale, False, None
         self.stage_seconds = {}
+        allow_long_clips(self.scheduler)
+        set_timesteps(self.scheduler, self._execution_device, num_inference_steps, timesteps, sigmas)
 
         # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
         clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
         clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
         frame_counts = [count_frames(clip, num_frames) for clip in clips]
+        generator = list(generator) if isinstance(generator, tuple) else generator
         if isinstance(generator, list) and len(generator) != len(clips):
             raise ValueError(f"`generator` has {len(generator)} entries, must have one per clip: {len(clips)}")
 
@@ -482,17 +548,17 @@ class DAWNPipeline(DiffusionPipeline):
             fps=FPS,
             portraits=[clip.image for clip in clips],
         )
-        return output if return_dict else tuple(output[name] for name in output)
+        return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
 
     def check_inputs(
         self,
         height: int,
         width: int,
         num_inference_steps: int,
-        guidance_scale: float,
-        eta: float,
-        output_type: str,
-        callback_on_step_end_tensor_inputs: Sequence[str],
+        guidance_scale: float = 1.0,
+        eta: float = 1.0,
+        output_type: str = "pil",
+        callback_on_step_end_tensor_inputs: Sequence[str] = (),
     ) -> None:
         """Refuse what cannot be rendered, before any work; see `__call__` for the arguments.
 
@@ -547,21 +613,20 @@ class DAWNPipeline(DiffusionPipeline):
         device, stride = self._execution_device, self.lfg.config.motion_stride
         num_frames, height, width = size
         portraits = [clip.image for clip in clips]
+        self._interrupt = False
 
         with self._stage("speech features"):  # (B, F, D)
-            features = torch.stack([self._features(clip, num_frames) for clip in clips]).to(device)
+            recordings = {id(clip.audio): clip for clip in clips if clip.audio_embeds is None}
+            encoded = {key: self.encode_audio(clip.audio, num_frames=num_frames) for key, clip in recordings.items()}
+            features = [self._given_features(clip, num_frames, encoded) for clip in clips]
+            features = torch.stack([feature.to(device) for feature in features])
 
-        initial_pose, initial_blink = (
-            torch.from_numpy(np.stack([getattr(portrait.face, name) for portrait in portraits])).float().to(device)
-            for name in ("pose", "blink")
-        )
+        initial_pose, initial_blink = initial_states(portraits, device)
         with self._stage("pose and blink"):  # (B, F, 6), (B, F, 2)
             pose, blink = self._tracks(clips, features, initial_pose, initial_blink, generator)
 
         with self._stage("conditions"):
-            images = image_tensor(portraits, height, width).to(device)  # (B, 3, H, W)
-            conditions = relative_conditions(features, pose, blink, initial_pose, initial_blink)
-            contexts = self._contexts(portraits, images, conditions)
+            contexts = self.prepare_conditions(portraits, features, pose, blink, height, width)
 
         with self._stage("denoising"):  # (B, 3, F, h, w)
             timesteps = set_timesteps(self.scheduler, device, *schedule)
@@ -585,9 +650,9 @@ class DAWNPipeline(DiffusionPipeline):
         yield
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def _features(self, clip: ClipInput, num_frames: int) -> torch.Tensor:
+    def _given_features(self, clip: ClipInput, num_frames: int, encoded: dict[int, torch.Tensor]) -> torch.Tensor:
         if clip.audio_embeds is None:
-            return self.encode_audio(clip.audio, num_frames)
+            return encoded[id(clip.audio)]
         width = self.unet.config.audio_dim
         if clip.audio_embeds.shape[-1] != width:
             raise ValueError(f"`audio_embeds` is {tuple(clip.audio_embeds.shape)}, must be (F, {width})")
@@ -609,22 +674,10 @@ class DAWNPipeline(DiffusionPipeline):
         if len(given) < 2:
             pose, blink = self.predict_motion(features, initial_pose, initial_blink, generator)
             given = {"pose": pose, "blink": blink} | given
+        for name, track in given.items():
+            if track is None:
+                raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
         return given["pose"], given["blink"]
-
-    def _contexts(self, portraits: list[Portrait], images: torch.Tensor, conditions: Conditions) -> list[Any]:
-        """Make the denoiser's context of the clips, and that of the null condition when guidance is on."""
-        height, width = images.shape[-2:]
-        boxes = torch.tensor([portrait.face.box_px for portrait in portraits], device=images.device)
-        sizes = torch.tensor([portrait.face.image_size for portrait in portraits], device=images.device)
-        mask = face_box_mask(boxes.float(), sizes.float(), height, width)
-        dtype = self.unet.dtype
-        reference = self.lfg.encode_image(images).features.to(dtype)
-        location = self.unet.encode_face_location(mask.to(dtype))
-        wanted = [conditions, null_conditions(conditions)] if self.do_classifier_free_guidance else [conditions]
-        return [
-            self.unet.prepare_context(reference, location, *(condition.to(dtype) for condition in part))
-            for part in wanted
-        ]
 
     def _step_kwargs(self, generator: torch.Generator | list[torch.Generator] | None, eta: float) -> dict:
         accepted = inspect.signature(self.scheduler.step).parameters

@@ -1,6 +1,7 @@
 """Which schedulers of diffusers can sample DAWN, and why the others cannot."""
 
 import inspect
+from types import MethodType
 from typing import NoReturn
 
 import diffusers
@@ -124,7 +125,7 @@ def set_timesteps(
         The times, one per denoising call.
 
     Raises:
-        ValueError: Both lists are given, or the scheduler does not take the given one.
+        ValueError: Both lists are given, or the scheduler does not take what is given.
     """
     if timesteps is not None and sigmas is not None:
         raise ValueError("give only one of `timesteps` and `sigmas`")
@@ -134,9 +135,28 @@ def set_timesteps(
             continue
         if name not in accepted:
             raise ValueError(f"`{name}` cannot be given to {type(scheduler).__name__}: its times are its own")
-        scheduler.set_timesteps(**{name: values}, device=device)
-        return scheduler.timesteps
-    scheduler.set_timesteps(num_inference_steps, device=device)
+        return _set_timesteps(scheduler, name, {name: values}, device)
+    return _set_timesteps(scheduler, "num_inference_steps", {"num_inference_steps": num_inference_steps}, device)
+
+
+def allow_long_clips(scheduler: object) -> None:
+    """Let a scheduler that thresholds do so on clips of any length.
+
+    `torch.quantile`, which diffusers' own method calls, refuses more than 2^24 values per sample.
+
+    Args:
+        scheduler: The scheduler; its method is replaced by one of equal results.
+    """
+    if scheduler.config.get("thresholding") and not isinstance(scheduler, DAWNDDIMScheduler):
+        scheduler._threshold_sample = MethodType(DAWNDDIMScheduler._threshold_sample, scheduler)
+
+
+def _set_timesteps(scheduler: object, name: str, arguments: dict, device: torch.device) -> torch.Tensor:
+    try:
+        scheduler.set_timesteps(**arguments, device=device)
+    except (ValueError, RuntimeError, IndexError, TypeError, AssertionError) as error:
+        class_name = type(scheduler).__name__
+        raise ValueError(f"`{name}` {arguments[name]} does not suit {class_name}: {error}") from error
     return scheduler.timesteps
 
 

@@ -42,6 +42,8 @@ def check_output_path(path: str | os.PathLike, name: str = "output") -> Path:
         raise ValueError(f"`{name}` is a directory: {path}; the name of a file is needed")
     if path.suffix.lower() not in VIDEO_CONTAINERS:
         raise ValueError(f"`{name}` ends in {path.suffix!r}: {path}; allowed are {', '.join(VIDEO_CONTAINERS)}")
+    if len(os.fsencode(path.name)) > 255:
+        raise ValueError(f"`{name}` has a name of {len(os.fsencode(path.name))} bytes; file systems allow 255")
     if path.exists() and not path.is_file():
         raise ValueError(f"`{name}` is not a regular file: {path}")
     if not path.parent.is_dir():
@@ -87,7 +89,7 @@ class VideoWriter:
         self._metadata = dict(metadata or {})
         self._frame_shape: tuple[int, ...] | None = None
         self._container = None
-        self._partial_path = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(4)}{self.path.suffix}")
+        self._partial_path = self.path.with_name(f".{secrets.token_hex(8)}{self.path.suffix}")
 
     def __enter__(self) -> "VideoWriter":
         """Open the hidden file."""

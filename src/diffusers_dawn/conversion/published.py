@@ -55,10 +55,12 @@ def convert_published(
     if (pbnet_pose is None) != (pbnet_blink is None):
         raise ValueError("give both `pbnet_pose` and `pbnet_blink`, or none of them")
     size_px = _size_px(size_px, Path(dawn), Path(lfg))
-    published = _entry(read_checkpoint(dawn, "dawn"), "diffusion", "dawn")
+    checkpoint = read_checkpoint(dawn, "dawn")
+    published = _entry(checkpoint, "diffusion", "dawn")
+    others = [entry for entry in checkpoint if entry != "diffusion"]
     config, tensors, ignored = convert_a2v_fdm(published, sample_size=size_px // 4)
     unet = _build(A2VFlowDiffusionModel, config, tensors, "denoiser")
-    say(f"denoiser: {len(published) - len(ignored)} tensors used; left out: {_summary(ignored)}")
+    say(f"denoiser: {len(published) - len(ignored)} tensors used; left out: {_summary(ignored + others)}")
     say(f"face-location encoder: not in the file, redrawn under the training seed; {_seed_report(published)}")
 
     published = read_checkpoint(lfg, "lfg")
@@ -78,8 +80,8 @@ def convert_published(
         say(f"PBNet: {len(tensors)} tensors used; left out: {_summary(ignored)}")
 
     try:
-        audio_encoder = AutoModel.from_pretrained(hubert).eval()
-        feature_extractor = AutoFeatureExtractor.from_pretrained(hubert)
+        audio_encoder = AutoModel.from_pretrained(hubert, trust_remote_code=False).eval()
+        feature_extractor = AutoFeatureExtractor.from_pretrained(hubert, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"`hubert` {str(hubert)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     say(f"audio encoder: {type(audio_encoder).__name__}, features of width {audio_encoder.config.hidden_size}")

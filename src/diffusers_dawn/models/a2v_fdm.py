@@ -191,6 +191,8 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    # weights are read outside of their layers' forward, which group offloading does not see
+    _supports_group_offloading = False
     _keep_in_fp32_modules = ["rotary"]
     _repeated_blocks = ["UNetLevel", "UNetMiddle"]
 

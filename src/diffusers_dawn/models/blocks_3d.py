@@ -141,9 +141,9 @@ class ClipGroupNorm(nn.Module):
         count = num_frames * frames.shape[1] * channels // self.num_groups
         # per frame in float32, across frames in float64: one pass over the data without loss of precision
         sums = [self._sums(frames[chunk]) for chunk in chunks(frames, 0, frames.shape[1])]
-        total, squares = (
-            torch.cat(sums).double().view(batch, num_frames, 2, self.num_groups, -1).sum((1, -1)).unbind(1)
-        )
+        widest = torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
+        sums = torch.cat(sums).to(widest).view(batch, num_frames, 2, self.num_groups, -1)
+        total, squares = sums.sum((1, -1)).unbind(1)
         mean = total[..., None] / count
         # never negative, which rounding makes it where all values are nearly the same
         variance = (squares[..., None] / count - mean.square()).clamp(min=0)

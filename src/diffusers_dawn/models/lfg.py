@@ -188,6 +188,9 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         ValueError: The motion's resolution is not that of the deepest features.
     """
 
+    # weights are read outside of their layers' forward, which group offloading does not see
+    _supports_group_offloading = False
+
     @register_to_config
     def __init__(
         self,

@@ -389,3 +389,15 @@ def test_reading_no_frames_is_an_error(tmp_path, arguments):
 def test_real_videos_are_read_at_25_fps(name, num_frames):
     frames, fps = read_video(REAL / name, fps=FPS, max_frames=num_frames + 1)
     assert (len(frames), fps) == (num_frames, FPS)
+
+
+def test_a_picture_can_come_as_a_stream(tmp_path):
+    Image.fromarray(np.full((4, 5, 3), 7, np.uint8)).save(tmp_path / "picture.png")
+    stream = io.BytesIO((tmp_path / "picture.png").read_bytes())
+    assert read_image(stream).shape == (4, 5, 3)
+
+
+def test_postscript_is_refused_and_not_run():
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ValueError, match="`image` is an EPS file"):
+        read_image(program)

@@ -126,6 +126,7 @@ def convert(options: argparse.Namespace) -> None:
     from .checkpoint_folder import check_new_folder, save_new
     from .conversion.published import convert_published
 
+    _quiet_libraries()
     check_new_folder(options.output)
     pipe = convert_published(
         options.dawn,
@@ -150,6 +151,7 @@ def init(options: argparse.Namespace) -> None:
     from .checkpoint_folder import check_new_folder, save_new
     from .random_checkpoint import random_pipeline
 
+    _quiet_libraries()
     check_new_folder(options.output)
     save_new(random_pipeline(options.size, options.seed), options.output)
     _say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
@@ -283,14 +285,10 @@ def _generator(seed: int) -> "torch.Generator":
 
 def _load_pipeline(checkpoint: str, dtype: str) -> "DAWNPipeline":
     import torch
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
     from .pipeline_dawn import DAWNPipeline
 
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    _quiet_libraries()
     try:
         return DAWNPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
     except Exception as error:
@@ -298,6 +296,16 @@ def _load_pipeline(checkpoint: str, dtype: str) -> "DAWNPipeline":
         raise ValueError(
             f"`--checkpoint` {checkpoint} cannot be loaded: {str(error) or type(error).__name__}"
         ) from error
+
+
+def _quiet_libraries() -> None:
+    """Keep what diffusers and transformers tell developers away from users."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:

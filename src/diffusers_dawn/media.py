@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import av
     import torch
 
-ImageSource: TypeAlias = "str | os.PathLike | bytes | Image.Image | np.ndarray | torch.Tensor"
+ImageSource: TypeAlias = "str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray | torch.Tensor"
 MediaSource: TypeAlias = "str | os.PathLike | bytes | BinaryIO"
 WaveformSource: TypeAlias = "MediaSource | np.ndarray | torch.Tensor | tuple[np.ndarray, int] | Waveform"
 
@@ -40,8 +40,8 @@ def read_image(source: ImageSource, name: str = "image") -> np.ndarray:
     over white, of an animation the first picture counts.
 
     Args:
-        source: File, its bytes, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a torch tensor
-            (H, W) or (C, H, W) with C one of 1, 3, 4. Arrays and tensors: uint8 or floats in [0, 1].
+        source: File, its bytes, a binary stream, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or
+            a torch tensor (H, W) or (C, H, W) with C one of 1, 3, 4. Arrays and tensors: uint8 or floats in [0, 1].
         name: Argument name for error messages.
 
     Returns:
@@ -54,10 +54,13 @@ def read_image(source: ImageSource, name: str = "image") -> np.ndarray:
     """
     if isinstance(source, Image.Image):
         return _rgb_from_pil(source, name)
-    if isinstance(source, (str, os.PathLike, bytes)):
-        opened = io.BytesIO(source) if isinstance(source, bytes) else _existing_file(source, name)
+    if isinstance(source, (str, os.PathLike, bytes, io.IOBase)):
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        opened = opened if isinstance(opened, io.IOBase) else _existing_file(opened, name)
         try:
             with Image.open(opened) as picture:
+                if picture.format == "EPS":  # a program, which Pillow would hand to Ghostscript
+                    raise ValueError(f"`{name}` is an EPS file, which is not read; convert it to PNG")
                 return _rgb_from_pil(picture, name)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"`{name}` cannot be read as a picture ({_describe(source)}): {error}") from error

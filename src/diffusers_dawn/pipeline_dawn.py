@@ -396,7 +396,7 @@ class DAWNPipeline(DiffusionPipeline):
             width: Width of the video [px].
 
         Returns:
-            Bytes, on the device that renders.
+            Bytes beside the process itself; fitted on a CPU, without guidance.
         """
         stride = self.lfg.config.motion_stride
         size = ((height or self.default_size) // stride, (width or self.default_size) // stride)

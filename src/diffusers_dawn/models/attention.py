@@ -140,7 +140,6 @@ def attend_in_blocks(
     value: torch.Tensor,
     blocks: list[BandBlock],
     scale: float,
-    key_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend over frames block by block; scores exist for one block at a time.
 
@@ -150,7 +149,6 @@ def attend_in_blocks(
         value: Tensor (N, heads, F, D).
         blocks: Result of `band_blocks` for F frames.
         scale: Factor of the scores.
-        key_mask: Bool tensor (N, F), True where a key may be seen; None: all may.
 
     Returns:
         Tensor (N, heads, F, D).
@@ -158,15 +156,12 @@ def attend_in_blocks(
     outputs = []
     for block in blocks:
         keys = slice(block.first_key, block.last_key)
-        bias = block.bias
-        if key_mask is not None:
-            bias = bias.masked_fill(~key_mask[:, None, None, keys], float("-inf"))
         outputs.append(
             F.scaled_dot_product_attention(
                 query[:, :, block.first_query : block.last_query],
                 key[:, :, keys],
                 value[:, :, keys],
-                attn_mask=bias,
+                attn_mask=block.bias,
                 scale=scale,
             )
         )

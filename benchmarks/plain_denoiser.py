@@ -11,6 +11,8 @@ from torch import nn
 
 from diffusers_dawn import A2VFlowDiffusionModel
 from diffusers_dawn.models import blocks_3d
+from diffusers_dawn.models.clip_layers import ClipGroupNorm
+from diffusers_dawn.models.condition_attention import ConditionCrossAttention
 
 EPS = 1e-5
 
@@ -48,7 +50,7 @@ def normalise_channels(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 class PlainGroupNorm(nn.Module):
     """Group normalisation over all frames, an optional modulation, SiLU."""
 
-    def __init__(self, norm: blocks_3d.ClipGroupNorm) -> None:
+    def __init__(self, norm: ClipGroupNorm) -> None:
         super().__init__()
         self.norm = norm
 
@@ -64,7 +66,7 @@ class PlainGroupNorm(nn.Module):
 class PlainCrossAttention(nn.Module):
     """Softmax over one condition token and one null token per frame, with cosine scores."""
 
-    def __init__(self, attention: blocks_3d.ConditionCrossAttention) -> None:
+    def __init__(self, attention: ConditionCrossAttention) -> None:
         super().__init__()
         self.attention = attention
 

@@ -9,13 +9,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 
 LAYERS = [
     {"records", "flow_geometry", "memory_estimate", "scheduling_dawn_ddim", "conditions", "checkpoint_folder",
-     "models.attention", "models.blocks_2d",
+     "models.attention", "models.blocks_2d", "models.clip_layers",
      "conversion.renaming"},
-    {"media", "face_crop", "face_pose", "scheduler_choice", "models.blocks_3d", "models.blocks_track",
+    {"media", "face_crop", "face_pose", "scheduler_choice", "models.condition_attention", "models.blocks_track",
      "models.region_motion"},
-    {"audio_features", "face_analysis", "video_writer", "pipeline_output",
-     "models.lfg", "models.pbnet", "models.a2v_fdm"},
-    {"face_track", "clip_inputs", "conversion.lfg", "conversion.pbnet", "conversion.a2v_fdm"},
+    {"audio_features", "face_analysis", "video_writer", "pipeline_output", "models.blocks_3d",
+     "models.lfg", "models.pbnet"},
+    {"face_track", "clip_inputs", "models.a2v_fdm", "conversion.lfg", "conversion.pbnet", "conversion.a2v_fdm"},
     {"pipeline_dawn"},
     {"random_checkpoint", "conversion.published"},
     {"cli"},

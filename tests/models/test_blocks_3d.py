@@ -6,17 +6,14 @@ from hypothesis import strategies as st
 
 from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, band_blocks
 from diffusers_dawn.models.blocks_3d import (
-    CHUNK_TOKENS_CPU,
-    ClipGroupNorm,
-    ConditionMixer,
     FrameContext,
     ResidualBlock,
     SpatialAttention,
     SpatialLinearAttention,
     TemporalAttention,
-    add_in_chunks,
-    convolve_frames,
 )
+from diffusers_dawn.models.clip_layers import CHUNK_TOKENS_CPU, ClipGroupNorm, add_in_chunks, convolve_frames
+from diffusers_dawn.models.condition_attention import ConditionMixer
 
 HEADS, HEAD_DIM = 2, 8
 DIMS = {"audio": 6, "pose": 3, "blink": 2}

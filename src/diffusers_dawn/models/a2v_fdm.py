@@ -13,15 +13,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .attention import RelativePositionBias, RotaryEmbedding, band_blocks
-from .blocks_3d import (
-    ConditionContext,
-    FrameContext,
-    ResidualBlock,
-    SpatialAttention,
-    SpatialLinearAttention,
-    TemporalAttention,
-    convolve_frames,
-)
+from .blocks_3d import FrameContext, ResidualBlock, SpatialAttention, SpatialLinearAttention, TemporalAttention
+from .clip_layers import convolve_frames
+from .condition_attention import ConditionContext
 
 
 class ClipContext(NamedTuple):

@@ -1,0 +1,151 @@
+"""Cross-attention of the denoiser to audio, pose and blink, in closed form (paper section 3.3)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .clip_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32
+
+
+class ConditionContext(NamedTuple):
+    """Conditions of a clip as one block's cross-attention needs them, the same for every step (N = B * F frames).
+
+    One pair of tokens, condition and null, makes each head's softmax a sigmoid, so a condition's output before its
+    norm is a mix of 1 + heads vectors. Column 0 of each group below stands for the constant vector.
+
+    Attributes:
+        query_weight: Query projections of all conditions (conditions * heads * head_dim, C).
+        head_sum: Adds the channels of a head (conditions * heads * head_dim, groups); constant columns are zero.
+        group_sum: Adds the columns of a condition (groups, groups).
+        score_map: From normalised pixels to unnormalised score differences (N, C, groups).
+        basis: Centred vectors, times the output norm's gain (N, groups, C_out).
+        gram: Their inner products before the gain, over C_out (N, groups, groups); float32 or wider, like head_sum
+            and group_sum, because small variances are differences of large products.
+    """
+
+    query_weight: torch.Tensor
+    head_sum: torch.Tensor
+    group_sum: torch.Tensor
+    score_map: torch.Tensor
+    basis: torch.Tensor
+    gram: torch.Tensor
+
+
+class ConditionCrossAttention(nn.Module):
+    """Cosine cross-attention from a frame's pixels to one condition token and one learned null token.
+
+    Args:
+        condition_dim: Width of the condition.
+        channels_in: Channels of the pixels that ask.
+        channels_out: Channels of the answer.
+        num_heads: Heads.
+        head_dim: Channels per head.
+    """
+
+    def __init__(self, condition_dim: int, channels_in: int, channels_out: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        inner = num_heads * head_dim
+        self.num_heads = num_heads
+        self.embed = nn.Linear(condition_dim, 2 * channels_out)
+        self.norm_in = ChannelNorm(channels_in)
+        self.to_query = nn.Linear(channels_in, inner, bias=False)
+        self.to_key_value = nn.Linear(2 * channels_out, 2 * inner, bias=False)
+        self.query_scale = nn.Parameter(torch.ones(head_dim))
+        self.key_scale = nn.Parameter(torch.ones(head_dim))
+        self.null_key_value = nn.Parameter(torch.randn(2, head_dim))
+        self.to_out = nn.Linear(inner, channels_out, bias=False)
+        self.norm_out = ChannelNorm(channels_out)
+
+    def project(self, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Turn a condition (N, D) into score map (N, C_in, 1 + heads), basis and Gram matrix, as ConditionContext."""
+        tokens = self.to_key_value(self.embed(F.silu(condition)))
+        with torch.autocast(tokens.device.type, enabled=False):
+            score_map, basis, gram = self._project(*tokens.to(at_least_float32(tokens.dtype)).chunk(2, dim=-1))
+        return score_map.to(condition.dtype), basis.to(condition.dtype), gram
+
+    def _project(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        heads = (self.num_heads, -1)
+        keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
+        null_key, null_value = self.null_key_value.to(keys.dtype).unbind(0)
+        # softmax over (condition, null) is the sigmoid of the difference of their scores; cosine scores times 8
+        key_difference = F.normalize(keys, dim=-1) - F.normalize(null_key, dim=-1)
+        key_difference = key_difference * (8 * self.query_scale * self.key_scale)
+        query_weight = (self.to_query.weight * self.norm_in.weight).to(keys.dtype).unflatten(0, heads)
+        score_map = torch.einsum("hdc,nhd->nch", query_weight, key_difference)
+        out_weight = self.to_out.weight.to(keys.dtype).unflatten(1, heads)
+        # out = to_out(null + sigmoid * (value - null)): linear in the sigmoids. The constant's score is 0, its
+        # sigmoid 1/2, hence the 2.
+        constant = 2 * torch.einsum("ohd,d->o", out_weight, null_value)
+        slopes = torch.einsum("ohd,nhd->nho", out_weight, values - null_value)
+        basis = torch.cat((constant.expand(len(slopes), 1, -1), slopes), dim=1)
+        basis = basis - basis.mean(-1, keepdim=True)
+        gram = basis @ basis.transpose(1, 2) / basis.shape[-1]
+        return F.pad(score_map, (1, 0)), basis * self.norm_out.weight, gram
+
+
+class ConditionMixer(nn.Module):
+    """Sum of the cross-attentions to audio, pose and blink (paper section 3.3), in closed form.
+
+    Args:
+        condition_dims: Width of each condition by name.
+        channels_in: Channels of the pixels that ask.
+        channels_out: Channels of the answer.
+        num_heads: Heads.
+        head_dim: Channels per head.
+    """
+
+    def __init__(
+        self, condition_dims: dict[str, int], channels_in: int, channels_out: int, num_heads: int, head_dim: int
+    ) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleDict({
+            name: ConditionCrossAttention(dim, channels_in, channels_out, num_heads, head_dim)
+            for name, dim in condition_dims.items()
+        })
+
+    def project(self, conditions: dict[str, torch.Tensor]) -> ConditionContext:
+        """Project conditions (B, F, D) by name, once per clip."""
+        score_maps, bases, grams, query_weights = [], [], [], []
+        for name, attention in self.attentions.items():
+            score_map, basis, gram = attention.project(conditions[name].flatten(0, 1))
+            score_maps.append(score_map)
+            bases.append(basis)
+            grams.append(gram)
+            query_weights.append(attention.to_query.weight * attention.norm_in.weight)
+        group, num_heads = grams[0].shape[-1], attention.num_heads
+        num_groups = group * len(grams)
+        gram = grams[0].new_zeros(grams[0].shape[0], num_groups, num_groups)
+        for index, part in enumerate(grams):
+            gram[:, index * group : (index + 1) * group, index * group : (index + 1) * group] = part
+        ones = gram.new_ones(attention.query_scale.numel(), 1)
+        head_sum = F.pad(torch.block_diag(*[ones] * num_heads), (1, 0))
+        return ConditionContext(
+            query_weight=torch.cat(query_weights),
+            head_sum=torch.block_diag(*[head_sum] * len(grams)),
+            group_sum=torch.block_diag(*[gram.new_ones(group, group)] * len(grams)),
+            score_map=torch.cat(score_maps, dim=-1),
+            basis=torch.cat(bases, dim=1),
+            gram=gram,
+        )
+
+    def forward(self, hidden: torch.Tensor, x: torch.Tensor, context: ConditionContext) -> torch.Tensor:
+        """Add the answers for pixels x (B, F, H, W, C) to hidden (B, F, H, W, C_out)."""
+        pixels = x.flatten(0, 1).flatten(1, 2)  # (N, P, C)
+        precise = context.gram.dtype
+
+        def answer(_: torch.Tensor, frames: slice) -> torch.Tensor:
+            normalised = F.layer_norm(pixels[frames], pixels.shape[-1:], None, None, NORM_EPS)
+            query = F.linear(normalised, context.query_weight)
+            scores = torch.bmm(normalised, context.score_map[frames])
+            with torch.autocast(x.device.type, enabled=False):
+                query_norm = (query.to(precise).square() @ context.head_sum).clamp(min=1e-24).sqrt()
+                share = (scores / query_norm).sigmoid()
+                # the output norm's variance is a quadratic form of the shares
+                variance = (torch.bmm(share, context.gram[frames]) * share) @ context.group_sum
+                share = share * (variance.clamp(min=0) + NORM_EPS).rsqrt()
+            return torch.bmm(share.to(x.dtype), context.basis[frames])
+
+        flat = hidden.flatten(0, 1).flatten(1, 2)
+        return add_in_chunks(flat, answer, dim=0, tokens_per_index=flat.shape[1]).view(hidden.shape)

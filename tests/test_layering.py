@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 LAYERS = [
     {"records", "flow_geometry", "memory_estimate", "scheduling_dawn_ddim", "conditions", "checkpoint_folder",
      "models.attention", "models.blocks_2d", "models.clip_layers",
-     "conversion.renaming"},
+     "conversion.renaming", "metrics"},
     {"media", "face_crop", "face_pose", "scheduler_choice", "models.condition_attention", "models.blocks_track",
      "models.region_motion"},
     {"audio_features", "face_analysis", "video_writer", "pipeline_output", "models.blocks_3d",

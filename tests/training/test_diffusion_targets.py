@@ -1,0 +1,155 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+from training.diffusion_targets import (
+    PREDICTION_TYPES,
+    bound_motion,
+    clean_from_prediction,
+    mouth_box_mask,
+    prediction_target,
+    snr_weights,
+)
+
+
+def randn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def mouth_at(*corners: tuple[float, float]) -> torch.Tensor:
+    """Landmarks (1, 1, 20, 2) at the given points."""
+    return torch.tensor([corners[index % len(corners)] for index in range(20)])[None, None]
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("timestep", [0, 300, 700, 960])
+def test_motion_is_recovered_from_a_perfect_prediction(prediction_type, timestep):
+    scheduler, clean, noise = DAWNDDIMScheduler(), randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
+    timesteps = torch.tensor([timestep, 500])
+    alphas = scheduler.alphas_cumprod[timesteps]
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    target = prediction_target(prediction_type, clean, noise, alphas)
+    found = clean_from_prediction(prediction_type, target, noisy, alphas)
+    torch.testing.assert_close(found, clean, atol=5e-5, rtol=0)  # at step 960 the signal is 0.06 of the noise
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_recovered_motion_is_that_of_the_sampler(prediction_type):
+    scheduler = DAWNDDIMScheduler(prediction_type=prediction_type)
+    scheduler.set_timesteps(20)
+    prediction, noisy, step = randn(1, 3, 4, 8, 8), randn(1, 3, 4, 8, 8, seed=1), scheduler.timesteps[5]
+    alphas = scheduler.alphas_cumprod[step].view(1)
+    found = bound_motion(clean_from_prediction(prediction_type, prediction, noisy, alphas))
+    expected = scheduler.step(prediction, step, noisy).pred_original_sample
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_velocity_target_is_that_of_diffusers():
+    scheduler, clean, noise = DAWNDDIMScheduler(), randn(2, 3, 4), randn(2, 3, 4, seed=1)
+    timesteps = torch.tensor([20, 800])
+    found = prediction_target("v_prediction", clean, noise, scheduler.alphas_cumprod[timesteps])
+    torch.testing.assert_close(found, scheduler.get_velocity(clean, noise, timesteps))
+
+
+def test_targets_are_float32_whatever_they_come_from():
+    motion, alphas = randn(2, 3, 4).bfloat16(), torch.tensor([0.5, 0.9]).bfloat16()
+    for prediction_type in PREDICTION_TYPES:
+        assert prediction_target(prediction_type, motion, motion, alphas).dtype == torch.float32
+        assert clean_from_prediction(prediction_type, motion, motion, alphas).dtype == torch.float32
+
+
+def test_small_motion_is_not_bounded_and_large_is_scaled_to_one():
+    small = randn(2, 3, 40).tanh()
+    assert torch.equal(bound_motion(small), small)
+    large = torch.stack([small[0], 1000 * small[1]])
+    bounded = bound_motion(large)
+    assert torch.equal(bounded[0], small[0]) and bounded.abs().max() == 1
+    assert (bounded[1].abs() == 1).float().mean() == pytest.approx(0.1, abs=0.02)
+
+
+@given(timestep=st.integers(0, 999), gamma=st.floats(0.1, 100))
+@settings(max_examples=50, deadline=None)
+def test_snr_weights_equal_the_published_formula(timestep, gamma):
+    alphas_cumprod, steps = DAWNDDIMScheduler().alphas_cumprod, torch.tensor([timestep])
+    alpha = float(alphas_cumprod[timestep].double())
+    snr = alpha / (1 - alpha)
+    expected = {
+        "epsilon": min(snr, gamma) / snr,
+        "v_prediction": min(snr, gamma) / (snr + 1),
+        "sample": min(snr, gamma),
+    }
+    for prediction_type, weight in expected.items():
+        found = snr_weights(alphas_cumprod, steps, prediction_type, gamma)
+        # 1 - alpha has few digits left where there is hardly any noise
+        assert found.item() == pytest.approx(weight, rel=1e-3), prediction_type
+
+
+def test_snr_weights_weigh_the_same_error_of_the_motion_alike():
+    scheduler, error = DAWNDDIMScheduler(), randn(1, 3, 4, 8, 8)
+    clean, noise, timesteps = randn(1, 3, 4, 8, 8, seed=1), randn(1, 3, 4, 8, 8, seed=2), torch.tensor([400])
+    alphas = scheduler.alphas_cumprod[timesteps]
+    noisy, wrong = scheduler.add_noise(clean, noise, timesteps), clean + error
+    # the noise that would explain the noisy motion if the motion were the wrong one
+    implied = (noisy - alphas.sqrt() * wrong) / (1 - alphas).sqrt()
+    found = []
+    for prediction_type in PREDICTION_TYPES:
+        difference = prediction_target(prediction_type, wrong, implied, alphas) - prediction_target(
+            prediction_type, clean, noise, alphas
+        )
+        found.append(
+            snr_weights(scheduler.alphas_cumprod, timesteps, prediction_type, 5.0) * difference.square().mean()
+        )
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=0)
+    torch.testing.assert_close(found[0], found[2], rtol=1e-4, atol=0)
+
+
+def test_snr_weights_are_finite_without_signal_and_without_noise():
+    for prediction_type in PREDICTION_TYPES:
+        weights = snr_weights(torch.tensor([1.0, 0.0]), torch.tensor([0, 1]), prediction_type, 5.0)
+        assert weights.isfinite().all() and (weights >= 0).all()
+
+
+def test_mouth_box_encloses_the_landmarks_at_the_motions_resolution():
+    mask = mouth_box_mask(mouth_at((40, 80), (72, 100)), (128, 128), 32, 32)
+    assert mask.shape == (1, 1, 1, 32, 32) and mask.dtype == torch.float32
+    cells = mask[0, 0, 0].nonzero()
+    assert cells.amin(0).tolist() == [20, 10] and cells.amax(0).tolist() == [25, 18] and mask.sum() == 6 * 9
+
+
+def test_mouth_box_follows_the_mouth_and_the_shape_of_the_image():
+    mouths = torch.cat([mouth_at((0, 0), (7.9, 7.9)), mouth_at((120, 56), (127.9, 63.9))], dim=1)
+    mask = mouth_box_mask(mouths, (64, 128), 16, 32)
+    assert mask.shape == (1, 1, 2, 16, 32)
+    assert mask[0, 0, 0, :2, :2].sum() == mask[0, 0, 0].sum() == 4
+    assert mask[0, 0, 1, 14:, 30:].sum() == mask[0, 0, 1].sum() == 4
+
+
+@pytest.mark.parametrize("point", [(50.3, 50.3), (-40, 30), (500, 500)])
+def test_every_mouth_has_at_least_one_cell(point):
+    assert mouth_box_mask(mouth_at(point), (128, 128), 32, 32).sum() == 1
+
+
+def test_unknown_prediction_types_are_refused():
+    motion, alphas = randn(2, 3), torch.tensor([0.5, 0.5])
+    for call in (
+        lambda: prediction_target("flow", motion, motion, alphas),
+        lambda: clean_from_prediction("flow", motion, motion, alphas),
+        lambda: snr_weights(alphas, torch.tensor([0]), "flow", 5.0),
+    ):
+        with pytest.raises(ValueError, match="`prediction_type` is 'flow', must be one of 'epsilon', 'v_prediction'"):
+            call()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    motion = randn(2, 3)
+    for function in (prediction_target, clean_from_prediction):
+        with pytest.raises(ValueError, match="`alphas`"):
+            function("epsilon", motion, motion, torch.tensor([0.5]))
+        with pytest.raises(ValueError, match="must be equal"):
+            function("epsilon", motion, motion[:1], torch.tensor([0.5, 0.5]))
+    with pytest.raises(ValueError, match="`gamma` is 0, must be positive"):
+        snr_weights(torch.tensor([0.5]), torch.tensor([0]), "epsilon", 0)
+    with pytest.raises(ValueError, match=r"`mouth_px` is \(1, 20, 2\), must be \(B, F, 20, 2\)"):
+        mouth_box_mask(torch.zeros(1, 20, 2), (128, 128), 32, 32)

@@ -1,0 +1,1 @@
+"""Train every part of DAWN from any folder of talking videos."""

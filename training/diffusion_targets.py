@@ -1,0 +1,159 @@
+"""What the denoiser is asked for: its target, the motion behind its answer, how much a step counts, and the mouth."""
+
+import torch
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+def prediction_target(
+    prediction_type: str, clean: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor
+) -> torch.Tensor:
+    """Compute what the denoiser should answer (arXiv 2202.00512, section 2.4, for v).
+
+    Args:
+        prediction_type: "epsilon", "v_prediction" or "sample", as in the scheduler's config.
+        clean: Motion without noise (B, ...).
+        noise: Noise that was added (B, ...).
+        alphas: The scheduler's `alphas_cumprod` at each sample's step (B,).
+
+    Returns:
+        Float32 tensor (B, ...): the noise, sqrt(alpha)·noise - sqrt(1 - alpha)·clean, or the motion.
+
+    Raises:
+        ValueError: The prediction type is none of the three, or the shapes do not fit.
+    """
+    _check_type(prediction_type)
+    signal, sigma = _levels(alphas, clean, noise)
+    if prediction_type == "epsilon":
+        return noise.float()
+    if prediction_type == "sample":
+        return clean.float()
+    return signal * noise.float() - sigma * clean.float()
+
+
+def clean_from_prediction(
+    prediction_type: str, prediction: torch.Tensor, noisy: torch.Tensor, alphas: torch.Tensor
+) -> torch.Tensor:
+    """Recover the motion from the denoiser's answer; undoes `prediction_target`.
+
+    Args:
+        prediction_type: "epsilon", "v_prediction" or "sample", as in the scheduler's config.
+        prediction: The answer (B, ...).
+        noisy: What the denoiser was given (B, ...): sqrt(alpha)·clean + sqrt(1 - alpha)·noise.
+        alphas: The scheduler's `alphas_cumprod` at each sample's step (B,); above 0 for epsilon.
+
+    Returns:
+        Float32 tensor (B, ...).
+
+    Raises:
+        ValueError: The prediction type is none of the three, or the shapes do not fit.
+    """
+    _check_type(prediction_type)
+    signal, sigma = _levels(alphas, prediction, noisy)
+    if prediction_type == "epsilon":
+        return (noisy.float() - sigma * prediction.float()) / signal
+    if prediction_type == "sample":
+        return prediction.float()
+    return signal * noisy.float() - sigma * prediction.float()
+
+
+def bound_motion(motion: torch.Tensor, quantile: float = 0.9) -> torch.Tensor:
+    """Clip each motion at a quantile of its absolute values, at least 1, and divide by it (arXiv 2205.11487, 2.3).
+
+    The sampler does so to what it recovers from the prediction, and so does the released training before it compares
+    flow and occlusion: at high noise an error of the prediction counts up to 20,000-fold in the motion.
+
+    Args:
+        motion: Motion (B, ...).
+        quantile: The quantile, in [0, 1].
+
+    Returns:
+        Float32 motion (B, ...) in [-1, 1].
+    """
+    motion = motion.float()
+    bound = torch.quantile(motion.flatten(1).abs(), quantile, dim=1).clamp(min=1)
+    bound = _per_sample_axes(bound, motion)
+    return motion.clamp(-bound, bound) / bound
+
+
+def snr_weights(
+    alphas_cumprod: torch.Tensor, timesteps: torch.Tensor, prediction_type: str, gamma: float
+) -> torch.Tensor:
+    """Compute min-SNR weights (Hang et al. 2023, arXiv 2303.09556, section 3.4): min(SNR, gamma) in the clean sample.
+
+    An error of the noise counts SNR times, one of v (SNR + 1) times, as in the clean sample; that is divided out.
+
+    Args:
+        alphas_cumprod: The scheduler's noise levels (T,).
+        timesteps: Step of each sample (B,).
+        prediction_type: "epsilon", "v_prediction" or "sample".
+        gamma: Largest weight; the paper recommends 5.
+
+    Returns:
+        Float32 weights (B,).
+
+    Raises:
+        ValueError: The prediction type is none of the three, or `gamma` is not positive.
+    """
+    _check_type(prediction_type)
+    if not gamma > 0:
+        raise ValueError(f"`gamma` is {gamma}, must be positive")
+    alphas = alphas_cumprod.to(timesteps.device)[timesteps].float()
+    snr = alphas / (1 - alphas)
+    if prediction_type == "epsilon":
+        return gamma / snr.clamp(min=gamma)  # min(snr, gamma) / snr, also where the signal vanishes
+    if prediction_type == "v_prediction":
+        return snr.clamp(max=gamma) / (snr + 1)
+    return snr.clamp(max=gamma)
+
+
+def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
+    """Draw the box around the mouth (landmarks 48 to 67) at the resolution of the motion.
+
+    Args:
+        mouth_px: Landmarks x, y (B, F, 20, 2) [px].
+        image_size: Height and width [px] of the image that they lie in.
+        height: Rows of the motion.
+        width: Columns of the motion.
+
+    Returns:
+        Float32 mask (B, 1, F, height, width): 1 in every cell that the box touches, 0 elsewhere. A mouth beyond the
+        border is drawn at the border, so that every frame has at least one cell.
+
+    Raises:
+        ValueError: The shape does not fit.
+    """
+    if mouth_px.ndim != 4 or mouth_px.shape[2:] != (20, 2):
+        raise ValueError(f"`mouth_px` is {tuple(mouth_px.shape)}, must be (B, F, 20, 2)")
+    image_height, image_width = image_size
+    scale = mouth_px.new_tensor([width / image_width, height / image_height], dtype=torch.float32)
+    cells = (mouth_px.float() * scale).floor()  # (B, F, 20, 2)
+    inside = []
+    for axis, count in enumerate((width, height)):
+        along = cells[..., axis].clamp(0, count - 1)
+        index = torch.arange(count, device=mouth_px.device)
+        inside.append((index >= along.amin(-1, keepdim=True)) & (index <= along.amax(-1, keepdim=True)))
+    columns, rows = inside
+    return (rows[..., :, None] & columns[..., None, :]).float()[:, None]
+
+
+def _check_type(prediction_type: str) -> None:
+    if prediction_type not in PREDICTION_TYPES:
+        raise ValueError(
+            f"`prediction_type` is {prediction_type!r}, must be one of {', '.join(map(repr, PREDICTION_TYPES))}"
+        )
+
+
+def _levels(alphas: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    # signal and noise level of each sample, to be multiplied with (B, ...)
+    if first.shape != second.shape or alphas.shape != first.shape[:1]:
+        raise ValueError(
+            f"{tuple(first.shape)} and {tuple(second.shape)} must be equal, and `alphas`, {tuple(alphas.shape)}, "
+            "must have one value per sample"
+        )
+    alphas = _per_sample_axes(alphas.float(), first)
+    return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def _per_sample_axes(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))

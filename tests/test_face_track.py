@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.face_pose import box_area
-from diffusers_dawn.face_track import FaceTrack, track_face, transfer_track
+from diffusers_dawn.face_track import (
+    FaceTrack,
+    check_track,
+    follow_face,
+    interpolate_missing,
+    track_face,
+    transfer_track,
+)
 from diffusers_dawn.media import read_video
 from diffusers_dawn.records import FPS, FaceState
 from real_inputs import REAL, needs_real
@@ -157,6 +164,17 @@ def test_a_frame_of_another_size_or_kind_is_an_error_that_names_it():
 def test_a_share_out_of_range_is_an_error(max_missing):
     with pytest.raises(ValueError, match="`max_missing` is"):
         track_face(painted_video(), PaintedFaceDetector(), max_missing)
+
+
+def test_states_and_measures_of_any_shape_can_be_had_frame_by_frame():
+    frames = painted_video(20, without=(0, 10, 11), left=lambda i: 20 + i)
+    faces = follow_face(frames, PaintedFaceDetector())
+    assert [index for index, face in enumerate(faces) if face is None] == [0, 10, 11]
+    assert check_track(faces, max_missing=0.2) == (0, 10, 11)
+    corners_px = interpolate_missing(faces, lambda face: np.array(face.box_px).reshape(2, 2))
+    assert corners_px.shape == (20, 2, 2) and corners_px.dtype == np.float32
+    np.testing.assert_allclose(corners_px[1:, 0, 0], 20 + np.arange(1, 20), atol=1e-5)
+    np.testing.assert_array_equal(corners_px[0], corners_px[1])
 
 
 # transfer

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from diffusers_dawn.media import read_image, read_video, read_waveform, resample
+from diffusers_dawn.media import (
+    count_video_frames,
+    read_image,
+    read_video,
+    read_waveform,
+    resample,
+    stream_video,
+)
 from diffusers_dawn.records import FPS, Waveform
 from diffusers_dawn.video_writer import write_video
 from real_inputs import REAL, needs_real
@@ -384,11 +391,65 @@ def test_reading_no_frames_is_an_error(tmp_path, arguments):
         read_video(tmp_path / "none.mp4", **arguments)
 
 
+def write_at_times(path, frames, times_ms):
+    """A video of variable rate."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for picture, time_ms in zip(frames, times_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    gaps_ms=st.lists(st.integers(5, 200), min_size=1, max_size=20),
+    fps=st.sampled_from([10, 24, 25, 29.97, 60]),
+    first_frame=st.integers(0, 30),
+)
+def test_frames_come_one_by_one_as_all_at_once_from_any_frame_on(tmp_path_factory, gaps_ms, fps, first_frame):
+    path = tmp_path_factory.mktemp("video") / "variable.mkv"
+    times_ms = np.cumsum([0, *gaps_ms])
+    frames = np.stack([np.full((16, 16, 3), 10 * index, np.uint8) for index in range(len(times_ms))])
+    write_at_times(path, frames, times_ms.tolist())
+    whole, _ = read_video(path, fps=fps)
+    streamed = list(stream_video(path, fps, first_frame))
+    assert count_video_frames(path, fps) == len(whole)
+    assert len(streamed) == max(len(whole) - first_frame, 0)
+    assert all(np.array_equal(one, other) for one, other in zip(streamed, whole[first_frame:], strict=True))
+    # 1 us absorbs rounded time stamps
+    shown = np.searchsorted(times_ms, np.arange(len(whole)) / fps * 1000 + 1e-3, side="right") - 1
+    assert np.array_equal(np.rint(whole.mean(axis=(1, 2, 3)) / 10), shown)
+
+
+def test_streaming_and_counting_refuse_what_reading_refuses(tmp_path):
+    path = write_audio(tmp_path / "tone.wav", tone()[None], 16_000, "pcm_s16le")
+    for read in (lambda source: list(stream_video(source, 25)), lambda source: count_video_frames(source, 25)):
+        with pytest.raises(FileNotFoundError, match="`video` does not exist"):
+            read(tmp_path / "none.mp4")
+        with pytest.raises(ValueError, match="`video` cannot be decoded"):
+            read(b"this is no video" * 20)
+        with pytest.raises(ValueError, match="`video` has no video track"):
+            read(path)
+
+
+def test_streaming_and_counting_at_no_rate_or_from_before_the_start_is_an_error():
+    with pytest.raises(ValueError, match=r"`fps` \(0\) must be positive"):
+        list(stream_video(b"", 0))
+    with pytest.raises(ValueError, match=r"`first_frame` \(-1\) 0 or more"):
+        list(stream_video(b"", 25, -1))
+    with pytest.raises(ValueError, match="`fps` is 0; it must be positive"):
+        count_video_frames(b"", 0)
+
+
 @needs_real
 @pytest.mark.parametrize(("name", "num_frames"), [("speaker_25fps.mp4", 200), ("speaker_30fps.mp4", 180)])
 def test_real_videos_are_read_at_25_fps(name, num_frames):
     frames, fps = read_video(REAL / name, fps=FPS, max_frames=num_frames + 1)
-    assert (len(frames), fps) == (num_frames, FPS)
+    assert (len(frames), fps) == (num_frames, FPS) and count_video_frames(REAL / name, FPS) == num_frames
 
 
 def test_a_picture_can_come_as_a_stream(tmp_path):

@@ -1,6 +1,6 @@
 """Pose and blink along a driving video, and their transfer to another portrait (cross-identity reenactment)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -54,14 +54,63 @@ def track_face(
         ValueError: If there is no frame, a frame is no picture or of another size than the first, the face is missing
             in too many frames or in more than 5 in a row, or `max_missing` is out of range.
     """
+    faces = follow_face(frames, detector, name)
+    missing = check_track(faces, max_missing, name)
+    first = next(face for face in faces if face is not None)
+    states = interpolate_missing(faces, lambda face: np.array([*pose_in_crop_of(face, first), *face.blink]))
+    return FaceTrack(pose=states[:, :6], blink=states[:, 6:], missing=missing)
+
+
+def follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str = "video") -> list[FaceState | None]:
+    """Find one face in every frame of a video.
+
+    Of several faces the largest of the first frame that shows one counts, then whichever overlaps most with the box
+    that it had last.
+
+    Args:
+        frames: uint8 frames (H, W, 3), RGB, all of one size; one at a time is held.
+        detector: Finds the faces of a frame.
+        name: Argument name for error messages.
+
+    Returns:
+        State of the face per frame; None where it is not found.
+
+    Raises:
+        ValueError: If a frame is no picture or of another size than the first.
+    """
+    faces: list[FaceState | None] = []
+    size, last = None, None
+    for index, frame in enumerate(frames):
+        check_image(frame, f"{name}[{index}]")
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, the first frame {size}; all must have one size")
+        faces.append(_find_again(last, detector(frame)))
+        last = faces[-1] or last
+    return faces
+
+
+def check_track(faces: Sequence[FaceState | None], max_missing: float = 0.1, name: str = "video") -> tuple[int, ...]:
+    """Refuse a video that does not show the followed face in too many frames.
+
+    Args:
+        faces: State per frame, None where the face is missing.
+        max_missing: Largest share of frames without the face, in [0, 1).
+        name: Argument name for error messages.
+
+    Returns:
+        Indices of the frames that do not show the face.
+
+    Raises:
+        ValueError: If there is no frame, the face is missing in too many frames or in more than 5 in a row, or
+            `max_missing` is out of range.
+    """
     if not 0 <= max_missing < 1:
         raise ValueError(f"`max_missing` is {max_missing}; allowed is 0 up to, not including, 1")
-    faces = _follow_face(frames, detector, name)
-    found = [index for index, face in enumerate(faces) if face is not None]
     missing = tuple(index for index, face in enumerate(faces) if face is None)
     if not faces:
         raise ValueError(f"`{name}` holds no frames")
-    if not found:
+    if len(missing) == len(faces):
         raise ValueError(f"`{name}` shows no face in any of its {len(faces)} frames")
     gaps = [len(list(run)) for is_gap, run in groupby(faces, key=lambda face: face is None) if is_gap]
     if len(missing) > max_missing * len(faces) or max(gaps, default=0) > MAX_GAP_FRAMES:
@@ -69,10 +118,26 @@ def track_face(
             f"`{name}` does not show the face in {len(missing)} of {len(faces)} frames, up to {max(gaps)} in a row; "
             f"allowed are {max_missing:.0%} of the frames and {MAX_GAP_FRAMES} in a row"
         )
-    states = np.array([[*pose_in_crop_of(faces[index], faces[found[0]]), *faces[index].blink] for index in found])
+    return missing
+
+
+def interpolate_missing(faces: Sequence[FaceState | None], measure: Callable[[FaceState], np.ndarray]) -> np.ndarray:
+    """Measure a face along a video, also where it is missing.
+
+    Between frames that show it values go linearly; before the first and after the last of them they stay.
+
+    Args:
+        faces: State per frame, None where the face is missing; not all of them.
+        measure: What to take from a state: an array of any shape.
+
+    Returns:
+        Float32 array (F, ...).
+    """
+    found = [index for index, face in enumerate(faces) if face is not None]
+    values = np.stack([measure(faces[index]) for index in found])
     times = np.arange(len(faces))
-    states = np.stack([np.interp(times, found, column) for column in states.T], axis=1).astype(np.float32)
-    return FaceTrack(pose=states[:, :6], blink=states[:, 6:], missing=missing)
+    columns = [np.interp(times, found, column) for column in values.reshape(len(found), -1).T]
+    return np.stack(columns, axis=1).astype(np.float32).reshape(len(faces), *values.shape[1:])
 
 
 def transfer_track(track: FaceTrack, face: FaceState, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,20 +167,6 @@ def transfer_track(track: FaceTrack, face: FaceState, num_frames: int) -> tuple[
     pose = face.pose + (track.pose - track.pose[0])[:num_frames]
     blink = face.blink + (track.blink - track.blink[0])[:num_frames]
     return pose.astype(np.float32), blink.astype(np.float32)
-
-
-def _follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str) -> list[FaceState | None]:
-    """State of one face per frame; None where it is not found."""
-    faces: list[FaceState | None] = []
-    size, last = None, None
-    for index, frame in enumerate(frames):
-        check_image(frame, f"{name}[{index}]")
-        size = size or frame.shape[:2]
-        if frame.shape[:2] != size:
-            raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, the first frame {size}; all must have one size")
-        faces.append(_find_again(last, detector(frame)))
-        last = faces[-1] or last
-    return faces
 
 
 def _find_again(last: FaceState | None, faces: list[FaceState]) -> FaceState | None:

@@ -1,0 +1,120 @@
+"""Share work between processes: those of `accelerate launch`, or workers on this machine."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+# what goes wrong with what a user gives has a sentence of its own
+USER_ERRORS = (ValueError, OSError, ImportError)
+# how often the parent looks after its workers
+LOOK_S = 0.5
+
+
+def together(state: PartialState, work: Callable[[], Any]) -> Any:
+    """Do something once, in the main process of `accelerate launch`; its result, or its error, is everyone's.
+
+    Args:
+        state: This process among the others; all of them must call this.
+        work: What to do.
+
+    Returns:
+        What `work` returned.
+
+    Raises:
+        ValueError: As `work` raises it, like OSError and ImportError, in every process.
+    """
+    outcome: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            outcome[0] = work()
+        except USER_ERRORS as error:
+            outcome[1] = error
+    if state.num_processes > 1:
+        broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def device_of_process(name: str | None, local_process_index: int) -> torch.device:
+    """Choose where a process computes.
+
+    Args:
+        name: A device of torch; None takes a GPU if there is one, another for every process as far as they go.
+        local_process_index: Number of the process on this machine.
+
+    Returns:
+        The device.
+    """
+    if name is not None:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_process_index % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def run_workers(
+    work: Callable[[int, Any], None], tasks: Sequence[Any], look: Callable[[], None] | None = None
+) -> None:
+    """Do tasks at once, each in a new process on this machine.
+
+    The workers end when this process ends, however it does, so that nobody writes behind a later run's back.
+
+    Args:
+        work: Called with a task's number and the task; must be importable.
+        tasks: One per worker; must be picklable.
+        look: Called now and then while the workers run.
+
+    Raises:
+        ValueError: As `work` raises it, like OSError and ImportError; the other workers are ended.
+        RuntimeError: If a worker dies.
+    """
+    context = multiprocessing.get_context("spawn")
+    errors = context.SimpleQueue()
+    workers = [
+        context.Process(target=_work, args=(work, index, task, errors), daemon=True)
+        for index, task in enumerate(tasks)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            next(worker for worker in workers if worker.is_alive()).join(LOOK_S)
+            if look is not None:
+                look()
+            if any(worker.exitcode not in (None, 0) for worker in workers):
+                break
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.terminate()
+                worker.join()
+    if not errors.empty():
+        raise errors.get()
+    for worker in workers:
+        if worker.exitcode != 0:
+            raise RuntimeError(f"worker {worker.name} ended with exit code {worker.exitcode}")
+
+
+def _work(work: Callable[[int, Any], None], index: int, task: Any, errors: "SimpleQueue[Exception]") -> None:
+    # an interrupt reaches the parent too, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        work(index, task)
+    except USER_ERRORS as error:
+        errors.put(error)
+        raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from training.clip_shards import ClipShards, DatasetInfo, shard_path, write_dataset_info, write_shard
+from training.datasets import FramePairs, MotionWindows, Tracks
+from training.training_plan import Draw
+
+
+@pytest.fixture
+def clips(tiny_data_set) -> ClipShards:
+    return ClipShards(tiny_data_set, "train")
+
+
+def frame_of(clips: ClipShards, index: int, image: torch.Tensor) -> int | None:
+    frames = torch.from_numpy(clips.read_frames(index, range(30))).permute(0, 3, 1, 2).float() / 255
+    found = [number for number, frame in enumerate(frames) if torch.equal(frame, image)]
+    return found[0] if found else None
+
+
+def test_pair_is_two_different_frames_of_one_clip(clips):
+    sample = FramePairs(clips, colour_jitter=0, flip=False)[Draw(1, (4,))]
+    source, driving = (frame_of(clips, 1, sample[name]) for name in ("source", "driving"))
+    assert None not in (source, driving) and source != driving
+    np.testing.assert_array_equal(sample["mouth_px"], clips.read_labels(1)["mouth_px"][driving])
+
+
+def test_pair_is_mirrored_with_its_mouth(clips):
+    pairs = FramePairs(clips, colour_jitter=0)
+    samples = [pairs[Draw(1, (seed,))] for seed in range(12)]
+    mirrored = [sample for sample in samples if frame_of(clips, 1, sample["driving"]) is None]
+    assert 0 < len(mirrored) < 12
+    for sample in mirrored:
+        driving = frame_of(clips, 1, sample["driving"].flip(-1))
+        truth = clips.read_labels(1)["mouth_px"][driving]
+        np.testing.assert_allclose(sample["mouth_px"][:, 0], 63 - truth[:, 0], rtol=1e-6)
+        np.testing.assert_array_equal(sample["mouth_px"][:, 1], truth[:, 1])
+
+
+def test_jitter_changes_both_frames_alike(clips):
+    sample = FramePairs(clips, colour_jitter=0.3, flip=False)[Draw(0, (2,))]
+    # the background, which is one colour in all frames
+    assert torch.equal(sample["source"][:, 0, 0], sample["driving"][:, 0, 0])
+    assert frame_of(clips, 0, sample["source"]) is None
+
+
+def test_track_longer_than_the_clip_is_padded_and_its_length_is_told(clips):
+    sample = Tracks(clips, max_frames=40)[Draw(0, (1,))]
+    assert sample["length"] == 30 and sample["pose"].shape == (40, 6)
+    np.testing.assert_array_equal(sample["pose"][:30], clips.read_labels(0)["pose"])
+    assert not sample["audio_features"][30:].any()
+
+
+def test_track_shorter_than_the_clip_is_a_piece_of_it(clips):
+    sample = Tracks(clips, max_frames=10)[Draw(0, (1,))]
+    pose = clips.read_labels(0)["pose"]
+    assert sample["length"] == 10
+    assert any(np.array_equal(sample["pose"], pose[first : first + 10]) for first in range(21))
+
+
+def test_reference_of_the_first_stage_is_the_first_frame_of_the_window(clips):
+    sample = MotionWindows(clips, 4, 4, "first", colour_jitter=False)[Draw(0, (7,), 4)]
+    assert torch.equal(sample["reference"], sample["frames"][0])
+    assert torch.equal(sample["reference_pose"], sample["pose"][0])
+
+
+def test_reference_of_the_second_stage_is_any_frame(clips):
+    windows = MotionWindows(clips, 4, 4, "random", colour_jitter=False)
+    found = set()
+    for seed in range(40):
+        sample = windows[Draw(0, (seed,), 4)]
+        number = frame_of(clips, 0, sample["reference"])
+        found.add(number)
+        np.testing.assert_array_equal(sample["reference_pose"], clips.read_labels(0)["pose"][number])
+    assert len(found) > 15
+
+
+def test_window_is_cut_alike_out_of_frames_and_labels(clips):
+    sample = MotionWindows(clips, 5, 5, "random", colour_jitter=False)[Draw(3, (1,), 5)]
+    first = frame_of(clips, 3, sample["frames"][0])
+    labels = clips.read_labels(3)
+    for name in ("pose", "blink", "mouth_px", "audio_features"):
+        np.testing.assert_array_equal(sample[name], labels[name][first : first + 5].astype(np.float32))
+
+
+def test_share_of_frames_without_conditions_is_the_asked_one(clips):
+    windows = MotionWindows(clips, 20, 20, null_probability=0.1)
+    masks = [windows[Draw(0, (seed,), 20)]["null_mask"] for seed in range(60)]
+    share = float(torch.stack(masks).float().mean())
+    # 1,200 draws: 0.1 +- 3.5 standard deviations
+    assert 0.07 < share < 0.13
+
+
+def test_length_of_windows_spans_the_asked_range(clips):
+    windows = MotionWindows(clips, 3, 6)
+    assert {windows.draw_num_frames(np.random.default_rng(seed)) for seed in range(50)} == {3, 4, 5, 6}
+
+
+def test_same_draw_is_the_same_sample(clips):
+    for samples in (FramePairs(clips), Tracks(clips), MotionWindows(clips, 4, 4)):
+        first, again, other = (samples[Draw(0, seed, 4)] for seed in ((1,), (1,), (2,)))
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_data_set_without_features_is_refused(clips, tmp_path):
+    from tiny_clips import tiny_clip
+
+    write_dataset_info(tmp_path, DatasetInfo(64))
+
+    def without_features(name: str):
+        clip = tiny_clip(name)
+        del clip.labels["audio_features"]
+        return clip
+
+    write_shard(shard_path(tmp_path, "train", 0), ["train-0"], without_features)
+    bare = ClipShards(tmp_path, "train")
+    for samples in (Tracks, MotionWindows):
+        with pytest.raises(ValueError, match="was prepared without audio features"):
+            samples(bare)
+
+
+def test_clip_shorter_than_the_window_is_refused(clips):
+    with pytest.raises(ValueError, match="`max_frames` is 31, but 6 clips are shorter"):
+        MotionWindows(clips, 3, 31)

@@ -1,0 +1,275 @@
+"""What every stage of training promises, each tried at its smallest."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from training.checkpoints import list_checkpoints
+from training.config import TrainingConfig
+from training.loop import train
+from training.train_a2v import A2VConfig, A2VStage
+from training.train_lfg import LFGConfig, LFGStage
+from training.train_pbnet import PBNetConfig, PBNetStage
+from training.vgg import VGG19Features
+
+LFG_MODEL = {
+    "num_regions": 3,
+    "block_out_channels": [4, 8, 32],
+    "num_bottleneck_blocks": 1,
+    "flow_channels": [8, 16],
+    "region_channels": [8, 16],
+    "background_channels": [8, 16],
+}
+A2V_MODEL = {
+    "block_out_channels": [16, 32],
+    "face_location_channels": 16,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+}
+PBNET_MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 16, "feed_forward_dim": 16}
+
+
+@pytest.fixture
+def configs(tiny_data_set, tiny_pipeline_folder, tmp_path) -> dict[str, TrainingConfig]:
+    common = {
+        "dataset": str(tiny_data_set),
+        "output_dir": str(tmp_path / "out"),
+        "train_batch_size": 2,
+        "max_train_steps": 3,
+        "checkpointing_steps": 1,
+        "report_to": "none",
+        "num_validation_clips": 0,
+        "use_ema": True,
+    }
+    lfg = str(tiny_pipeline_folder)
+    return {
+        "lfg": LFGConfig(**common, model=LFG_MODEL),
+        "pbnet": PBNetConfig(**common, model=PBNET_MODEL, max_frames=24, discriminator={"base_channels": 4}),
+        "a2v": A2VConfig(**common, model=A2V_MODEL, lfg=lfg, pbnet=lfg, min_frames=3, max_frames=5),
+    }
+
+
+STAGES = {"lfg": LFGStage, "pbnet": PBNetStage, "a2v": A2VStage}
+
+
+def run(config: TrainingConfig):
+    stage = STAGES[type(config).__name__.removesuffix("Config").lower()](config)
+    return stage, train(stage, config)
+
+
+def result(config: TrainingConfig, name: str = "") -> dict[str, torch.Tensor]:
+    return load_file(next(Path(config.output_dir).glob(f"{name}/diffusion_pytorch_model.safetensors")))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_resume_equals_the_uninterrupted_run(configs, name, tmp_path):
+    config = configs[name]
+    run(config)
+    for checkpoint in list_checkpoints(Path(config.output_dir))[1:]:
+        checkpoint.rename(tmp_path / checkpoint.name)
+    run(replace(config, resume_from_checkpoint="latest"))
+    again = Path(config.output_dir, "checkpoint-3")
+    files = sorted(again.rglob("*.safetensors"))
+    assert len(files) >= 2
+    for file in files:
+        first, second = load_file(tmp_path / "checkpoint-3" / file.relative_to(again)), load_file(file)
+        assert all(torch.equal(first[key], second[key]) for key in first), file
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_weight_is_trained(configs, name):
+    # three steps: the background's last layer starts at zero, and lets no gradient through before it has moved
+    config = replace(configs[name], use_ema=False, null_probability=0.0) if name == "a2v" else configs[name]
+    stage = STAGES[name](config)
+    starts = {key: {k: v.clone() for k, v in network.state_dict().items()} for key, network in stage.networks.items()}
+    train(stage, config)
+    still = [
+        k
+        for key, network in stage.networks.items()
+        for k, p in network.named_parameters()
+        if p.requires_grad and torch.equal(p, starts[key][k])
+    ]
+    # PBNet's queries start as zeros, as published: what they are multiplied with does not matter
+    assert [k for k in still if not k.endswith("start_projection.weight")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "term", "steps", "factor", "changes"),
+    [
+        ("lfg", "reconstruction", 60, 0.6, {"learning_rate": 3e-3, "colour_jitter": 0.0, "flip": False}),
+        ("pbnet", "pose_reconstruction", 60, 0.2, {"learning_rate": 3e-3, "adversarial_weight": 0.0}),
+        ("a2v", "denoising", 60, 0.5, {"learning_rate": 3e-3, "colour_jitter": False, "cached_references": 1}),
+    ],
+)
+def test_loss_of_one_clip_falls_by_the_factor(configs, single_clip, name, term, steps, factor, changes):
+    config = replace(
+        configs[name],
+        dataset=str(single_clip),
+        max_train_steps=steps,
+        checkpointing_steps=steps,
+        lr_scheduler="constant",
+        train_batch_size=4,
+        **changes,
+    )
+    stage = STAGES[name](config)
+    objective = stage.objectives[name if name != "a2v" else "unet"]
+    losses = []
+    objective.register_forward_hook(lambda module, inputs, terms: losses.append(float(terms[term])))
+    train(stage, config)
+    assert np.mean(losses[-5:]) < factor * np.mean(losses[:5])
+
+
+@pytest.fixture(scope="session")
+def single_clip(tmp_path_factory) -> Path:
+    from tiny_clips import write_tiny_data_set
+
+    return write_tiny_data_set(tmp_path_factory.mktemp("one") / "clips", num_clips=1, num_test_clips=0)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_bf16_step_is_finite(configs, name):
+    _, progress = run(replace(configs[name], mixed_precision="bf16", max_train_steps=1))
+    assert progress.skipped_steps == 0
+    tensors = [load_file(file) for file in Path(configs[name].output_dir).rglob("*.safetensors")]
+    assert all(bool(value.isfinite().all()) for part in tensors for value in part.values() if value.is_floating_point())
+
+
+def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_set):
+    run(replace(configs["a2v"], max_train_steps=1, num_validation_clips=1, validation_inference_steps=1))
+    output = Path(configs["a2v"].output_dir)
+    pipe = DAWNPipeline.from_pretrained(output / "pipeline")
+    assert pipe.pbnet is not None and pipe.unet.config.block_out_channels == [16, 32]
+    assert len(list((output / "validation").glob("step-1-*.mp4"))) == 1
+
+
+def test_result_replaces_an_older_one(configs):
+    config = replace(configs["a2v"], max_train_steps=1)
+    run(config)
+    run(replace(config, max_train_steps=2, resume_from_checkpoint="latest"))
+    assert DAWNPipeline.from_pretrained(Path(config.output_dir, "pipeline"))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_denoiser_learns_any_prediction_type_with_snr_weights(configs, prediction_type):
+    config = replace(configs["a2v"], prediction_type=prediction_type, snr_gamma=5.0, max_train_steps=1)
+    run(config)
+    pipe = DAWNPipeline.from_pretrained(Path(config.output_dir, "pipeline"))
+    assert pipe.scheduler.config.prediction_type == prediction_type
+
+
+def test_gradient_checkpointing_gives_the_same_weights(configs, tmp_path):
+    config = replace(configs["a2v"], max_train_steps=1)
+    run(config)
+    other = replace(config, gradient_checkpointing=True, output_dir=str(tmp_path / "checkpointed"))
+    run(other)
+    first, second = result(config, "pipeline/unet"), result(other, "pipeline/unet")
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-6
+
+
+def test_lfg_of_the_denoiser_stays_as_it_was(configs, tiny_pipeline_folder):
+    run(replace(configs["a2v"], max_train_steps=2))
+    before = LatentFlowGenerator.from_pretrained(tiny_pipeline_folder, subfolder="lfg").state_dict()
+    after = result(configs["a2v"], "pipeline/lfg")
+    assert all(torch.equal(before[key], after[key]) for key in after)
+
+
+def test_denoiser_attends_to_the_whole_clip_in_training(configs):
+    def loss(window: int | None, training: bool) -> float:
+        stage = A2VStage(replace(configs["a2v"], model=A2V_MODEL | {"temporal_window": window}))
+        stage.unet.train(training)
+        return float(stage.objectives["unet"](_batch(stage), 0.0)["denoising"].double())
+
+    assert loss(1, training=True) == loss(None, training=True)
+    assert loss(1, training=False) != loss(None, training=False)
+
+
+def _batch(stage) -> dict[str, torch.Tensor]:
+    from training.training_plan import Draw
+
+    samples = stage.samples()
+    parts = [samples[Draw(index, (0, index), 5)] for index in range(2)]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_perceptual_loss_is_used_when_vgg_weights_are_given(configs, tmp_path, caplog):
+    torch.manual_seed(0)
+    save_file(VGG19Features().state_dict(), tmp_path / "vgg.safetensors")
+    config = replace(configs["lfg"], max_train_steps=1)
+    with caplog.at_level("INFO", "training"):
+        run(replace(config, vgg=str(tmp_path / "vgg.safetensors"), pyramid_scales=(1, 0.5)))
+        run(replace(config, output_dir=str(tmp_path / "other")))
+    said = [record.message for record in caplog.records if record.message.startswith("comparing")]
+    assert said == ["comparing VGG19 features", "comparing pixels and image gradients (no `vgg`)"]
+
+
+def test_mouth_counts_more_when_it_is_weighted(configs):
+    losses = []
+    for weight in (1.0, 50.0):
+        stage = LFGStage(replace(configs["lfg"], mouth_weight=weight))
+        batch = _batch(stage)
+        stage.lfg.eval()
+        losses.append(float(stage.objectives["lfg"](batch, 0.0)["reconstruction"]))
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("networks", ["separate", "joint", "pose", "blink"])
+def test_pbnet_trains_poses_blinks_or_both(configs, networks):
+    config = replace(configs["pbnet"], model=PBNET_MODEL | {"networks": networks}, max_train_steps=1)
+    stage, _ = run(replace(config, num_validation_clips=1))
+    assert set(stage.networks) == {"pbnet", *(f"{name}_discriminator" for name in stage.pbnet.state_dims)}
+
+
+def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
+    stage = PBNetStage(configs["pbnet"])
+    batch = _batch(stage)
+    stage.objectives["pbnet"](batch, 0.0)["loss"].backward()
+    assert all(p.grad is None for p in stage.networks["pose_discriminator"].parameters())
+    stage.pbnet.zero_grad()
+    stage.objectives["pose_discriminator"](batch, 0.0)["loss"].backward()
+    assert all(p.grad is not None for p in stage.networks["pose_discriminator"].parameters())
+    assert all(p.grad is None or not p.grad.any() for p in stage.pbnet.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("a2v", {"min_frames": 9}, "`min_frames` is 9, must be at least 1 and at most `max_frames`, 5"),
+        ("a2v", {"reference": "last"}, "`reference` is 'last', must be one of first, random"),
+        ("a2v", {"prediction_type": "flow"}, "`prediction_type` is 'flow', must be one of"),
+        ("a2v", {"null_probability": 1.5}, r"`null_probability` is 1.5, must be in \[0, 1\]"),
+        ("a2v", {"snr_gamma": 0.0}, "`snr_gamma` is 0.0, must be positive"),
+        ("a2v", {"cached_references": -1}, "`cached_references` is -1, must not be negative"),
+        ("a2v", {"cached_references": 2}, "`colour_jitter` must be false with `cached_references`"),
+        ("lfg", {"shift_weight": -1.0}, "`shift_weight` is -1.0, must not be negative"),
+        ("lfg", {"mouth_weight": 0.5}, "`mouth_weight` is 0.5, must be at least 1"),
+        ("lfg", {"mouth_weight": 2.0, "vgg": "x"}, "`mouth_weight` must be 1 with `vgg`"),
+    ],
+)
+def test_bad_setting_is_refused(configs, name, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(configs[name], **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("a2v", {"max_frames": 31}, "`max_frames` is 31, but 6 clips are shorter"),
+        ("a2v", {"lfg": "/nowhere/at/all"}, "`lfg` is '/nowhere/at/all', in which no LatentFlowGenerator"),
+        ("a2v", {"audio_encoder": "/nowhere/at/all"}, "`audio_encoder` '/nowhere/at/all' cannot be loaded"),
+        ("a2v", {"model": {"reference_channels": 7}}, "`model.reference_channels` is 7, but"),
+        ("lfg", {"gradient_checkpointing": True}, "`gradient_checkpointing` must be false"),
+        ("lfg", {"vgg": "/nowhere/at/all"}, "`vgg` /nowhere/at/all is neither a file nor a folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(configs, name, changes, sentence):
+    config = replace(configs[name], **changes)
+    with pytest.raises(ValueError, match=sentence):
+        run(config)
+    assert not list_checkpoints(Path(config.output_dir))

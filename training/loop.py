@@ -1,0 +1,337 @@
+"""The training loop that all stages share: batches, precision, averaging, checkpoints, logs and validation."""
+
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import ProjectConfiguration, set_seed
+from diffusers import ModelMixin
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
+from diffusers_dawn.video_writer import write_video
+from training.checkpoints import Checkpoints, Progress, WeightAverages, checkpoint_to_resume
+from training.config import TrainingConfig, config_to_yaml, parse_config
+from training.model_card import upload_result, write_model_card
+from training.tracking import Meter, log_video
+from training.training_plan import BatchPlan, TrainingPlan
+from training.validation import Validation
+
+logger = logging.getLogger("training")
+
+
+class Stage(Protocol):
+    """One part of DAWN in training.
+
+    Attributes:
+        title: What is trained, for the model card.
+        networks: What is trained and saved, by folder name.
+        averaged: Names of the networks that have a moving average when `use_ema` is set.
+        objectives: What is minimised, in the order of the updates. Each is a module around the one network it trains;
+            its `forward(batch, epoch)` returns loss terms by name, "loss" the one to minimise.
+        frozen: Networks that are used, but not trained.
+    """
+
+    title: str
+    networks: Mapping[str, ModelMixin]
+    averaged: Sequence[str]
+    objectives: Mapping[str, nn.Module]
+    frozen: Sequence[nn.Module]
+
+    def samples(self) -> "Dataset":
+        """Data set whose items are asked for by `Draw`; `draw_num_frames(rng)` where the length varies by step."""
+        ...
+
+    def validate(self) -> Validation:
+        """Judge the networks as they are now; called with averaged weights, on the main process."""
+        ...
+
+    def save_result(self, folder: Path) -> None:
+        """Save what the training was for into a new folder; with averaged weights, on the main process."""
+        ...
+
+
+def run_script(
+    build_stage: Callable[[Any], Stage],
+    config_class: type[TrainingConfig],
+    description: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a training script: read settings, train; bad input ends with one sentence.
+
+    Args:
+        build_stage: Makes the stage from its settings.
+        config_class: The stage's settings.
+        description: First line of the help.
+        arguments: Command line; None: that of the process.
+
+    Returns:
+        The exit code.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logger.setLevel(logging.INFO)
+    try:
+        config, dry_run = parse_config(config_class, description, arguments)
+        if dry_run:
+            print(config_to_yaml(config), end="")
+            return 0
+        train(build_stage(config), config)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(stage: Stage, config: TrainingConfig) -> Progress:
+    """Train a stage to its end.
+
+    Args:
+        stage: What to train.
+        config: The settings.
+
+    Returns:
+        Where the training stands at the end.
+
+    Raises:
+        ValueError: A setting does not fit, or the output folder holds another training.
+    """
+    output = Path(config.output_dir)
+    resumed = checkpoint_to_resume(output, config.resume_from_checkpoint)
+    accelerator = _make_accelerator(config)
+    if not accelerator.is_main_process:
+        logger.setLevel(logging.ERROR)
+    set_seed(config.seed, device_specific=True)
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
+    for network in (*stage.frozen, *stage.networks.values()):
+        network.to(accelerator.device)
+    averages = None
+    if config.use_ema:
+        averages = WeightAverages({name: stage.networks[name] for name in stage.averaged}, config.ema_decay)
+        averages.to(accelerator.device)
+    updates = _prepare_updates(accelerator, stage, config)
+    checkpoints = Checkpoints(output, accelerator, stage.networks, averages, config.checkpoints_total_limit)
+    samples = stage.samples()
+    plan = TrainingPlan(config, len(samples), accelerator.num_processes)
+    progress = Progress(samples_per_step=plan.samples_per_step)
+    if resumed is not None:
+        progress = checkpoints.load(resumed, plan.samples_per_step)
+        logger.info("continuing from %s", resumed)
+    run = _Run(accelerator, stage, config, plan, updates, averages, checkpoints, progress)
+    if config.report_to != "none":
+        accelerator.init_trackers(config.tracker_project_name)
+    run.all_steps(samples)
+    run.finish(output)
+    accelerator.end_training()
+    return progress
+
+
+@dataclass(frozen=True)
+class _Update:
+    """One objective with the optimizer that minimises it."""
+
+    name: str
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+
+
+def _make_accelerator(config: TrainingConfig) -> Accelerator:
+    # accelerate keeps one state per process, which would hold the settings of an earlier training
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    if config.allow_tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=None if config.report_to == "none" else config.report_to,
+        project_config=ProjectConfiguration(project_dir=config.output_dir, logging_dir=f"{config.output_dir}/logs"),
+    )
+
+
+def _prepare_updates(accelerator: Accelerator, stage: Stage, config: TrainingConfig) -> list[_Update]:
+    updates = []
+    for name, objective in stage.objectives.items():
+        parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters,
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, config.adam_beta2),
+            eps=config.adam_epsilon,
+            weight_decay=config.adam_weight_decay,
+        )
+        updates.append(_Update(name, *accelerator.prepare(objective, optimizer), parameters))
+    return updates
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        stage: Stage,
+        config: TrainingConfig,
+        plan: TrainingPlan,
+        updates: list[_Update],
+        averages: WeightAverages | None,
+        checkpoints: Checkpoints,
+        progress: Progress,
+    ) -> None:
+        self.accelerator, self.stage, self.config, self.plan = accelerator, stage, config, plan
+        self.updates, self.averages, self.checkpoints, self.progress = updates, averages, checkpoints, progress
+        self.meter = Meter(accelerator)
+        self.validated_step = -1
+
+    def all_steps(self, samples: Dataset) -> None:
+        """Make every step that is left."""
+        config, progress, num_steps = self.config, self.progress, self.plan.num_steps
+        batches = self._batches(samples)
+        bar = tqdm(
+            total=num_steps,
+            initial=progress.step,
+            desc=self.stage.title,
+            disable=not self.accelerator.is_local_main_process,
+        )
+        while progress.step < num_steps:
+            self._train_mode()
+            self._step(batches)
+            progress.step += 1
+            bar.update()
+            if progress.step % config.log_steps == 0 or progress.step == num_steps:
+                bar.set_postfix(self._log())
+            if progress.step % config.checkpointing_steps == 0 or progress.step == num_steps:
+                self.checkpoints.save(progress)
+            if config.validation_steps is not None and progress.step % config.validation_steps == 0:
+                self._validate()
+        bar.close()
+
+    def finish(self, output: Path) -> None:
+        """Validate once more, save the result with its card, and upload it if that is wanted."""
+        metrics = self._validate() if self.validated_step != self.progress.step else self.last_metrics
+        if self.accelerator.is_main_process:
+            partial = output / ".result.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            with self._averaged():
+                self.stage.save_result(partial)
+            for part in partial.iterdir():
+                shutil.rmtree(output / part.name, ignore_errors=True)
+                part.rename(output / part.name)
+            partial.rmdir()
+            write_model_card(output, self.stage.title, self.config, self.progress, metrics)
+            if self.config.push_to_hub:
+                upload_result(output, self.config.hub_model_id or output.name)
+        self.accelerator.wait_for_everyone()
+
+    def _batches(self, samples: Dataset) -> Iterator[dict[str, torch.Tensor]]:
+        accumulation = self.config.gradient_accumulation_steps
+        plan = BatchPlan(
+            len(samples),
+            self.config.train_batch_size,
+            self.plan.num_steps * accumulation,
+            self.config.seed,
+            self.progress.step * accumulation,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            getattr(samples, "draw_num_frames", None),
+        )
+        loader = DataLoader(
+            samples,
+            batch_sampler=plan,
+            num_workers=self.config.dataloader_num_workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+            # the loader draws a number when it begins, which a resumed run would draw at another place
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+    def _train_mode(self) -> None:
+        for update in self.updates:
+            update.objective.train()
+        for network in self.stage.frozen:
+            network.eval()
+
+    def _step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
+        """Make one optimisation step, of as many batches as are accumulated."""
+        epoch = self.plan.epoch(self.progress.step)
+        with self.meter.loading():
+            parts = [next(batches) for _ in range(self.config.gradient_accumulation_steps)]
+        device = self.accelerator.device
+        parts = [{name: value.to(device, non_blocking=True) for name, value in part.items()} for part in parts]
+        finite = True
+        for update in self.updates:
+            for part in parts:
+                last = part is parts[-1]
+                with nullcontext() if last else self.accelerator.no_sync(update.objective):
+                    terms = update.objective(part, epoch)
+                    self.accelerator.backward(terms["loss"])
+                self.meter.add(update.name, terms)
+            finite &= self._apply(update)
+        if not finite:
+            self.progress.skipped_steps += 1
+            logger.warning("step %d skipped: its gradients are not finite", self.progress.step)
+        elif self.averages is not None:
+            self.averages.step()
+
+    def _apply(self, update: _Update) -> bool:
+        """Move the weights along the gradients, unless those are not finite; say whether they were."""
+        largest = self.config.max_grad_norm
+        norm = self.accelerator.clip_grad_norm_(update.parameters, math.inf if largest is None else largest)
+        finite = bool(torch.isfinite(norm))
+        for group in update.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate(self.progress.step)
+        # with loss scaling the scaler itself skips the step, and has to see it to lower its scale
+        if finite or self.accelerator.scaler is not None:
+            update.optimizer.step()
+        update.optimizer.zero_grad()
+        self.meter.last_norm = float(norm)
+        return finite and not update.optimizer.step_was_skipped
+
+    def _log(self) -> dict[str, str]:
+        values = self.meter.collect()
+        values["learning_rate"] = self.plan.learning_rate(self.progress.step - 1)
+        values["skipped_steps"] = self.progress.skipped_steps
+        self.accelerator.log(values, step=self.progress.step)
+        main_loss = values[f"{self.updates[-1].name}/loss"]
+        return {"loss": f"{main_loss:.4g}", "loading": f"{values['loading_share']:.0%}"}
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.averages is None else self.averages.applied()
+
+    def _validate(self) -> dict[str, float]:
+        """Let the stage judge itself, log and keep what it says; random states are left as they were."""
+        self.validated_step, self.last_metrics = self.progress.step, {}
+        if self.config.num_validation_clips and self.accelerator.is_main_process:
+            for network in self.stage.networks.values():
+                network.eval()
+            with self._averaged(), torch.random.fork_rng(), torch.no_grad():
+                found = self.stage.validate()
+            self.last_metrics = found.metrics
+            self._keep(found)
+        self.accelerator.wait_for_everyone()
+        return self.last_metrics
+
+    def _keep(self, found: Validation) -> None:
+        step = self.progress.step
+        named = {f"validation/{name}": value for name, value in found.metrics.items()}
+        logger.info("validation at step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in found.metrics.items()))
+        self.accelerator.log(named, step=step)
+        for name, clip in found.clips.items():
+            video = Path(self.config.output_dir, "validation", f"step-{step}-{name}.mp4")
+            video.parent.mkdir(exist_ok=True)
+            write_video(video, clip.frames, Waveform(clip.samples, SAMPLE_RATE_HZ))
+            log_video(self.accelerator, f"validation/{name}", clip.frames, video, step)

@@ -1,0 +1,115 @@
+"""The networks of a training: new ones from settings, or loaded from wherever they were saved."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from diffusers import ModelMixin
+
+from training.clip_shards import ClipShards
+from training.speech_features import load_speech_encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Network = TypeVar("Network", bound=ModelMixin)
+
+
+def load_network(network_class: type[Network], source: str, part: str, name: str) -> Network:
+    """Load a network from its own folder, a training's output, a saved pipeline, or the Hub.
+
+    Args:
+        network_class: Class of the network.
+        source: Folder or Hub id of the network, or of something that holds it as `part/`.
+        part: Name of the sub-folder: "lfg", "pbnet" or "unet".
+        name: Argument name for error messages.
+
+    Returns:
+        The network in float32.
+
+    Raises:
+        ValueError: There is no such network.
+    """
+    folder = Path(source)
+    try:
+        if (folder / "config.json").is_file():
+            return network_class.from_pretrained(source)
+        return network_class.from_pretrained(source, subfolder=part)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` is {source!r}, in which no {network_class.__name__} is found (looked for config.json and "
+            f"{part}/config.json): {str(error).splitlines()[0]}"
+        ) from error
+
+
+def build_network(
+    network_class: type[Network],
+    settings: Mapping[str, Any],
+    pretrained: str | None,
+    part: str,
+    seed: int,
+    **fixed: Any,
+) -> Network:
+    """Make the network that is to be trained.
+
+    Args:
+        network_class: Class of the network.
+        settings: Section `model` of the training's settings: arguments of the constructor.
+        pretrained: Where to start from; None: random weights.
+        part: Name of the network's folder in a pipeline.
+        seed: Seed of random weights.
+        **fixed: Arguments that the data set decides.
+
+    Returns:
+        The network in train mode.
+
+    Raises:
+        ValueError: A setting is unknown, decided by the data set, or differs from the pretrained network's.
+    """
+    known = [item for item in inspect.signature(network_class.__init__).parameters if item != "self"]
+    unknown = sorted(settings.keys() - set(known))
+    if unknown:
+        raise ValueError(f"`model` has unknown key(s) {', '.join(unknown)}; known are {', '.join(known)}")
+    wanted = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    for key, value in fixed.items():
+        if wanted.setdefault(key, value) != value:
+            raise ValueError(f"`model.{key}` is {wanted[key]}, but the data set makes it {value}; leave it out")
+    if pretrained is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return network_class(**wanted).train()
+    network = load_network(network_class, pretrained, part, "pretrained_model")
+    for key, value in wanted.items():
+        found = network.config[key]
+        if (tuple(found) if isinstance(found, list) else found) != value:
+            raise ValueError(f"`model.{key}` is {value}, but `pretrained_model` {pretrained} has {found}")
+    return network.train()
+
+
+def load_audio_encoder(source: str | None, clips: ClipShards) -> "tuple[PreTrainedModel, Any]":
+    """Load the encoder that made a data set's audio features.
+
+    Args:
+        source: Folder or Hub id; None: as the data set says.
+        clips: The prepared clips.
+
+    Returns:
+        The encoder in evaluation mode, and its feature extractor.
+
+    Raises:
+        ValueError: The data set has no features, there is no such encoder, or its width is another.
+    """
+    info = clips.info
+    if info.audio_encoder is None:
+        raise ValueError(f"`dataset` {clips.folder} was prepared without audio features; prepare it with an encoder")
+    inside = Path(clips.folder, info.audio_encoder)
+    source = source or str(inside if inside.is_dir() else info.audio_encoder)
+    encoder, extractor = load_speech_encoder(source)
+    if encoder.config.hidden_size != info.audio_dim:
+        raise ValueError(
+            f"`audio_encoder` {source!r} makes features of width {encoder.config.hidden_size}, the data set's have "
+            f"{info.audio_dim}"
+        )
+    return encoder.requires_grad_(False), extractor

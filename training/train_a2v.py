@@ -1,0 +1,278 @@
+"""Train A2V-FDM, the denoiser of motion, on the motion that a trained LFG sees (paper sections 3.3 and 3.5)."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from accelerate import PartialState
+from diffusers import ModelMixin
+from torch import nn
+from torch.utils.data import Dataset
+
+from diffusers_dawn.conditions import null_conditions, relative_conditions
+from diffusers_dawn.flow_geometry import face_box_mask
+from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.models.pbnet import PoseBlinkNet
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+from training.clip_shards import ClipShards
+from training.config import TrainingConfig, check_choice
+from training.datasets import MotionWindows
+from training.diffusion_targets import (
+    PREDICTION_TYPES,
+    bound_motion,
+    clean_from_prediction,
+    mouth_box_mask,
+    prediction_target,
+    snr_weights,
+)
+from training.loop import run_script
+from training.losses import denoising_losses, weighted_total
+from training.motion_cache import MotionCache, estimate_motion
+from training.networks import build_network, load_audio_encoder, load_network
+from training.validation import Validation, render_clips
+
+
+@dataclass(kw_only=True)
+class A2VConfig(TrainingConfig):
+    """Settings of the denoiser's training, besides those of every training.
+
+    Attributes:
+        lfg: Folder or Hub id of the trained LFG, or of a pipeline that has one.
+        pbnet: The same for PBNet; None: the result makes no pose and blinks of its own.
+        audio_encoder: Folder or Hub id of what made the data set's features; None: as the data set says.
+        min_frames: Shortest window.
+        max_frames: Longest window; its length is drawn once per step.
+        reference: "first": the reference is the window's first frame (stage 1); "random": any frame of the clip
+            (stage 2).
+        null_probability: Share of frames that lose their conditions.
+        motion_weight: Weight of the errors of flow and of occlusion.
+        mouth_weight: Weight of the error inside the mouth box.
+        prediction_type: What the denoiser predicts: "epsilon", "v_prediction" or "sample".
+        snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
+        colour_jitter: Whether colours are jittered; needs motion that is estimated in the step.
+        cached_references: Motion is estimated once, from so many reference frames per clip; 0: anew in every step.
+        validation_frames: Longest clip rendered for validation.
+        validation_inference_steps: Denoising steps of validation.
+    """
+
+    lfg: str
+    pbnet: str | None = None
+    audio_encoder: str | None = None
+    min_frames: int = 20
+    max_frames: int = 20
+    reference: str = "first"
+    null_probability: float = 0.1
+    motion_weight: float = 0.15
+    mouth_weight: float = 0.15
+    prediction_type: str = "epsilon"
+    snr_gamma: float | None = None
+    colour_jitter: bool = True
+    cached_references: int = 0
+    validation_frames: int = 100
+    validation_inference_steps: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse values that no training can have."""
+        super().__post_init__()
+        check_choice("reference", self.reference, ("first", "random"))
+        check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(
+                f"`min_frames` is {self.min_frames}, must be at least 1 and at most `max_frames`, {self.max_frames}"
+            )
+        if not 0 <= self.null_probability <= 1:
+            raise ValueError(f"`null_probability` is {self.null_probability}, must be in [0, 1]")
+        if self.snr_gamma is not None and self.snr_gamma <= 0:
+            raise ValueError(f"`snr_gamma` is {self.snr_gamma}, must be positive")
+        if self.cached_references < 0:
+            raise ValueError(f"`cached_references` is {self.cached_references}, must not be negative")
+        if self.cached_references and self.colour_jitter:
+            raise ValueError("`colour_jitter` must be false with `cached_references`: cached motion knows one colour")
+
+
+class MotionObjective(nn.Module):
+    """The denoiser's loss on a batch.
+
+    Args:
+        unet: The denoiser.
+        lfg: The frozen latent flow generator.
+        scheduler: Its noise levels.
+        config: The settings.
+    """
+
+    def __init__(
+        self,
+        unet: A2VFlowDiffusionModel,
+        lfg: LatentFlowGenerator,
+        scheduler: DAWNDDIMScheduler,
+        config: A2VConfig,
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self._lfg = (lfg,)  # a tuple hides it from the modules: it is not trained, and not wrapped with the denoiser
+        self.scheduler = scheduler
+        self.prediction_type, self.snr_gamma = config.prediction_type, config.snr_gamma
+        self.weights = {
+            "denoising": 1.0,
+            "flow": config.motion_weight,
+            "occlusion": config.motion_weight,
+            "mouth": config.mouth_weight,
+        }
+
+    def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
+        """Compute the loss terms of a batch of `MotionWindows`.
+
+        Args:
+            batch: The samples, stacked.
+            epoch: Passes over the data so far; not used.
+
+        Returns:
+            The terms, and "loss".
+        """
+        (lfg,) = self._lfg
+        reference = batch["reference"]
+        motion = batch["motion"] if "motion" in batch else estimate_motion(lfg, reference, batch["frames"])
+        with torch.no_grad():
+            features = lfg.encode_image(reference).features.to(motion.dtype)
+        noise, timestep = batch["noise"], batch["timestep"]
+        noisy = self.scheduler.add_noise(motion, noise, timestep)
+        conditions = null_conditions(
+            relative_conditions(
+                *(batch[name] for name in ("audio_features", "pose", "blink", "reference_pose", "reference_blink"))
+            ),
+            batch["null_mask"],
+        )
+        size = reference.shape[-2:]
+        image_sizes = torch.tensor([size], device=reference.device).float().expand(len(reference), 2)
+        face_mask = face_box_mask(batch["reference_box_px"], image_sizes, *size)
+        prediction = self.unet(noisy, timestep, features, face_mask, *conditions).sample
+
+        alphas = self.scheduler.alphas_cumprod.to(timestep.device)
+        clean = clean_from_prediction(self.prediction_type, prediction, noisy, alphas[timestep])
+        weights = None
+        if self.snr_gamma is not None:
+            weights = snr_weights(alphas, timestep, self.prediction_type, self.snr_gamma)
+        terms = denoising_losses(
+            prediction,
+            prediction_target(self.prediction_type, motion, noise, alphas[timestep]),
+            bound_motion(clean),
+            motion,
+            mouth_box_mask(batch["mouth_px"], size, *motion.shape[-2:]),
+            weights,
+        )
+        return terms | {"loss": weighted_total(terms, self.weights)}
+
+
+class A2VStage:
+    """The denoiser in training.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ValueError: A network or the data set is missing or does not fit.
+    """
+
+    title = "A2V-FDM, the denoiser"
+    averaged = ("unet",)
+
+    def __init__(self, config: A2VConfig) -> None:
+        self.config = config
+        self.clips = ClipShards(config.dataset, "train")
+        size, audio_dim = self.clips.info.size_px, self.clips.info.audio_dim
+        self.lfg = load_network(LatentFlowGenerator, config.lfg, "lfg", "lfg").requires_grad_(False).eval()
+        self.unet = build_network(
+            A2VFlowDiffusionModel,
+            config.model,
+            config.pretrained_model,
+            "unet",
+            config.seed,
+            sample_size=size // self.lfg.config.motion_stride,
+            reference_channels=self.lfg.config.block_out_channels[-1],
+            **({} if audio_dim is None else {"audio_dim": audio_dim}),
+        )
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        self.pbnet = None
+        if config.pbnet is not None:
+            self.pbnet = load_network(PoseBlinkNet, config.pbnet, "pbnet", "pbnet").requires_grad_(False).eval()
+        self.scheduler = DAWNDDIMScheduler(prediction_type=config.prediction_type)
+        self.networks: dict[str, ModelMixin] = {"unet": self.unet}
+        self.objectives = {"unet": MotionObjective(self.unet, self.lfg, self.scheduler, config)}
+        self.frozen = tuple(network for network in (self.lfg, self.pbnet) if network is not None)
+        self.audio_encoder, self.feature_extractor = load_audio_encoder(config.audio_encoder, self.clips)
+
+    def samples(self) -> Dataset:
+        """Cut windows out of the clips; with a cache, estimate their motion first, shards shared by the processes."""
+        config, cache = self.config, None
+        if config.cached_references:
+            cache = MotionCache(self.clips, self.lfg, config.cached_references)
+            state = PartialState()
+            for number, shard in enumerate(cache.shards()):
+                if number % state.num_processes == state.process_index:
+                    cache.build(self.clips, self.lfg, shard, state.device)
+            state.wait_for_everyone()
+        return MotionWindows(
+            self.clips,
+            config.min_frames,
+            config.max_frames,
+            config.reference,
+            config.null_probability,
+            config.colour_jitter,
+            cache,
+        )
+
+    def validate(self) -> Validation:
+        """Render clips of the test split with their own speech, pose and blinks, and compare."""
+        return render_clips(
+            self._pipeline(),
+            self.config.dataset,
+            self.config.num_validation_clips,
+            self.config.validation_frames,
+            self.config.validation_inference_steps,
+            self.config.seed,
+        )
+
+    def save_result(self, folder: Path) -> None:
+        """Save the whole pipeline as `pipeline/`, ready for `dawn animate --checkpoint`.
+
+        Args:
+            folder: Where.
+        """
+        self._pipeline().save_pretrained(folder / "pipeline")
+
+    def _pipeline(self) -> DAWNPipeline:
+        pipe = DAWNPipeline(
+            unet=self.unet,
+            lfg=self.lfg,
+            audio_encoder=self.audio_encoder,
+            feature_extractor=self.feature_extractor,
+            scheduler=self.scheduler,
+            pbnet=self.pbnet,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the denoiser; see `--help`.
+
+    Args:
+        arguments: Command line; None: that of the process.
+
+    Returns:
+        The exit code.
+    """
+    return run_script(A2VStage, A2VConfig, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Train LFG, the autoencoder of motion, on pairs of frames (paper section 3.2)."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+from diffusers import ModelMixin
+from torch import nn
+from torch.utils.data import Dataset
+
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from training.clip_shards import ClipShards
+from training.config import TrainingConfig
+from training.datasets import FramePairs
+from training.diffusion_targets import mouth_box_mask
+from training.loop import run_script
+from training.losses import equivariance_losses, perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
+from training.networks import build_network
+from training.random_transform import RandomTransform
+from training.validation import RenderedClip, TruthClip, Validation, mean_of_rows, picture_metrics, validation_clips
+from training.vgg import VGG19Features, load_vgg19
+
+logger = logging.getLogger("training")
+
+
+@dataclass(kw_only=True)
+class LFGConfig(TrainingConfig):
+    """Settings of LFG's training, besides those of every training.
+
+    Attributes:
+        vgg: File, folder or Hub id of VGG19's weights, for the perceptual loss; None: pixels and image gradients are
+            compared instead.
+        reconstruction_weight: Weight of that comparison.
+        pyramid_scales: Sizes at which images are compared; with `vgg` the smallest image must have 16 px.
+        mouth_weight: How much a pixel of the mouth's box counts beside another one; only without `vgg`.
+        shift_weight: Weight of the regions' positions moving with the image.
+        affine_weight: Weight of the regions' shapes moving with the image.
+        affine_sigma: Strength of the random affine maps.
+        spline_sigma: Strength of the random splines.
+        spline_points: Control points of the splines per row and column.
+        colour_jitter: Strength of the colour jitter.
+        flip: Whether pairs are mirrored at random.
+        validation_frames: Longest clip of a validation.
+    """
+
+    vgg: str | None = None
+    reconstruction_weight: float = 10.0
+    pyramid_scales: tuple[float, ...] = (1, 0.5, 0.25, 0.125)
+    mouth_weight: float = 1.0
+    shift_weight: float = 10.0
+    affine_weight: float = 10.0
+    affine_sigma: float = 0.05
+    spline_sigma: float = 0.005
+    spline_points: int = 5
+    colour_jitter: float = 0.1
+    flip: bool = True
+    validation_frames: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse values that no training can have."""
+        super().__post_init__()
+        for name in ("reconstruction_weight", "shift_weight", "affine_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
+        if self.mouth_weight < 1:
+            raise ValueError(f"`mouth_weight` is {self.mouth_weight}, must be at least 1")
+        if self.mouth_weight != 1 and self.vgg is not None:
+            raise ValueError("`mouth_weight` must be 1 with `vgg`: features have no pixels to weight")
+
+
+class ReconstructionObjective(nn.Module):
+    """LFG's loss on a batch: the driving frame from the source, and regions that move with the image.
+
+    Args:
+        lfg: The network.
+        vgg: Features of the perceptual loss; None: pixels and gradients.
+        config: The settings.
+    """
+
+    def __init__(self, lfg: LatentFlowGenerator, vgg: VGG19Features | None, config: LFGConfig) -> None:
+        super().__init__()
+        self.lfg, self.config = lfg, config
+        self._vgg = (vgg,)  # a tuple hides it from the modules: it is not trained
+        self.weights = {
+            "reconstruction": config.reconstruction_weight,
+            "shift": config.shift_weight,
+            "affine": config.affine_weight,
+        }
+
+    def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
+        """Compute the loss terms of a batch of `FramePairs`.
+
+        Args:
+            batch: The samples, stacked.
+            epoch: Passes over the data so far; not used.
+
+        Returns:
+            The terms, and "loss".
+        """
+        config, driving = self.config, batch["driving"]
+        output = self.lfg(batch["source"], driving)
+        transform = RandomTransform.draw(
+            batch["seed"].tolist(), config.affine_sigma, config.spline_sigma, config.spline_points, driving.device
+        )
+        moved = self.lfg.estimate_regions(transform.warp_image(driving))
+        shift, affine = equivariance_losses(output.motion.driving_regions, moved, transform)
+        terms = {"reconstruction": self._compare(output.prediction, batch), "shift": shift, "affine": affine}
+        return terms | {"loss": weighted_total(terms, self.weights)}
+
+    def _compare(self, prediction: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        (vgg,) = self._vgg
+        scales = self.config.pyramid_scales
+        if vgg is not None:
+            return perceptual_pyramid_loss(prediction, batch["driving"], vgg, scales)
+        weight_map = None
+        if self.config.mouth_weight != 1:
+            size = prediction.shape[-2:]
+            mouth = mouth_box_mask(batch["mouth_px"][:, None], size, *size)[:, :, 0]
+            weight_map = 1 + (self.config.mouth_weight - 1) * mouth
+        return pixel_gradient_loss(prediction, batch["driving"], scales, weight_map)
+
+
+class LFGStage:
+    """LFG in training.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ValueError: The data set or the VGG weights are missing, or a setting does not fit.
+    """
+
+    title = "LFG, the autoencoder of motion"
+    averaged = ("lfg",)
+
+    def __init__(self, config: LFGConfig) -> None:
+        if config.gradient_checkpointing:
+            raise ValueError("`gradient_checkpointing` must be false: it would move LFG's batch norms twice per step")
+        self.config = config
+        self.clips = ClipShards(config.dataset, "train")
+        size = self.clips.info.size_px
+        self.lfg = build_network(
+            LatentFlowGenerator, config.model, config.pretrained_model, "lfg", config.seed, image_size=size
+        )
+        vgg = None if config.vgg is None else load_vgg19(config.vgg)
+        logger.info("comparing %s", "pixels and image gradients (no `vgg`)" if vgg is None else "VGG19 features")
+        self.networks: dict[str, ModelMixin] = {"lfg": self.lfg}
+        self.objectives = {"lfg": ReconstructionObjective(self.lfg, vgg, config)}
+        self.frozen = () if vgg is None else (vgg,)
+
+    def samples(self) -> Dataset:
+        """Draw pairs of frames out of the clips."""
+        return FramePairs(self.clips, self.config.colour_jitter, self.config.flip)
+
+    def validate(self) -> Validation:
+        """Draw clips of the test split from their first frame, and compare; the first frame itself is the baseline."""
+        rows, rendered = [], {}
+        for clip in validation_clips(
+            self.config.dataset, self.config.num_validation_clips, self.config.validation_frames
+        ):
+            drawn = self._redraw(clip)
+            copied = np.broadcast_to(clip.frames[:1], clip.frames.shape)
+            baseline = picture_metrics(copied.astype(np.float32) / 255, clip)
+            rows.append(picture_metrics(drawn, clip) | {f"{name}_of_source": baseline[name] for name in baseline})
+            shown = np.concatenate((copied, clip.frames, (drawn * 255).round().astype(np.uint8)), axis=2)
+            rendered[clip.clip_id] = RenderedClip(shown, clip.samples)
+        return Validation(mean_of_rows(rows), rendered)
+
+    def save_result(self, folder: Path) -> None:
+        """Save LFG as `lfg/`.
+
+        Args:
+            folder: Where.
+        """
+        self.lfg.save_pretrained(folder / "lfg")
+
+    def _redraw(self, clip: TruthClip) -> np.ndarray:
+        # float frames (F, H, W, 3)
+        device = next(self.lfg.parameters()).device
+        images = torch.from_numpy(clip.frames).to(device).permute(0, 3, 1, 2).float() / 255
+        parts = [self.lfg(images[:1].expand_as(part), part).prediction for part in images.split(8)]
+        return torch.cat(parts).permute(0, 2, 3, 1).float().clamp(0, 1).cpu().numpy()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train LFG; see `--help`.
+
+    Args:
+        arguments: Command line; None: that of the process.
+
+    Returns:
+        The exit code.
+    """
+    return run_script(LFGStage, LFGConfig, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""Train PBNet, which makes head pose and blinks from speech (paper section 3.4)."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from diffusers import ModelMixin
+from torch import nn
+from torch.func import functional_call
+from torch.utils.data import Dataset
+
+from diffusers_dawn.metrics import blink_rate
+from diffusers_dawn.models.pbnet import PoseBlinkNet
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.records import FPS
+from training.clip_shards import ClipShards
+from training.config import TrainingConfig
+from training.datasets import Tracks
+from training.discriminator import TrackDiscriminator
+from training.loop import run_script
+from training.losses import (
+    annealed_weight,
+    discriminator_loss,
+    generator_adversarial_loss,
+    kl_divergence,
+    masked_mse,
+    smoothness_loss,
+    weighted_total,
+)
+from training.networks import build_network
+from training.validation import TruthClip, Validation, mean_of_rows, render_clips, validation_clips
+
+Batch = Mapping[str, torch.Tensor]
+
+
+@dataclass(kw_only=True)
+class PBNetConfig(TrainingConfig):
+    """Settings of PBNet's training, besides those of every training.
+
+    `model.networks` chooses what is trained: "separate" (a pose and a blink network), "joint", "pose" or "blink".
+
+    Attributes:
+        max_frames: Longest piece of a clip.
+        kl_weight: Weight of the KL term, once it is ramped up.
+        kl_start_epoch: Epoch from which it rises from 0.
+        kl_ramp_epochs: Epochs that it takes to rise.
+        smoothness_weight: Weight of the steps of the output from frame to frame.
+        adversarial_weight: Weight of the discriminator's verdict; 0: there is no discriminator.
+        discriminator: Arguments of the discriminator's constructor that differ from its defaults.
+        validation_frames: Longest clip of a validation.
+        validation_pipeline: Folder of a pipeline that renders the tracks of validation; None: they are only measured.
+        validation_inference_steps: Denoising steps of that pipeline.
+    """
+
+    max_frames: int = 200
+    kl_weight: float = 0.004
+    kl_start_epoch: float = 1e4
+    kl_ramp_epochs: float = 7e4
+    smoothness_weight: float = 5e-4
+    adversarial_weight: float = 1.0
+    discriminator: dict[str, int] = field(default_factory=dict)
+    validation_frames: int = 200
+    validation_pipeline: str | None = None
+    validation_inference_steps: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse values that no training can have."""
+        super().__post_init__()
+        if self.max_frames < 2:
+            raise ValueError(f"`max_frames` is {self.max_frames}, must be at least 2")
+        for name in ("kl_weight", "kl_start_epoch", "kl_ramp_epochs", "smoothness_weight", "adversarial_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
+
+
+class TrackObjective(nn.Module):
+    """PBNet's loss on a batch; each of its networks has its own terms.
+
+    Args:
+        pbnet: The network.
+        discriminators: Discriminator of each network; empty: there is no adversarial term.
+        config: The settings.
+    """
+
+    def __init__(
+        self, pbnet: PoseBlinkNet, discriminators: Mapping[str, TrackDiscriminator], config: PBNetConfig
+    ) -> None:
+        super().__init__()
+        self.pbnet, self.config = pbnet, config
+        self._discriminators = (discriminators,)  # a tuple hides them from the modules: they have their own objectives
+
+    def forward(self, batch: Batch, epoch: float) -> dict[str, torch.Tensor]:
+        """Compute the loss terms of a batch of `Tracks`.
+
+        Args:
+            batch: The samples, stacked.
+            epoch: Passes over the data so far: the KL term is ramped up.
+
+        Returns:
+            The terms by network, and "loss".
+        """
+        config, pbnet, lengths = self.config, self.pbnet, batch["length"]
+        sequence = states(pbnet, batch)
+        output = pbnet(batch["audio_features"], sequence, latent_noise(pbnet, batch), lengths)
+        mask = torch.arange(sequence.shape[1], device=lengths.device) < lengths[:, None]
+        weights = {
+            "reconstruction": 1.0,
+            "kl": config.kl_weight * annealed_weight(epoch, config.kl_start_epoch, config.kl_ramp_epochs),
+            "smoothness": config.smoothness_weight,
+        }
+        terms, loss = {}, 0.0
+        parts = _by_network(pbnet, sequence, output.prediction, output.mu, output.logvar)
+        for name, (truth, prediction, mu, logvar) in parts.items():
+            own = {
+                "reconstruction": masked_mse(prediction, truth - truth[:, :1], mask),
+                "kl": kl_divergence(mu, logvar, mask),
+                "smoothness": smoothness_loss(prediction, mask),
+            }
+            discriminator = self._discriminators[0].get(name)
+            if discriminator is not None:
+                # its weights are constants here: they learn from their own objective only
+                constants = {key: value.detach() for key, value in discriminator.named_parameters()}
+                verdict = functional_call(discriminator, constants, (truth[:, :1] + prediction, lengths))
+                own["adversarial"] = generator_adversarial_loss(*verdict)
+                weights["adversarial"] = config.adversarial_weight
+            loss = loss + weighted_total(own, weights)
+            terms |= {f"{name}_{term}": value for term, value in own.items()}
+        return terms | {"loss": loss}
+
+
+class DiscriminatorObjective(nn.Module):
+    """The loss of the discriminator of one network.
+
+    Args:
+        discriminator: What is trained.
+        pbnet: The network whose tracks it judges.
+        name: Which of its networks.
+    """
+
+    def __init__(self, discriminator: TrackDiscriminator, pbnet: PoseBlinkNet, name: str) -> None:
+        super().__init__()
+        self.discriminator, self.name = discriminator, name
+        self._pbnet = (pbnet,)  # hidden from the modules: it has its own objective
+
+    def forward(self, batch: Batch, epoch: float) -> dict[str, torch.Tensor]:
+        """Compute the loss on a batch of `Tracks`.
+
+        Args:
+            batch: The samples, stacked.
+            epoch: Passes over the data so far; not used.
+
+        Returns:
+            The "loss".
+        """
+        (pbnet,) = self._pbnet
+        lengths, sequence = batch["length"], states(pbnet, batch)
+        with torch.no_grad():
+            output = pbnet(batch["audio_features"], sequence, latent_noise(pbnet, batch), lengths)
+        truth, prediction = _by_network(pbnet, sequence, output.prediction)[self.name]
+        real = self.discriminator(truth, lengths)
+        fake = self.discriminator(truth[:, :1] + prediction, lengths)
+        return {"loss": discriminator_loss(real.logits, fake.logits, real.mask)}
+
+
+def states(pbnet: PoseBlinkNet, batch: Batch) -> torch.Tensor:
+    """Join what the networks move: normalised pose, blink, or both (B, F, S)."""
+    parts = []
+    if pbnet.makes_pose:
+        parts.append(pbnet.normalise_pose(batch["pose"]))
+    if pbnet.makes_blink:
+        parts.append(batch["blink"])
+    return torch.cat(parts, dim=-1)
+
+
+def latent_noise(pbnet: PoseBlinkNet, batch: Batch) -> torch.Tensor:
+    """Draw the noise (B, F, Z) of each sample from its own seed."""
+    shape = batch["pose"].shape[1], sum(pbnet.latent_dims.values())
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in batch["seed"]]
+    return torch.stack(noise).to(batch["pose"].device)
+
+
+def _by_network(
+    pbnet: PoseBlinkNet, sequence: torch.Tensor, prediction: torch.Tensor, *latents: torch.Tensor
+) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Split what all networks together take and give."""
+    states_of = [tensor.split(list(pbnet.state_dims.values()), dim=-1) for tensor in (sequence, prediction)]
+    latents_of = [tensor.split(list(pbnet.latent_dims.values()), dim=-1) for tensor in latents]
+    return dict(zip(pbnet.state_dims, zip(*states_of, *latents_of, strict=True), strict=True))
+
+
+class PBNetStage:
+    """PBNet in training.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ValueError: The data set is missing, has no audio features, or does not fit.
+    """
+
+    title = "PBNet, pose and blinks from speech"
+    averaged = ("pbnet",)
+    frozen = ()
+
+    def __init__(self, config: PBNetConfig) -> None:
+        if config.gradient_checkpointing:
+            raise ValueError("`gradient_checkpointing` must be false: PBNet is small, it offers none")
+        self.config = config
+        self.clips = ClipShards(config.dataset, "train")
+        self.pbnet = build_network(
+            PoseBlinkNet,
+            config.model,
+            config.pretrained_model,
+            "pbnet",
+            config.seed,
+            **({} if self.clips.info.audio_dim is None else {"audio_dim": self.clips.info.audio_dim}),
+        )
+        discriminators = {}
+        if config.adversarial_weight:
+            for name, state_dim in self.pbnet.state_dims.items():
+                sizes = config.discriminator | {"state_dim": state_dim}
+                discriminators[name] = build_network(
+                    TrackDiscriminator, sizes, None, f"{name}_discriminator", config.seed
+                )
+        self.networks: dict[str, ModelMixin] = {"pbnet": self.pbnet}
+        self.networks |= {f"{name}_discriminator": network for name, network in discriminators.items()}
+        self.objectives: dict[str, nn.Module] = {
+            f"{name}_discriminator": DiscriminatorObjective(network, self.pbnet, name)
+            for name, network in discriminators.items()
+        }
+        self.objectives["pbnet"] = TrackObjective(self.pbnet, discriminators, config)
+
+    def samples(self) -> Dataset:
+        """Cut pieces out of the clips' tracks."""
+        return Tracks(self.clips, self.config.max_frames)
+
+    def validate(self) -> Validation:
+        """Generate tracks for clips of the test split, compare their movement, and render them if a pipeline is given."""
+        config = self.config
+        rows = [
+            self._movement(clip)
+            for clip in validation_clips(config.dataset, config.num_validation_clips, config.validation_frames)
+        ]
+        found = Validation(mean_of_rows(rows))
+        if config.validation_pipeline is None:
+            return found
+        pipe = DAWNPipeline.from_pretrained(config.validation_pipeline, pbnet=self.pbnet)
+        pipe.set_progress_bar_config(disable=True)
+        rendered = render_clips(
+            pipe,
+            config.dataset,
+            config.num_validation_clips,
+            config.validation_frames,
+            config.validation_inference_steps,
+            config.seed,
+            given_tracks=False,
+        )
+        return Validation(found.metrics | rendered.metrics, rendered.clips)
+
+    def save_result(self, folder: Path) -> None:
+        """Save PBNet as `pbnet/`.
+
+        Args:
+            folder: Where.
+        """
+        self.pbnet.save_pretrained(folder / "pbnet")
+
+    def _movement(self, clip: TruthClip) -> dict[str, float]:
+        """Measure speed of the head and blinks per second, generated and filmed."""
+        device = next(self.pbnet.parameters()).device
+        labels = {name: torch.from_numpy(clip.labels[name]).float().to(device) for name in ("pose", "blink")}
+        features = torch.from_numpy(clip.labels["audio_features"]).float().to(device)
+        pose, blink = self.pbnet.generate(
+            features[None],
+            labels["pose"][None, 0],
+            labels["blink"][None, 0],
+            generator=torch.Generator(device).manual_seed(self.config.seed),
+        )
+        metrics = {}
+        if pose is not None:
+            for name, track in (("generated", pose[0]), ("truth", labels["pose"])):
+                metrics[f"head_speed_deg_per_s_{name}"] = float(track[:, :3].diff(dim=0).abs().mean() * FPS)
+        if blink is not None:
+            for name, track in (("generated", blink[0]), ("truth", labels["blink"])):
+                metrics[f"blinks_per_s_{name}"] = blink_rate(track.cpu(), FPS)
+        return metrics
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train PBNet; see `--help`.
+
+    Args:
+        arguments: Command line; None: that of the process.
+
+    Returns:
+        The exit code.
+    """
+    return run_script(PBNetStage, PBNetConfig, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

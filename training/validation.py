@@ -1,0 +1,208 @@
+"""Judging a training by what users get: clips of people it has not seen, rendered by the pipeline."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from diffusers_dawn.face_analysis import MediaPipeFaceDetector
+from diffusers_dawn.metrics import best_lag, mouth_opening, pearson_correlation, psnr, ssim
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, Portrait
+from training.clip_shards import ClipShards, finished_shards
+
+logger = logging.getLogger("training")
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """A clip made for validation.
+
+    Attributes:
+        frames: uint8 frames (F, H, W, 3).
+        samples: Its sound at 16 kHz, float32.
+    """
+
+    frames: np.ndarray
+    samples: np.ndarray
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Attributes:
+        metrics: Numbers by name.
+        clips: Rendered clips by name.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    clips: dict[str, RenderedClip] = field(default_factory=dict)
+
+
+class TruthClip(NamedTuple):
+    """A clip of the data set, as much of it as is rendered.
+
+    Attributes:
+        clip_id: Its name.
+        frames: uint8 frames (F, H, W, 3).
+        samples: Its sound at 16 kHz.
+        labels: Its labels by name, (F, ...) each.
+    """
+
+    clip_id: str
+    frames: np.ndarray
+    samples: np.ndarray
+    labels: dict[str, np.ndarray]
+
+    def portrait(self) -> Portrait:
+        """Take the first frame as the portrait."""
+        size = self.frames.shape[1:3]
+        face = FaceState(
+            pose=self.labels["pose"][0],
+            blink=self.labels["blink"][0],
+            box_px=tuple(float(side) for side in self.labels["face_box_px"][0]),
+            image_size=size,
+            mouth_px=self.labels["mouth_px"][0],
+        )
+        return Portrait(self.frames[0], face)
+
+
+def validation_clips(dataset: str, count: int, max_frames: int) -> list[TruthClip]:
+    """Read clips of people that the training has not seen.
+
+    Args:
+        dataset: Folder of the prepared data set.
+        count: How many, at most.
+        max_frames: How much of each.
+
+    Returns:
+        The first clips of the test split; of the training split, which is logged, where there is no other.
+    """
+    split = "test" if finished_shards(Path(dataset), "test") else "train"
+    if split == "train":
+        logger.warning("the data set has no test split: validating on clips of the training")
+    clips = ClipShards(dataset, split)
+    found = []
+    for index in range(min(count, len(clips))):
+        num_frames = min(max_frames, clips.entries[index].num_frames)
+        labels = clips.read_labels(index)
+        found.append(
+            TruthClip(
+                clips.entries[index].clip_id,
+                clips.read_frames(index, range(num_frames)),
+                clips.read_samples(index)[: num_frames * SAMPLE_RATE_HZ // FPS],
+                {name: values[:num_frames] for name, values in labels.items()},
+            )
+        )
+    return found
+
+
+def render_clips(
+    pipe: DAWNPipeline,
+    dataset: str,
+    count: int,
+    max_frames: int,
+    num_inference_steps: int,
+    seed: int,
+    given_tracks: bool = True,
+) -> Validation:
+    """Render clips with their own speech, and compare them with what was filmed.
+
+    Args:
+        pipe: The pipeline.
+        dataset: Folder of the prepared data set.
+        count: How many clips.
+        max_frames: How much of each.
+        num_inference_steps: Denoising steps.
+        seed: Seed of the noise.
+        given_tracks: Whether pose and blinks are those that were filmed, or PBNet's.
+
+    Returns:
+        PSNR of the whole picture and of the mouth box, SSIM, how the mouth's opening follows the truth (where a face
+        detector is installed and sees the faces), and the clips.
+    """
+    rows, rendered = [], {}
+    for clip in validation_clips(dataset, count, max_frames):
+        frames = pipe(
+            image=clip.portrait(),
+            audio_embeds=torch.from_numpy(clip.labels["audio_features"].astype(np.float32)),
+            pose=torch.from_numpy(clip.labels["pose"]) if given_tracks else None,
+            blink=torch.from_numpy(clip.labels["blink"]) if given_tracks else None,
+            num_inference_steps=num_inference_steps,
+            generator=torch.Generator().manual_seed(seed),
+            height=clip.frames.shape[1],
+            width=clip.frames.shape[2],
+            output_type="np",
+        ).frames[0]
+        rows.append(picture_metrics(frames, clip) | mouth_metrics(frames, clip))
+        shown = np.concatenate((clip.frames, (frames * 255).round().astype(np.uint8)), axis=2)
+        rendered[clip.clip_id] = RenderedClip(shown, clip.samples)
+    return Validation(mean_of_rows(rows), rendered)
+
+
+def picture_metrics(frames: np.ndarray, clip: TruthClip) -> dict[str, float]:
+    """Compare pictures with the truth.
+
+    Args:
+        frames: Float frames (F, H, W, 3) in [0, 1].
+        clip: The truth.
+
+    Returns:
+        PSNR [dB] of the whole picture and of the box around the mouth, and SSIM; means over the frames after the
+        first, which is the portrait itself.
+    """
+    made = torch.from_numpy(frames[1:]).permute(0, 3, 1, 2)
+    truth = torch.from_numpy(clip.frames[1:]).permute(0, 3, 1, 2).float() / 255
+    mouth_px = torch.from_numpy(clip.labels["mouth_px"][1:])
+    low, high = mouth_px.amin(dim=1), mouth_px.amax(dim=1)
+    height, width = clip.frames.shape[1:3]
+    box_px = torch.stack((low[:, 0], high[:, 0] + 1, low[:, 1], high[:, 1] + 1), dim=1)
+    box_px[:, :2].clamp_(0, width)
+    box_px[:, 2:].clamp_(0, height)
+    return {
+        "psnr": float(psnr(made, truth).mean()),
+        "psnr_mouth": float(psnr(made, truth, box_px).mean()),
+        "ssim": float(ssim(made, truth).mean()),
+    }
+
+
+def mouth_metrics(frames: np.ndarray, clip: TruthClip, max_lag: int = 5) -> dict[str, float]:
+    """Compare how far the mouth opens over time, read from the pictures by mediapipe, with the truth.
+
+    Args:
+        frames: Float frames (F, H, W, 3) in [0, 1].
+        clip: The truth.
+        max_lag: Largest lag that is looked for [frames].
+
+    Returns:
+        Correlation, and the lag at which it is highest [frames]; nothing where mediapipe is missing, finds no face in
+        a tenth of the frames, or a mouth does not move.
+    """
+    try:
+        detector = MediaPipeFaceDetector(max_num_faces=1)
+    except ImportError:
+        logger.info("no mouth metrics: mediapipe is not installed (extra `face`)")
+        return {}
+    with detector:
+        states = [detector((frame * 255).round().astype(np.uint8)) for frame in frames]
+    seen = [index for index, faces in enumerate(states) if faces]
+    if len(seen) < max(0.9 * len(states), 2 * max_lag + 3):
+        return {}
+    made = mouth_opening(
+        np.stack([states[index][0].mouth_px for index in seen]), np.array([states[index][0].box_px for index in seen])
+    )
+    truth = mouth_opening(clip.labels["mouth_px"][seen], clip.labels["face_box_px"][seen])
+    correlation = float(pearson_correlation(made, truth))
+    if not np.isfinite(correlation):
+        return {}
+    return {"mouth_correlation": correlation, "mouth_lag_frames": float(best_lag(truth, made, max_lag)[0])}
+
+
+def mean_of_rows(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Average the metrics of clips; one that some clips lack is averaged over the others."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -10,6 +10,8 @@ from training.motion_cache import MotionCache
 from training.training_plan import Draw
 
 NUM_TRAIN_TIMESTEPS = 1000
+# which of the mouth's 20 landmarks each one becomes in a mirror
+MIRRORED_MOUTH = [6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17]
 
 
 def _images(frames: np.ndarray) -> torch.Tensor:
@@ -42,21 +44,31 @@ class FramePairs(Dataset):
         return len(self.clips)
 
     def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
-        """Draw a pair: source and driving (3, H, W) in [0, 1], its mouth box in the driving frame, and a seed."""
+        """Draw a pair.
+
+        Args:
+            draw: Which clip, and the seed.
+
+        Returns:
+            source and driving (3, H, W) in [0, 1]; mouth_px (2, 20, 2) and face_box_px (2, 4) of the two; and a seed.
+        """
         rng = draw.random()
         num_frames = self.clips.entries[draw.index].num_frames
         # a random order is the flip in time
         chosen = rng.choice(num_frames, size=2, replace=num_frames < 2)
         pair = _images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
         pair = self.jitter(pair, rng)
-        mouth_px = self.clips.read_labels(draw.index, ["mouth_px"])["mouth_px"][chosen[1]]
+        labels = self.clips.read_labels(draw.index, ["mouth_px", "face_box_px"])
+        mouth_px, face_box_px = labels["mouth_px"][chosen], labels["face_box_px"][chosen]
         if self.flip and rng.random() < 0.5:
-            pair = pair.flip(-1)
-            mouth_px = mouth_px * [-1, 1] + [pair.shape[-1] - 1, 0]
+            pair, last = pair.flip(-1), pair.shape[-1] - 1
+            mouth_px = mouth_px[:, MIRRORED_MOUTH] * [-1, 1] + [last, 0]
+            face_box_px = face_box_px[:, [1, 0, 2, 3]] * [-1, -1, 1, 1] + [last, last, 0, 0]
         return {
             "source": pair[0],
             "driving": pair[1],
             "mouth_px": torch.as_tensor(mouth_px, dtype=torch.float32),
+            "face_box_px": torch.as_tensor(face_box_px, dtype=torch.float32),
             "seed": torch.tensor(int(rng.integers(2**62))),
         }
 

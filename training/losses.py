@@ -147,6 +147,29 @@ def equivariance_losses(
     return shift.mean(), affine.mean()
 
 
+def landmark_loss(regions: Regions, landmarks_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Ask that the first regions lie on landmarks; not in the paper, it shortens the search for the mouth by far.
+
+    Args:
+        regions: Regions of images, at least as many as landmarks.
+        landmarks_px: Landmarks x, y (B, K, 2) [px].
+        image_size: Height and width [px] of the images.
+
+    Returns:
+        Mean distance in each coordinate, in units of the grid (-1 to 1); a scalar.
+
+    Raises:
+        ValueError: There are fewer regions than landmarks.
+    """
+    num_landmarks = landmarks_px.shape[1]
+    if regions.shift.shape[1] < num_landmarks:
+        raise ValueError(f"`regions` are {regions.shift.shape[1]}, must be at least {num_landmarks}, one per landmark")
+    height, width = image_size
+    last = landmarks_px.new_tensor([width - 1, height - 1])
+    wanted = 2 * landmarks_px.float() / last - 1
+    return _per_sample((regions.shift[:, :num_landmarks].float() - wanted).abs()).mean()
+
+
 def masked_mse(prediction: torch.Tensor, target: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
     """Compute the mean squared error over the frames that count (paper section 3.4: reconstruction).
 

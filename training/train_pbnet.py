@@ -241,7 +241,7 @@ class PBNetStage:
         return Tracks(self.clips, self.config.max_frames)
 
     def validate(self) -> Validation:
-        """Generate tracks for clips of the test split, compare their movement, and render them if a pipeline is given."""
+        """Generate tracks for clips of the test split, measure them, and render them if a pipeline is given."""
         config = self.config
         rows = [
             self._movement(clip)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from training.clip_shards import ClipShards, DatasetInfo, shard_path, write_dataset_info, write_shard
-from training.datasets import FramePairs, MotionWindows, Tracks
+from training.datasets import MIRRORED_MOUTH, FramePairs, MotionWindows, Tracks
 from training.training_plan import Draw
 
 
@@ -22,19 +22,28 @@ def test_pair_is_two_different_frames_of_one_clip(clips):
     sample = FramePairs(clips, colour_jitter=0, flip=False)[Draw(1, (4,))]
     source, driving = (frame_of(clips, 1, sample[name]) for name in ("source", "driving"))
     assert None not in (source, driving) and source != driving
-    np.testing.assert_array_equal(sample["mouth_px"], clips.read_labels(1)["mouth_px"][driving])
+    for name in ("mouth_px", "face_box_px"):
+        np.testing.assert_array_equal(sample[name], clips.read_labels(1)[name][[source, driving]])
 
 
-def test_pair_is_mirrored_with_its_mouth(clips):
+def test_pair_is_mirrored_with_its_landmarks(clips):
     pairs = FramePairs(clips, colour_jitter=0)
     samples = [pairs[Draw(1, (seed,))] for seed in range(12)]
     mirrored = [sample for sample in samples if frame_of(clips, 1, sample["driving"]) is None]
     assert 0 < len(mirrored) < 12
     for sample in mirrored:
         driving = frame_of(clips, 1, sample["driving"].flip(-1))
-        truth = clips.read_labels(1)["mouth_px"][driving]
-        np.testing.assert_allclose(sample["mouth_px"][:, 0], 63 - truth[:, 0], rtol=1e-6)
-        np.testing.assert_array_equal(sample["mouth_px"][:, 1], truth[:, 1])
+        truth = clips.read_labels(1)
+        mouth_px, box_px = truth["mouth_px"][driving], truth["face_box_px"][driving]
+        np.testing.assert_allclose(sample["mouth_px"][1][MIRRORED_MOUTH], mouth_px * [-1, 1] + [63, 0], rtol=1e-5)
+        np.testing.assert_allclose(sample["face_box_px"][1], [63 - box_px[1], 63 - box_px[0], *box_px[2:]], rtol=1e-5)
+
+
+def test_mirror_keeps_the_middle_of_the_lips_and_swaps_their_corners():
+    # of points 48 to 67: corners 48 and 54, 60 and 64; middles 51, 57, 62 and 66
+    pairs = {48: 54, 60: 64, 49: 53, 50: 52, 59: 55, 58: 56, 61: 63, 67: 65, 51: 51, 57: 57, 62: 62, 66: 66}
+    for first, second in pairs.items():
+        assert MIRRORED_MOUTH[first - 48] == second - 48 and MIRRORED_MOUTH[second - 48] == first - 48
 
 
 def test_jitter_changes_both_frames_alike(clips):

@@ -360,3 +360,17 @@ def test_total_is_the_weighted_sum_of_exactly_the_named_terms():
             losses.weighted_total(terms, weights)
     with pytest.raises(ValueError, match="exactly the terms nothing"):
         losses.weighted_total({}, {})
+
+
+def test_regions_on_their_landmarks_cost_nothing_and_others_do_not_count():
+    regions = make_regions(2, 5)
+    # the corners of the picture are -1 and 1
+    landmarks_px = (regions.shift[:, :3] + 1) / 2 * torch.tensor([31.0, 15.0])
+    assert losses.landmark_loss(regions, landmarks_px, (16, 32)) < 1e-6
+    moved = regions._replace(shift=regions.shift + torch.tensor([0.2, 0.0]))
+    assert losses.landmark_loss(moved, landmarks_px, (16, 32)).item() == pytest.approx(0.1, abs=1e-5)
+
+
+def test_fewer_regions_than_landmarks_are_refused():
+    with pytest.raises(ValueError, match="`regions` are 2, must be at least 3"):
+        losses.landmark_loss(make_regions(1, 2), torch.zeros(1, 3, 2), (8, 8))

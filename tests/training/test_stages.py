@@ -14,7 +14,7 @@ from training.checkpoints import list_checkpoints
 from training.config import TrainingConfig
 from training.loop import train
 from training.train_a2v import A2VConfig, A2VStage
-from training.train_lfg import LFGConfig, LFGStage
+from training.train_lfg import LFGConfig, LFGStage, anchor_points
 from training.train_pbnet import PBNetConfig, PBNetStage
 from training.vgg import VGG19Features
 
@@ -138,7 +138,9 @@ def test_bf16_step_is_finite(configs, name):
     _, progress = run(replace(configs[name], mixed_precision="bf16", max_train_steps=1))
     assert progress.skipped_steps == 0
     tensors = [load_file(file) for file in Path(configs[name].output_dir).rglob("*.safetensors")]
-    assert all(bool(value.isfinite().all()) for part in tensors for value in part.values() if value.is_floating_point())
+    assert all(
+        bool(value.isfinite().all()) for part in tensors for value in part.values() if value.is_floating_point()
+    )
 
 
 def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_set):
@@ -217,6 +219,22 @@ def test_mouth_counts_more_when_it_is_weighted(configs):
         stage.lfg.eval()
         losses.append(float(stage.objectives["lfg"](batch, 0.0)["reconstruction"]))
     assert losses[0] != losses[1]
+
+
+def test_regions_move_onto_the_landmarks_when_asked(configs):
+    model = LFG_MODEL | {"num_regions": 6}
+    config = replace(configs["lfg"], model=model, landmark_weight=100.0, max_train_steps=30, learning_rate=3e-3)
+    stage = LFGStage(config)
+    distances = []
+    stage.objectives["lfg"].register_forward_hook(lambda *call: distances.append(float(call[-1]["landmarks"])))
+    train(stage, config)
+    assert distances[-1] < 0.5 * distances[0]
+
+
+def test_anchor_points_are_lips_corners_and_ends_of_the_face():
+    mouth_px = torch.arange(40.0).view(20, 2)
+    points = anchor_points(mouth_px, torch.tensor([10.0, 30.0, 5.0, 45.0]))
+    assert points.tolist() == [*mouth_px[[14, 18, 0, 6]].tolist(), [20.0, 5.0], [20.0, 45.0]]
 
 
 @pytest.mark.parametrize("networks", ["separate", "joint", "pose", "blink"])

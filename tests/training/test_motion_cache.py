@@ -71,9 +71,7 @@ def test_windows_with_a_cache_hold_the_motion_from_their_reference(clips, cache)
         sample = samples[Draw(2, (5,), 4)]
         assert sample["motion"].shape == (3, 4, 16, 16) and "frames" not in sample
         found = [
-            index
-            for index in cache.references(2)
-            if torch.equal(images(clips, 2, [index])[0], sample["reference"])
+            index for index in cache.references(2) if torch.equal(images(clips, 2, [index])[0], sample["reference"])
         ]
         assert len(found) == 1
 

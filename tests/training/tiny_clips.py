@@ -30,12 +30,15 @@ def tiny_clip(clip_id: str, num_frames: int = 30, size: int = 64) -> PreparedCli
         mouths[index] = np.stack((column[index] + 8 * np.cos(angles), 0.65 * size + height * np.sin(angles)), axis=1)
     pose = np.zeros((num_frames, 6), np.float32)
     pose[:, 0], pose[:, 3:] = column - size / 2, (5e-4, 56, 65)
-    box = np.stack((column - 0.3 * size, column + 0.3 * size, 0 * column + 0.2 * size, 0 * column + 0.8 * size), axis=1)
+    box = np.stack(
+        (column - 0.3 * size, column + 0.3 * size, 0 * column + 0.2 * size, 0 * column + 0.8 * size), axis=1
+    )
     features = rng.normal(size=(num_frames, AUDIO_DIM)) * 0.1
     features[:, 0] = loudness
     labels = {
         "pose": pose,
-        "blink": np.full((num_frames, 2), 0.3, np.float32) + 0.01 * rng.normal(size=(num_frames, 2)).astype(np.float32),
+        "blink": np.full((num_frames, 2), 0.3, np.float32)
+        + 0.01 * rng.normal(size=(num_frames, 2)).astype(np.float32),
         "face_box_px": box.astype(np.float32),
         "mouth_px": mouths,
         "audio_features": features.astype(np.float16),

@@ -1,0 +1,130 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
+
+from diffusers_dawn.audio_features import extract_features
+from diffusers_dawn.records import Waveform
+from training.checkpoints import list_checkpoints
+from training.loop import train
+from training.synthetic.phonemes import SILENCE_INDEX
+from training.synthetic.speech_dataset import SpokenPhonemes, normalised
+from training.train_audio_encoder import AudioEncoderConfig, AudioEncoderStage
+from training.training_plan import Draw
+
+MODEL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [16] * 7,
+}
+
+
+@pytest.fixture
+def config(tmp_path) -> AudioEncoderConfig:
+    return AudioEncoderConfig(
+        output_dir=str(tmp_path / "out"),
+        model=MODEL,
+        clips_per_epoch=4,
+        seconds=1.0,
+        train_batch_size=2,
+        max_train_steps=2,
+        checkpointing_steps=1,
+        num_validation_clips=2,
+        report_to="none",
+    )
+
+
+def run(config: AudioEncoderConfig) -> AudioEncoderStage:
+    stage = AudioEncoderStage(config)
+    train(stage, config)
+    return stage
+
+
+def test_result_is_an_encoder_that_the_package_takes(config):
+    run(config)
+    folder = Path(config.output_dir, "audio_encoder")
+    encoder, extractor = AutoModel.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
+    samples = np.random.default_rng(0).normal(size=16_000).astype(np.float32) * 0.1
+    assert extract_features(Waveform(samples, 16_000), encoder, extractor, 25).shape == (25, 32)
+
+
+def test_resume_equals_the_uninterrupted_run(config, tmp_path):
+    run(config)
+    last = list_checkpoints(Path(config.output_dir))[-1]
+    last.rename(tmp_path / "first")
+    run(replace(config, resume_from_checkpoint="latest"))
+    first, second = (
+        load_file(folder / "phoneme_model" / "model.safetensors") for folder in (tmp_path / "first", last)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_validation_reports_accuracy_clean_noisy_and_by_chance(config):
+    found = AudioEncoderStage(config).validate().metrics
+    names = {"clean", "clean_speech_only", "augmented", "noise_20_db", "noise_10_db", "noise_0_db"}
+    assert set(found) == {f"accuracy_{name}" for name in names} | {"share_of_commonest"}
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+@pytest.mark.slow
+def test_two_clips_are_learned_by_heart(config):
+    stage = AudioEncoderStage(replace(config, model=MODEL | {"num_hidden_layers": 2}))
+    samples = SpokenPhonemes(2, 1.0, 0.0)
+    parts = [samples[Draw(index, (index,))] for index in range(2)]
+    batch = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    objective = stage.objectives["phoneme_model"]
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    for _ in range(150):
+        terms = objective(batch, 0.0)
+        terms["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    commonest = max(np.bincount(batch["phonemes"].flatten()) / batch["phonemes"].numel())
+    assert terms["accuracy"] > 0.9 > 1.5 * commonest
+
+
+def test_labels_lie_on_the_frames_of_the_encoder(config):
+    sample = SpokenPhonemes(1, 1.0, 0.0)[Draw(0, (3,))]
+    logits = AudioEncoderStage(config).model(sample["samples"][None]).logits
+    assert logits.shape[1] == len(sample["phonemes"]) == 49
+    assert (sample["phonemes"] != SILENCE_INDEX).any()
+
+
+def test_normalisation_is_that_of_the_feature_extractor():
+    samples = np.random.default_rng(1).normal(0.1, 0.3, 4_000).astype(np.float32)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    expected = extractor(samples, sampling_rate=16_000, return_tensors="np").input_values[0]
+    np.testing.assert_allclose(normalised(samples), expected, atol=1e-5)
+
+
+def test_same_draw_is_the_same_sample_and_another_is_not():
+    samples = SpokenPhonemes(4, 1.0, 1.0)
+    first, again, other = (samples[Draw(0, seed)] for seed in ((1,), (1,), (2,)))
+    assert torch.equal(first["samples"], again["samples"]) and torch.equal(first["phonemes"], again["phonemes"])
+    assert not torch.equal(first["samples"], other["samples"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dataset": "clips"}, "`dataset` is 'clips', must be 'synthetic speech'"),
+        ({"seconds": 0.5}, r"`seconds` \(0.5\) must be at least 1"),
+        ({"augment_share": 2.0}, r"`augment_share` is 2.0, must be in \[0, 1\]"),
+    ],
+)
+def test_bad_setting_is_refused(config, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(config, **changes)
+
+
+def test_unknown_size_is_refused(config):
+    with pytest.raises(ValueError, match="`model` has unknown key.* hidden_sise"):
+        AudioEncoderStage(replace(config, model={"hidden_sise": 3}))
+    with pytest.raises(ValueError, match="`model` must be empty with `pretrained_model`"):
+        AudioEncoderStage(replace(config, pretrained_model="somewhere"))

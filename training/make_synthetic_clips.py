@@ -1,0 +1,204 @@
+"""Make a prepared data set of synthetic talking heads, where no videos can be had.
+
+    python training/make_synthetic_clips.py --output DATA --num_clips 200 --num_identities 50 --audio_encoder none
+
+The same command goes on after a kill, with any number of processes: finished clips stay, the bytes are those of an
+uninterrupted run. Under `accelerate launch` every process makes its part of the shards.
+"""
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import importlib.util
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+import torch
+from accelerate import PartialState
+from tqdm.auto import tqdm
+from transformers.utils.logging import disable_progress_bar
+
+from diffusers_dawn.records import FPS
+from training.clip_shards import DatasetInfo, read_journal, write_dataset_info
+from training.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.processes import USER_ERRORS, device_of_process, run_workers, together
+from training.speech_features import SpeechFeatures, stored_encoder_name
+from training.synthetic.generated_data import (
+    GeneratorSettings,
+    PlannedShard,
+    begin,
+    check_settings,
+    make_shard,
+    plan_shards,
+)
+from training.synthetic.speech_report import write_speech_statistics
+
+# processes may finish hours apart
+PATIENCE = timedelta(days=30)
+PACKAGES = ("espeakng_loader", "numba")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Words after the script's name; None: those of the process.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        make_clips(options, PartialState(cpu=True, timeout=PATIENCE))
+    except KeyboardInterrupt:
+        print("make_synthetic_clips: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    except USER_ERRORS as error:
+        if options.debug:
+            raise
+        print(f"make_synthetic_clips: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_clips(options: argparse.Namespace, state: PartialState) -> None:
+    """Make a data set; see `make_synthetic_clips.py --help`.
+
+    Args:
+        options: The parsed options.
+        state: This process among the others.
+
+    Raises:
+        ValueError: If an option is out of range, or contradicts an earlier run in the same folder.
+        ImportError: If a package of the extra `synthetic` is missing.
+    """
+    settings = _settings(options)
+    _check_processes(options.num_processes, state.num_processes)
+    device = device_of_process(options.device, state.local_process_index)
+    # before anything is written: an encoder that is not there is refused at once
+    features = _features(options.audio_encoder, device)
+    together(state, lambda: begin(options.output, settings))
+    shards = plan_shards(options.output, settings)
+    own = shards[state.process_index :: state.num_processes]
+    with _progress(own, options.quiet or not state.is_main_process) as progress:
+        if options.num_processes == 1:
+            for shard in own:
+                make_shard(shard, settings, features, progress.update)
+        else:
+            parts = [own[index :: options.num_processes] for index in range(min(options.num_processes, len(own)))]
+            work = partial(_work, settings=settings, audio_encoder=options.audio_encoder, device=str(device))
+            run_workers(work, parts, lambda: _catch_up(progress, own))
+    state.wait_for_everyone()
+    info = DatasetInfo(settings.size_px, settings.audio_encoder, None if features is None else features.dim)
+    together(state, lambda: _finish(options.output, info))
+
+
+def _work(
+    index: int, shards: Sequence[PlannedShard], settings: GeneratorSettings, audio_encoder: str, device: str
+) -> None:
+    # the workers share the cores: one thread each
+    torch.set_num_threads(1)
+    features = _features(audio_encoder, torch.device(device))
+    for shard in shards:
+        make_shard(shard, settings, features)
+
+
+def _finish(folder: Path, info: DatasetInfo) -> None:
+    """Write what is known only when all clips are there, and say it."""
+    write_dataset_info(folder, info)
+    write_report(folder)
+    statistics = write_statistics(folder)
+    speech = write_speech_statistics(folder)
+    sheet = write_contact_sheet(folder)
+    for split, numbers in statistics["splits"].items():
+        print(
+            f"{split}: {numbers['num_clips']} clips of {numbers['num_identities']} identities, "
+            f"{numbers['num_frames']} frames; {speech[split]['blinks_per_s']} blinks per second, correlation of mouth "
+            f"and speech {speech[split]['mouth_speech_correlation']}"
+        )
+    print(f"wrote {folder}: look at {sheet.name}")
+
+
+def _features(audio_encoder: str, device: torch.device) -> SpeechFeatures | None:
+    if audio_encoder == "none":
+        return None
+    disable_progress_bar()
+    return SpeechFeatures(audio_encoder, device)
+
+
+def _progress(shards: Sequence[PlannedShard], is_quiet: bool) -> tqdm:
+    total = sum(len(shard.clips) for shard in shards)
+    return tqdm(total=total, initial=_num_done(shards), desc="clips", unit="clip", disable=is_quiet)
+
+
+def _catch_up(progress: tqdm, shards: Sequence[PlannedShard]) -> None:
+    if _num_done(shards) > progress.n:
+        progress.update(_num_done(shards) - progress.n)
+
+
+def _num_done(shards: Sequence[PlannedShard]) -> int:
+    return sum(len(read_journal(shard.path)) for shard in shards)
+
+
+def _settings(options: argparse.Namespace) -> GeneratorSettings:
+    settings = GeneratorSettings(
+        num_clips=options.num_clips,
+        num_identities=options.num_identities,
+        test_clips=options.test_clips,
+        test_identities=options.test_identities,
+        size_px=options.size,
+        num_frames=round(options.seconds * FPS),
+        seed=options.seed,
+        clips_per_shard=options.clips_per_shard,
+        augment_audio=options.augment_audio,
+        flow_stride=options.flow_stride,
+        audio_encoder=(
+            None if options.audio_encoder == "none" else stored_encoder_name(options.audio_encoder, options.output)
+        ),
+    )
+    check_settings(settings)
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{', '.join(missing)} is missing: pip install diffusers_dawn[synthetic]")
+    return settings
+
+
+def _check_processes(num_workers: int, num_launched: int) -> None:
+    if num_workers < 1:
+        raise ValueError(f"`num_processes` is {num_workers}; it must be positive")
+    if num_workers > 1 and num_launched > 1:
+        raise ValueError(
+            f"`num_processes` is {num_workers}, but accelerate launched {num_launched} processes; leave it out"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Make a prepared data set of synthetic talking heads.")
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="folder of the data set; begun ones are gone on with")
+    add("--num_clips", type=int, default=200, help="clips for training (default: 200)")
+    add("--num_identities", type=int, default=50, help="persons in them (default: 50)")
+    add("--test_clips", type=int, default=20, help="clips for testing (default: 20)")
+    add("--test_identities", type=int, default=10, help="other persons in those (default: 10)")
+    add("--size", type=int, default=128, help="width and height of the frames (default: 128)")
+    add("--seconds", type=float, default=4, help="length of every clip (default: 4)")
+    add("--seed", type=int, default=0, help="another seed, other persons and sentences (default: 0)")
+    add("--audio_encoder", required=True, help="folder or Hub id of a HuBERT, or none to store no features")
+    add("--augment_audio", action="store_true", help="noise, rooms, microphones, levels: the sound of recordings")
+    add("--flow_stride", type=int, default=0, help="store optical flow at every so many pixels (default: 0, none)")
+    add("--clips_per_shard", type=int, default=50, help="clips in one tar file (default: 50)")
+    add("--num_processes", type=int, default=1, help="workers on this machine (default: 1)")
+    add("--device", help="where the audio encoder runs (default: a GPU if there is one)")
+    add("--quiet", action="store_true", help="show no progress bar")
+    add("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +57,12 @@ def test_longer_clips_skip_the_plain_formulation(benchmark, capsys):
 def test_memory_is_measured_in_a_process_of_its_own(benchmark):
     args = benchmark.parse_arguments(["--tiny", "--size", "64"])
     assert benchmark.memory_in_new_process(args, "denoising", "ours", 5) >= 0
+
+
+@pytest.mark.slow
+def test_training_script_prints_a_row_per_stage_size_and_precision():
+    command = [sys.executable, str(BENCHMARKS / "training.py"), "--sizes", "toy", "--stages", "lfg", "audio_encoder"]
+    command += ["--precisions", "fp32", "--steps", "1", "--batch-size", "1"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert printed[1].split()[:4] == ["stage", "size", "parameters", "batch"]
+    assert [line.split()[:3] for line in printed[2:]] == [["lfg", "toy", "fp32"], ["audio_encoder", "toy", "fp32"]]

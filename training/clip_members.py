@@ -114,7 +114,7 @@ def encode_members(clip: PreparedClip, split: str) -> dict[str, bytes]:
     np.savez(labels, **dict(sorted(clip.labels.items())))
     return {
         "mp4": encode_frames(clip.frames),
-        "wav": _encode_wav(clip.samples),
+        "wav": encode_wav(clip.samples),
         "npz": labels.getvalue(),
         "json": json.dumps(about, ensure_ascii=False, sort_keys=True, allow_nan=False).encode(),
     }
@@ -163,7 +163,15 @@ def decode_labels(content: bytes, names: Sequence[str] | None = None) -> dict[st
         raise ValueError(f"the labels cannot be read: {error}") from error
 
 
-def _encode_wav(samples: np.ndarray) -> bytes:
+def encode_wav(samples: np.ndarray) -> bytes:
+    """Write sound as a 16 bit WAV file.
+
+    Args:
+        samples: Float array (N,) at 16 kHz, in [-1, 1].
+
+    Returns:
+        The file's content.
+    """
     content = io.BytesIO()
     with wave.open(content, "wb") as sound:
         sound.setnchannels(1)

@@ -170,6 +170,33 @@ def landmark_loss(regions: Regions, landmarks_px: torch.Tensor, image_size: tupl
     return _per_sample((regions.shift[:, :num_landmarks].float() - wanted).abs()).mean()
 
 
+def landmark_flow_loss(
+    flow: torch.Tensor, source_px: torch.Tensor, driving_px: torch.Tensor, image_size: tuple[int, int]
+) -> torch.Tensor:
+    """Ask that the flow leads from the landmarks of the driving image to those of the source; not in the paper.
+
+    Args:
+        flow: Positions in the source (B, h, w, 2) in grid_sample units.
+        source_px: Landmarks x, y in the source (B, K, 2) [px].
+        driving_px: The same landmarks in the driving image (B, K, 2) [px].
+        image_size: Height and width [px] of the images.
+
+    Returns:
+        Mean distance in each coordinate, in units of the grid (-1 to 1); a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    _check_same_shape(source_px, driving_px, "(B, K, 2)", 3)
+    height, width = image_size
+    size = source_px.new_tensor([width, height], dtype=torch.float32)
+    wanted, places = ((2 * points.float() + 1) / size - 1 for points in (source_px, driving_px))
+    found = functional.grid_sample(
+        flow.float().permute(0, 3, 1, 2), places[:, None], padding_mode="border", align_corners=False
+    )
+    return _per_sample((found[:, :, 0].mT - wanted).abs()).mean()
+
+
 def masked_mse(prediction: torch.Tensor, target: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
     """Compute the mean squared error over the frames that count (paper section 3.4: reconstruction).
 

@@ -15,6 +15,7 @@ if __package__ in (None, ""):
 
 import argparse
 import importlib.util
+import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -36,6 +37,7 @@ from training.synthetic.generated_data import (
     check_settings,
     make_shard,
     plan_shards,
+    write_example,
 )
 from training.synthetic.speech_report import write_speech_statistics
 
@@ -78,9 +80,11 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
         ValueError: If an option is out of range, or contradicts an earlier run in the same folder.
         ImportError: If a package of the extra `synthetic` is missing.
     """
-    settings = _settings(options)
     _check_processes(options.num_processes, state.num_processes)
     device = device_of_process(options.device, state.local_process_index)
+    if options.audio_encoder.endswith(".yaml"):
+        options.audio_encoder = together(state, lambda: _trained_encoder(options))
+    settings = _settings(options)
     # before anything is written: an encoder that is not there is refused at once
     features = _features(options.audio_encoder, device)
     together(state, lambda: begin(options.output, settings))
@@ -96,7 +100,20 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
             run_workers(work, parts, lambda: _catch_up(progress, own))
     state.wait_for_everyone()
     info = DatasetInfo(settings.size_px, settings.audio_encoder, None if features is None else features.dim)
-    together(state, lambda: _finish(options.output, info))
+    together(state, lambda: _finish(options.output, info, settings))
+
+
+def _trained_encoder(options: argparse.Namespace) -> str:
+    """Train the audio encoder by the given settings into the data set's folder, unless it is there; its folder."""
+    check_settings(_settings(options))
+    run = options.output / "audio_encoder_run"
+    if not (run / "audio_encoder").is_dir():
+        script = Path(__file__).with_name("train_audio_encoder.py")
+        command = [sys.executable, str(script), "--config", options.audio_encoder, "--output_dir", str(run)]
+        command += ["--resume_from_checkpoint", "latest"]
+        if subprocess.run(command, check=False).returncode:
+            raise ValueError(f"the audio encoder of `audio_encoder` {options.audio_encoder} could not be trained")
+    return str(run / "audio_encoder")
 
 
 def _work(
@@ -109,8 +126,9 @@ def _work(
         make_shard(shard, settings, features)
 
 
-def _finish(folder: Path, info: DatasetInfo) -> None:
+def _finish(folder: Path, info: DatasetInfo, settings: GeneratorSettings) -> None:
     """Write what is known only when all clips are there, and say it."""
+    write_example(folder, settings)
     write_dataset_info(folder, info)
     write_report(folder)
     statistics = write_statistics(folder)
@@ -122,7 +140,7 @@ def _finish(folder: Path, info: DatasetInfo) -> None:
             f"{numbers['num_frames']} frames; {speech[split]['blinks_per_s']} blinks per second, correlation of mouth "
             f"and speech {speech[split]['mouth_speech_correlation']}"
         )
-    print(f"wrote {folder}: look at {sheet.name}")
+    print(f"wrote {folder}: look at {sheet.name}; portrait.png and speech.wav are for trying what was trained")
 
 
 def _features(audio_encoder: str, device: torch.device) -> SpeechFeatures | None:
@@ -189,7 +207,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=128, help="width and height of the frames (default: 128)")
     add("--seconds", type=float, default=4, help="length of every clip (default: 4)")
     add("--seed", type=int, default=0, help="another seed, other persons and sentences (default: 0)")
-    add("--audio_encoder", required=True, help="folder or Hub id of a HuBERT, or none to store no features")
+    add(
+        "--audio_encoder",
+        required=True,
+        help="folder or Hub id of a HuBERT; settings of train_audio_encoder.py (.yaml) to train one first; or none to "
+        "store no features",
+    )
     add("--augment_audio", action="store_true", help="noise, rooms, microphones, levels: the sound of recordings")
     add("--flow_stride", type=int, default=0, help="store optical flow at every so many pixels (default: 0, none)")
     add("--clips_per_shard", type=int, default=50, help="clips in one tar file (default: 50)")

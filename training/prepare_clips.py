@@ -24,9 +24,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from diffusers_dawn.face_analysis import MediaPipeFaceDetector
@@ -46,12 +44,12 @@ from training.clip_plan import (
 )
 from training.clip_shards import DatasetInfo, PreparedClip, read_journal, write_dataset_info, write_shard
 from training.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.processes import USER_ERRORS, device_of_process, together
 from training.speech_features import SpeechFeatures, stored_encoder_name
 from training.video_clips import ClipMaker, ClipSettings
 
 # processes may finish hours apart
 PATIENCE = timedelta(days=30)
-USER_ERRORS = (ValueError, OSError, ImportError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         if options.debug:
             raise
-        print(f"prepare_clips: {' '.join(str(error).split())}", file=sys.stderr)
+        if state.is_main_process:
+            print(f"prepare_clips: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -89,8 +88,8 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
     Raises:
         ValueError: If an option is out of range, contradicts an earlier run in the same folder, or cannot be read.
     """
-    device = _device(options.device, state.local_process_index)
-    root, videos = _together(state, lambda: _plan(options))
+    device = device_of_process(options.device, state.local_process_index)
+    root, videos = together(state, lambda: _plan(options))
     clips = plan_clips(videos, *_clip_lengths(options))
     shards = plan_shards(options.output, clips, options.clips_per_shard)
     own = shards[state.process_index :: state.num_processes]
@@ -114,7 +113,7 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
     info = DatasetInfo(size_px=options.size)
     if features is not None:
         info = DatasetInfo(options.size, stored_encoder_name(options.audio_encoder, options.output), features.dim)
-    _together(state, lambda: _finish(options.output, info))
+    together(state, lambda: _finish(options.output, info))
 
 
 def _plan(options: argparse.Namespace) -> tuple[Path, list[SourceVideo]]:
@@ -173,22 +172,6 @@ def _finish(folder: Path, info: DatasetInfo) -> None:
             f"{numbers['hours']:.2f} h; {sum(numbers['skipped'].values())} skipped"
         )
     print(f"wrote {folder}: report.csv, statistics.json" + ("" if sheet is None else f", {sheet.name}: look at it"))
-
-
-def _together(state: PartialState, work: Callable) -> object:
-    """Do something in the main process; its result is everyone's, its error ends all."""
-    outcome: list = [None, None]
-    if state.is_main_process:
-        try:
-            outcome[0] = work()
-        except USER_ERRORS as error:
-            outcome[1] = error
-    if state.num_processes > 1:
-        broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        # said once, by the main process
-        raise outcome[1] if state.is_main_process else SystemExit(2)
-    return outcome[0]
 
 
 def _counting(make_clip: Callable[[str], PreparedClip], progress: tqdm) -> Callable[[str], PreparedClip]:
@@ -253,17 +236,6 @@ def _check_options(options: argparse.Namespace) -> None:
             raise ValueError(f"`identity_pattern` is no regular expression: {error}") from error
         if num_groups < 1:
             raise ValueError("`identity_pattern` has no group; the identity is what its first group finds")
-
-
-def _device(name: str | None, local_process_index: int) -> torch.device:
-    if name is not None:
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise ValueError(f"`device` is {name!r}; allowed are torch's devices such as cpu and cuda:1") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda", local_process_index % torch.cuda.device_count())
-    return torch.device("cpu")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,9 +53,15 @@ def device_of_process(name: str | None, local_process_index: int) -> torch.devic
 
     Returns:
         The device.
+
+    Raises:
+        ValueError: If torch knows no such device.
     """
     if name is not None:
-        return torch.device(name)
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"`device` is {name!r}; allowed are torch's devices such as cpu and cuda:1") from error
     if torch.cuda.is_available():
         return torch.device("cuda", local_process_index % torch.cuda.device_count())
     return torch.device("cpu")

@@ -25,6 +25,7 @@ from training.diffusion_targets import mouth_box_mask
 from training.loop import run_script
 from training.losses import (
     equivariance_losses,
+    landmark_flow_loss,
     landmark_loss,
     perceptual_pyramid_loss,
     pixel_gradient_loss,
@@ -53,8 +54,9 @@ class LFGConfig(TrainingConfig):
         mouth_weight: How much a pixel of the mouth's box counts beside another one; only without `vgg`.
         shift_weight: Weight of the regions' positions moving with the image.
         affine_weight: Weight of the regions' shapes moving with the image.
-        landmark_weight: Weight of the first six regions lying on lips and face; 0 as published. In short trainings it
-            makes the mouth move long before it would by itself.
+        landmark_weight: Weight of the first six regions lying on lips and face; 0 as published.
+        landmark_flow_weight: Weight of the flow leading from lips to lips; 0 as published. In short trainings the two
+            make the mouth move long before it would by itself.
         affine_sigma: Strength of the random affine maps.
         spline_sigma: Strength of the random splines.
         spline_points: Control points of the splines per row and column.
@@ -70,6 +72,7 @@ class LFGConfig(TrainingConfig):
     shift_weight: float = 10.0
     affine_weight: float = 10.0
     landmark_weight: float = 0.0
+    landmark_flow_weight: float = 0.0
     affine_sigma: float = 0.05
     spline_sigma: float = 0.005
     spline_points: int = 5
@@ -80,7 +83,8 @@ class LFGConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
         super().__post_init__()
-        for name in ("reconstruction_weight", "shift_weight", "affine_weight", "landmark_weight"):
+        terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow")
+        for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
         if self.mouth_weight < 1:
@@ -106,9 +110,9 @@ class ReconstructionObjective(nn.Module):
             "reconstruction": config.reconstruction_weight,
             "shift": config.shift_weight,
             "affine": config.affine_weight,
+            "landmark": config.landmark_weight,
+            "landmark_flow": config.landmark_flow_weight,
         }
-        if config.landmark_weight:
-            self.weights["landmarks"] = config.landmark_weight
 
     def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
         """Compute the loss terms of a batch of `FramePairs`.
@@ -127,15 +131,18 @@ class ReconstructionObjective(nn.Module):
         )
         moved = self.lfg.estimate_regions(transform.warp_image(driving))
         shift, affine = equivariance_losses(output.motion.driving_regions, moved, transform)
-        terms = {"reconstruction": self._compare(output.prediction, batch), "shift": shift, "affine": affine}
+        size, motion = driving.shape[-2:], output.motion
+        terms = {
+            "reconstruction": self._compare(output.prediction, batch),
+            "shift": shift,
+            "affine": affine,
+            "landmark_flow": landmark_flow_loss(motion.flow, *batch["mouth_px"].unbind(1), size),
+        }
         if config.landmark_weight:
-            both = (output.motion.source_regions, output.motion.driving_regions)
-            points = anchor_points(batch["mouth_px"], batch["face_box_px"]).unbind(1)
-            terms["landmarks"] = sum(
-                landmark_loss(regions, each, driving.shape[-2:]) / 2
-                for regions, each in zip(both, points, strict=True)
-            )
-        return terms | {"loss": weighted_total(terms, self.weights)}
+            source_px, driving_px = anchor_points(batch["mouth_px"], batch["face_box_px"]).unbind(1)
+            pairs = ((motion.source_regions, source_px), (motion.driving_regions, driving_px))
+            terms["landmark"] = sum(landmark_loss(*pair, size) / 2 for pair in pairs)
+        return terms | {"loss": weighted_total(terms, {name: self.weights[name] for name in terms})}
 
     def _compare(self, prediction: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         (vgg,) = self._vgg
@@ -151,7 +158,7 @@ class ReconstructionObjective(nn.Module):
 
 
 def anchor_points(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
-    """Choose the points that regions are to lie on.
+    """Choose the points whose motion is known, the most telling ones first.
 
     Args:
         mouth_px: Mouth landmarks (..., 20, 2) [px].

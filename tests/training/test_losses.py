@@ -374,3 +374,15 @@ def test_regions_on_their_landmarks_cost_nothing_and_others_do_not_count():
 def test_fewer_regions_than_landmarks_are_refused():
     with pytest.raises(ValueError, match="`regions` are 2, must be at least 3"):
         losses.landmark_loss(make_regions(1, 2), torch.zeros(1, 3, 2), (8, 8))
+
+
+def test_flow_that_leads_from_landmark_to_landmark_costs_nothing():
+    grid = torch.stack(torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="xy"), dim=-1) / 4 - 1
+    driving_px = torch.tensor([[[10.0, 12.0], [20.0, 5.0]]])
+    # of 32 px: what the driving image shows at x, the source shows 4 px further right
+    shifted = (grid + torch.tensor([4 * 2 / 32, 0.0]))[None]
+    source_px = driving_px + torch.tensor([4.0, 0.0])
+    assert losses.landmark_flow_loss(shifted, source_px, driving_px, (32, 32)) < 1e-6
+    assert losses.landmark_flow_loss(grid[None], source_px, driving_px, (32, 32)).item() == pytest.approx(0.125)
+    with pytest.raises(ValueError, match="must both be"):
+        losses.landmark_flow_loss(shifted, source_px[:, :1], driving_px, (32, 32))

@@ -7,17 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
-from training.clip_members import PreparedClip
+from training.clip_members import PreparedClip, encode_wav
 from training.clip_shards import shard_path, write_shard, write_text_atomically
+from training.synthetic.espeak import Espeak
+from training.synthetic.head_state import HeadState
+from training.synthetic.identity import draw_identity
+from training.synthetic.renderer import HeadRenderer
 from training.synthetic.sentences import SPLITS
+from training.synthetic.speakers import draw_speaker
+from training.synthetic.spoken_clip import speak_clip
 from training.synthetic.talking_head import IDENTITIES_PER_SEED, identity_seed, make_talking_head
 
 if TYPE_CHECKING:
     from training.speech_features import SpeechFeatures
 
 PLAN_NAME = "generator.json"
+# of the portrait and the recording to try a pipeline on
+EXAMPLE_SIZE_PX, EXAMPLE_FRAMES = 256, 125
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def check_settings(settings: GeneratorSettings) -> None:
         ("num_clips", 1, 10**7),
         ("num_identities", 1, min(settings.num_clips, most)),
         ("test_clips", 0, 10**7),
-        ("test_identities", 1 if settings.test_clips else 0, min(settings.test_clips, most)),
+        ("test_identities", 1 if settings.test_clips else 0, min(settings.test_clips, most - 1)),
         ("size_px", 32, 1024),
         ("num_frames", 1, 10 * 60 * FPS),
         ("seed", 0, most),
@@ -191,6 +200,23 @@ def make_shard(
         return clip
 
     write_shard(shard.path, list(planned), make_clip)
+
+
+def write_example(folder: Path, settings: GeneratorSettings) -> None:
+    """Write a portrait and a recording to try a trained pipeline on: portrait.png and speech.wav.
+
+    It is a person, and sentences, that neither split has.
+
+    Args:
+        folder: The data set's folder.
+        settings: The settings.
+    """
+    stranger = identity_seed(settings.test_identities, "test", settings.seed)
+    identity = draw_identity(stranger)
+    Image.fromarray(HeadRenderer(identity, EXAMPLE_SIZE_PX).render(HeadState()).image).save(folder / "portrait.png")
+    speaker = draw_speaker(stranger, identity.is_feminine)
+    spoken = speak_clip(Espeak(), speaker, EXAMPLE_FRAMES, stranger, "test")
+    (folder / "speech.wav").write_bytes(encode_wav(spoken.samples))
 
 
 def _plan_clip(number: int, split: str, identity: int, seed: int) -> PlannedClip:

@@ -1,0 +1,94 @@
+"""The documented commands, from nothing to a talking head, at the smallest size."""
+
+from pathlib import Path
+
+import pytest
+
+from diffusers_dawn.cli import main as dawn
+from diffusers_dawn.media import read_video
+from diffusers_dawn.random_checkpoint import random_pipeline
+from real_inputs import REAL, needs_real
+from training.make_synthetic_clips import main as make_synthetic_clips
+from training.prepare_clips import main as prepare_clips
+from training.train_a2v import main as train_a2v
+from training.train_audio_encoder import main as train_audio_encoder
+from training.train_lfg import main as train_lfg
+from training.train_pbnet import main as train_pbnet
+
+TOY = Path(__file__).parents[2] / "training" / "configs" / "toy"
+ONE_STEP = [
+    "--max_train_steps",
+    "1",
+    "--train_batch_size",
+    "2",
+    "--report_to",
+    "none",
+    "--dataloader_num_workers",
+    "0",
+]
+
+
+def settings(name: str, *changes: str) -> list[str]:
+    return ["--config", str(TOY / f"{name}.yaml"), *ONE_STEP, *changes]
+
+
+def train_everything(data: Path, runs: Path, *changes: str) -> Path:
+    """Train one step of each stage; returns the pipeline's folder."""
+    common = ["--dataset", str(data), "--num_validation_clips", "1", *changes]
+    assert train_lfg(settings("lfg", *common, "--output_dir", str(runs / "lfg"))) == 0
+    assert train_pbnet(settings("pbnet", *common, "--output_dir", str(runs / "pbnet"))) == 0
+    parts = ["--lfg", str(runs / "lfg"), "--pbnet", str(runs / "pbnet"), "--validation_inference_steps", "1"]
+    parts += ["--min_frames", "5", "--max_frames", "10", "--validation_frames", "15"]
+    assert train_a2v(settings("a2v", *common, *parts, "--output_dir", str(runs / "a2v"))) == 0
+    return runs / "a2v" / "pipeline"
+
+
+@pytest.mark.slow
+def test_synthetic_clips_train_every_stage_to_a_pipeline_that_animates(tmp_path, detector, capsys):
+    runs, data = tmp_path / "runs", tmp_path / "clips"
+    encoder = ["--model.hidden_size", "32", "--seconds", "1", "--output_dir", "x", "--dry-run"]
+    assert train_audio_encoder(settings("audio_encoder", *encoder)) == 0
+    encoder_settings = tmp_path / "audio_encoder.yaml"
+    encoder_settings.write_text(capsys.readouterr().out.replace("output_dir: x\n", ""))
+    counts = ["--num_clips", "2", "--num_identities", "2", "--test_clips", "1", "--test_identities", "1"]
+    made = ["--output", str(data), *counts, "--size", "64", "--seconds", "1", "--quiet"]
+    assert make_synthetic_clips([*made, "--audio_encoder", str(encoder_settings)]) == 0
+    pipeline = train_everything(data, runs)
+    video = tmp_path / "talk.mp4"
+    given = ["--image", str(data / "portrait.png"), "--audio", str(data / "speech.wav"), "-o", str(video)]
+    assert dawn(["animate", "--checkpoint", str(pipeline), *given, "--steps", "1"]) == 0
+    assert read_video(video)[0].shape[1:] == (64, 64, 3)
+
+
+@needs_real
+@pytest.mark.slow
+def test_real_speakers_are_prepared_and_train_every_stage(tmp_path, detector):
+    videos, data, encoder = tmp_path / "videos.txt", tmp_path / "clips", tmp_path / "encoder"
+    videos.write_text("".join(f"{REAL / name}\n" for name in ("speaker_25fps.mp4", "speaker_30fps.mp4")))
+    pipe = random_pipeline("tiny")
+    pipe.audio_encoder.save_pretrained(encoder)
+    pipe.feature_extractor.save_pretrained(encoder)
+    given = ["--videos", str(videos), "--output", str(data), "--size", "128", "--audio_encoder", str(encoder)]
+    assert prepare_clips([*given, "--allow_silent", "--test_share", "0", "--clip_seconds", "2", "--quiet"]) == 0
+    train_everything(data, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("main", [train_lfg, train_pbnet, train_a2v, train_audio_encoder])
+def test_published_and_toy_settings_are_understood(main, capsys):
+    configs = TOY.parent
+    names = {
+        train_lfg: ["lfg_128", "lfg_256", "toy/lfg"],
+        train_pbnet: ["pbnet_pose", "pbnet_blink", "toy/pbnet"],
+        train_a2v: [f"a2v_{size}_stage{stage}" for size in (128, 256) for stage in (1, 2)] + ["toy/a2v"],
+        train_audio_encoder: ["toy/audio_encoder"],
+    }[main]
+    extra = ["--lfg", "x"] if main is train_a2v else []
+    extra += [] if main is train_audio_encoder else ["--dataset", "x"]
+    for name in names:
+        assert main(["--config", str(configs / f"{name}.yaml"), "--output_dir", "x", *extra, "--dry-run"]) == 0
+    assert not Path("x").exists()
+    assert "learning_rate" in capsys.readouterr().out
+
+
+def test_every_settings_file_is_tried():
+    assert len(list(TOY.parent.rglob("*.yaml"))) == 12

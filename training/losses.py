@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch.nn import functional
 
-from diffusers_dawn.flow_geometry import antialiased_downsample, inverse_2x2
-from diffusers_dawn.models.region_motion import Regions
-from training.random_transform import RandomTransform
+from diffusers_dawn.flow_geometry import antialiased_downsample
 
 PYRAMID_SCALES = (1, 0.5, 0.25, 0.125)
 
@@ -57,7 +55,7 @@ def perceptual_pyramid_loss(
     Raises:
         ValueError: The shapes differ, a scale is not 1 over a whole number, or `weights` does not fit the maps.
     """
-    _check_same_shape(prediction, target, "(B, 3, H, W)", 4)
+    check_same_shape(prediction, target, "(B, 3, H, W)", 4)
     total = prediction.new_zeros(len(prediction), dtype=torch.float32)
     for scale in scales:
         predicted_maps = features(_downsample(prediction, scale))
@@ -67,7 +65,7 @@ def perceptual_pyramid_loss(
         if len(factors) != len(target_maps):
             raise ValueError(f"`weights` has {len(factors)} values, must have {len(target_maps)}, one per feature map")
         for factor, predicted_map, target_map in zip(factors, predicted_maps, target_maps, strict=True):
-            total = total + factor * _per_sample((predicted_map.float() - target_map.float()).abs())
+            total = total + factor * mean_per_sample((predicted_map.float() - target_map.float()).abs())
     return total.mean()
 
 
@@ -92,7 +90,7 @@ def pixel_gradient_loss(
     Raises:
         ValueError: The shapes do not fit, or a scale is not 1 over a whole number.
     """
-    _check_same_shape(prediction, target, "(B, C, H, W)", 4)
+    check_same_shape(prediction, target, "(B, C, H, W)", 4)
     if weight_map is not None and weight_map.shape != (prediction.shape[0], 1, *prediction.shape[2:]):
         wanted = (prediction.shape[0], 1, *prediction.shape[2:])
         raise ValueError(f"`weight_map` is {tuple(weight_map.shape)}, must be {wanted}")
@@ -105,96 +103,12 @@ def pixel_gradient_loss(
         if weight is not None:
             # area keeps a constant map constant up to the border
             weight = functional.interpolate(weight.float(), smaller.shape[-2:], mode="area")
-        total = total + _per_sample(smaller.abs(), weight)
+        total = total + mean_per_sample(smaller.abs(), weight)
         for dim in (2, 3):
             step = smaller.diff(dim=dim).abs()
             between = None if weight is None else _neighbour_mean(weight, dim)
-            total = total + _per_sample(step, between)
+            total = total + mean_per_sample(step, between)
     return total.mean()
-
-
-def equivariance_losses(
-    driving: Regions, transformed: Regions, transform: RandomTransform
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ask that regions move with the image (motion representations for articulated animation, section 3.5).
-
-    The transformed image shows at z what the driving image shows at T(z), so its regions, moved by T, should be those
-    of the driving image. The affine maps of regions are known up to their sign; as in `motion_between`, the product
-    is given the sign that makes its first element positive. A map is U·sqrt(S) of a covariance, hence the second loss
-    vanishes exactly only for a T that turns and scales; the small shear of a random T leaves a little.
-
-    Args:
-        driving: Regions of the driving image.
-        transformed: Regions of `transform.warp_image` of the driving image.
-        transform: The transform T of each sample.
-
-    Returns:
-        Mean of |shift - T(shift')|, and mean of |1 - inverse(affine)·J·affine'| with the Jacobian J of T at shift';
-        scalars.
-
-    Raises:
-        ValueError: The regions are not equally many, or there is not one transform per sample.
-    """
-    if driving.shift.shape != transformed.shift.shape:
-        raise ValueError(
-            f"`transformed` has shifts {tuple(transformed.shift.shape)}, must have {tuple(driving.shift.shape)}"
-        )
-    shift = _per_sample((driving.shift.float() - transform.warp_points(transformed.shift)).abs())
-    moved = _product(transform.jacobian(transformed.shift), transformed.affine.float())
-    relative = _product(inverse_2x2(driving.affine), moved)
-    relative = torch.where(relative[..., :1, :1] < 0, -relative, relative)
-    affine = _per_sample((torch.eye(2, device=relative.device) - relative).abs())
-    return shift.mean(), affine.mean()
-
-
-def landmark_loss(regions: Regions, landmarks_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-    """Ask that the first regions lie on landmarks; not in the paper, it shortens the search for the mouth by far.
-
-    Args:
-        regions: Regions of images, at least as many as landmarks.
-        landmarks_px: Landmarks x, y (B, K, 2) [px].
-        image_size: Height and width [px] of the images.
-
-    Returns:
-        Mean distance in each coordinate, in units of the grid (-1 to 1); a scalar.
-
-    Raises:
-        ValueError: There are fewer regions than landmarks.
-    """
-    num_landmarks = landmarks_px.shape[1]
-    if regions.shift.shape[1] < num_landmarks:
-        raise ValueError(f"`regions` are {regions.shift.shape[1]}, must be at least {num_landmarks}, one per landmark")
-    height, width = image_size
-    last = landmarks_px.new_tensor([width - 1, height - 1])
-    wanted = 2 * landmarks_px.float() / last - 1
-    return _per_sample((regions.shift[:, :num_landmarks].float() - wanted).abs()).mean()
-
-
-def landmark_flow_loss(
-    flow: torch.Tensor, source_px: torch.Tensor, driving_px: torch.Tensor, image_size: tuple[int, int]
-) -> torch.Tensor:
-    """Ask that the flow leads from the landmarks of the driving image to those of the source; not in the paper.
-
-    Args:
-        flow: Positions in the source (B, h, w, 2) in grid_sample units.
-        source_px: Landmarks x, y in the source (B, K, 2) [px].
-        driving_px: The same landmarks in the driving image (B, K, 2) [px].
-        image_size: Height and width [px] of the images.
-
-    Returns:
-        Mean distance in each coordinate, in units of the grid (-1 to 1); a scalar.
-
-    Raises:
-        ValueError: The shapes do not fit.
-    """
-    _check_same_shape(source_px, driving_px, "(B, K, 2)", 3)
-    height, width = image_size
-    size = source_px.new_tensor([width, height], dtype=torch.float32)
-    wanted, places = ((2 * points.float() + 1) / size - 1 for points in (source_px, driving_px))
-    found = functional.grid_sample(
-        flow.float().permute(0, 3, 1, 2), places[:, None], padding_mode="border", align_corners=False
-    )
-    return _per_sample((found[:, :, 0].mT - wanted).abs()).mean()
 
 
 def masked_mse(prediction: torch.Tensor, target: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -211,7 +125,7 @@ def masked_mse(prediction: torch.Tensor, target: torch.Tensor, frame_mask: torch
     Raises:
         ValueError: The shapes do not fit.
     """
-    _check_same_shape(prediction, target, "(B, F, S)", 3)
+    check_same_shape(prediction, target, "(B, F, S)", 3)
     prediction, target = _without_padding(prediction, frame_mask), _without_padding(target, frame_mask)
     return _mean_over_frames((prediction - target).square(), frame_mask)
 
@@ -232,7 +146,7 @@ def kl_divergence(mu: torch.Tensor, logvar: torch.Tensor, frame_mask: torch.Tens
     Raises:
         ValueError: The shapes do not fit.
     """
-    _check_same_shape(mu, logvar, "(B, F, Z)", 3)
+    check_same_shape(mu, logvar, "(B, F, Z)", 3)
     mu, logvar = _without_padding(mu, frame_mask), _without_padding(logvar, frame_mask)
     # expm1: exp(x) - 1 - x loses all digits near 0
     return _mean_over_frames((mu.square() + logvar.expm1() - logvar) / 2, frame_mask)
@@ -299,7 +213,7 @@ def discriminator_loss(
     Raises:
         ValueError: The shapes do not fit.
     """
-    _check_same_shape(real_logits, fake_logits, "(B, F')", 2)
+    check_same_shape(real_logits, fake_logits, "(B, F')", 2)
     return _cross_entropy(real_logits, 1.0, logit_mask) + _cross_entropy(fake_logits, 0.0, logit_mask)
 
 
@@ -347,8 +261,8 @@ def denoising_losses(
     Raises:
         ValueError: The shapes do not fit.
     """
-    _check_same_shape(prediction, target, "(B, 3, F, h, w)", 5)
-    _check_same_shape(clean_prediction, clean, "(B, 3, F, h, w)", 5)
+    check_same_shape(prediction, target, "(B, 3, F, h, w)", 5)
+    check_same_shape(clean_prediction, clean, "(B, 3, F, h, w)", 5)
     if mouth_mask.shape != (len(prediction), 1, *prediction.shape[2:]):
         wanted = (len(prediction), 1, *prediction.shape[2:])
         raise ValueError(f"`mouth_mask` is {tuple(mouth_mask.shape)}, must be {wanted}")
@@ -359,10 +273,10 @@ def denoising_losses(
     error = (prediction.float() - target.float()).square()
     motion_error = (clean_prediction.float() - clean.float()).square()
     return {
-        "denoising": (sample_weights * _per_sample(error)).mean(),
-        "flow": _per_sample(motion_error[:, :-1]).mean(),
-        "occlusion": _per_sample(motion_error[:, -1:] / 4).mean(),
-        "mouth": (sample_weights * _per_sample(error, mouth_mask)).mean(),
+        "denoising": (sample_weights * mean_per_sample(error)).mean(),
+        "flow": mean_per_sample(motion_error[:, :-1]).mean(),
+        "occlusion": mean_per_sample(motion_error[:, -1:] / 4).mean(),
+        "mouth": (sample_weights * mean_per_sample(error, mouth_mask)).mean(),
     }
 
 
@@ -374,7 +288,7 @@ def _cross_entropy(logits: torch.Tensor, label: float, mask: torch.Tensor | None
 
 def _mean_over_frames(values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
     # (B, F, D) and (B, F) -> scalar
-    return _per_sample(values, None if frame_mask is None else frame_mask[..., None]).mean()
+    return mean_per_sample(values, None if frame_mask is None else frame_mask[..., None]).mean()
 
 
 def _without_padding(values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
@@ -388,13 +302,23 @@ def _without_padding(values: torch.Tensor, frame_mask: torch.Tensor | None) -> t
     return values.float().masked_fill(~frame_mask[..., None], 0)
 
 
-def _per_sample(values: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Average everything but the first axis; `weight` broadcasts, and a sample without weight gives 0."""
+def mean_per_sample(values: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Average everything but the first axis.
+
+    Args:
+        values: Tensor (B, ...).
+        weight: Non-negative weights that broadcast to it; None: all count alike. A sample without weight gives 0.
+
+    Returns:
+        Tensor (B,).
+    """
     if weight is None:
         return values.flatten(1).mean(dim=1)
+    # where, not a product: what is masked out may be infinite
     weight = weight.expand_as(values).flatten(1).float()
+    weighted = torch.where(weight > 0, weight * values.flatten(1), 0.0)
     total = weight.sum(dim=1)
-    return (weight * values.flatten(1)).sum(dim=1) / torch.where(total > 0, total, 1.0)
+    return weighted.sum(dim=1) / torch.where(total > 0, total, 1.0)
 
 
 def _neighbour_mean(weight: torch.Tensor, dim: int) -> torch.Tensor:
@@ -410,12 +334,18 @@ def _downsample(image: torch.Tensor, scale: float) -> torch.Tensor:
         return antialiased_downsample(image.float(), stride)
 
 
-def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    # of 2x2 matrices, elementwise: autocast would round a matrix product
-    return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)
+def check_same_shape(first: torch.Tensor, second: torch.Tensor, axes: str, num_axes: int) -> None:
+    """Refuse tensors of different shapes.
 
+    Args:
+        first: A tensor.
+        second: Another one.
+        axes: What their axes are, for the message.
+        num_axes: How many there are.
 
-def _check_same_shape(first: torch.Tensor, second: torch.Tensor, axes: str, num_axes: int) -> None:
+    Raises:
+        ValueError: The shapes differ, or have another number of axes.
+    """
     if first.shape != second.shape or first.ndim != num_axes:
         raise ValueError(f"{tuple(first.shape)} and {tuple(second.shape)} must both be {axes}")
 

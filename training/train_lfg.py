@@ -23,16 +23,10 @@ from training.config import TrainingConfig
 from training.datasets import FramePairs
 from training.diffusion_targets import mouth_box_mask
 from training.loop import run_script
-from training.losses import (
-    equivariance_losses,
-    landmark_flow_loss,
-    landmark_loss,
-    perceptual_pyramid_loss,
-    pixel_gradient_loss,
-    weighted_total,
-)
+from training.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
 from training.networks import build_network
 from training.random_transform import RandomTransform
+from training.region_losses import equivariance_losses, landmark_flow_loss, landmark_loss
 from training.validation import RenderedClip, TruthClip, Validation, mean_of_rows, picture_metrics, validation_clips
 from training.vgg import VGG19Features, load_vgg19
 

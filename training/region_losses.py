@@ -1,0 +1,98 @@
+"""What LFG's regions and flow should do besides drawing the picture: move with it, and lie on known points."""
+
+import torch
+from torch.nn import functional
+
+from diffusers_dawn.flow_geometry import inverse_2x2
+from diffusers_dawn.models.region_motion import Regions
+from training.losses import check_same_shape, mean_per_sample
+from training.random_transform import RandomTransform
+
+
+def equivariance_losses(
+    driving: Regions, transformed: Regions, transform: RandomTransform
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ask that regions move with the image (motion representations for articulated animation, section 3.5).
+
+    The transformed image shows at z what the driving image shows at T(z), so its regions, moved by T, should be those
+    of the driving image. The affine maps of regions are known up to their sign; as in `motion_between`, the product
+    is given the sign that makes its first element positive. A map is U·sqrt(S) of a covariance, hence the second loss
+    vanishes exactly only for a T that turns and scales; the small shear of a random T leaves a little.
+
+    Args:
+        driving: Regions of the driving image.
+        transformed: Regions of `transform.warp_image` of the driving image.
+        transform: The transform T of each sample.
+
+    Returns:
+        Mean of |shift - T(shift')|, and mean of |1 - inverse(affine)·J·affine'| with the Jacobian J of T at shift';
+        scalars.
+
+    Raises:
+        ValueError: The regions are not equally many, or there is not one transform per sample.
+    """
+    if driving.shift.shape != transformed.shift.shape:
+        raise ValueError(
+            f"`transformed` has shifts {tuple(transformed.shift.shape)}, must have {tuple(driving.shift.shape)}"
+        )
+    shift = mean_per_sample((driving.shift.float() - transform.warp_points(transformed.shift)).abs())
+    moved = _product(transform.jacobian(transformed.shift), transformed.affine.float())
+    relative = _product(inverse_2x2(driving.affine), moved)
+    relative = torch.where(relative[..., :1, :1] < 0, -relative, relative)
+    affine = mean_per_sample((torch.eye(2, device=relative.device) - relative).abs())
+    return shift.mean(), affine.mean()
+
+
+def landmark_loss(regions: Regions, landmarks_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Ask that the first regions lie on landmarks; not in the paper, it shortens the search for the mouth by far.
+
+    Args:
+        regions: Regions of images, at least as many as landmarks.
+        landmarks_px: Landmarks x, y (B, K, 2) [px].
+        image_size: Height and width [px] of the images.
+
+    Returns:
+        Mean distance in each coordinate, in units of the grid (-1 to 1); a scalar.
+
+    Raises:
+        ValueError: There are fewer regions than landmarks.
+    """
+    num_landmarks = landmarks_px.shape[1]
+    if regions.shift.shape[1] < num_landmarks:
+        raise ValueError(f"`regions` are {regions.shift.shape[1]}, must be at least {num_landmarks}, one per landmark")
+    height, width = image_size
+    last = landmarks_px.new_tensor([width - 1, height - 1])
+    wanted = 2 * landmarks_px.float() / last - 1
+    return mean_per_sample((regions.shift[:, :num_landmarks].float() - wanted).abs()).mean()
+
+
+def landmark_flow_loss(
+    flow: torch.Tensor, source_px: torch.Tensor, driving_px: torch.Tensor, image_size: tuple[int, int]
+) -> torch.Tensor:
+    """Ask that the flow leads from the landmarks of the driving image to those of the source; not in the paper.
+
+    Args:
+        flow: Positions in the source (B, h, w, 2) in grid_sample units.
+        source_px: Landmarks x, y in the source (B, K, 2) [px].
+        driving_px: The same landmarks in the driving image (B, K, 2) [px].
+        image_size: Height and width [px] of the images.
+
+    Returns:
+        Mean distance in each coordinate, in units of the grid (-1 to 1); a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    check_same_shape(source_px, driving_px, "(B, K, 2)", 3)
+    height, width = image_size
+    size = source_px.new_tensor([width, height], dtype=torch.float32)
+    wanted, places = ((2 * points.float() + 1) / size - 1 for points in (source_px, driving_px))
+    found = functional.grid_sample(
+        flow.float().permute(0, 3, 1, 2), places[:, None], padding_mode="border", align_corners=False
+    )
+    return mean_per_sample((found[:, :, 0].mT - wanted).abs()).mean()
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    # of 2x2 matrices, elementwise: autocast would round a matrix product
+    return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import re
 import types
 import typing
@@ -15,6 +16,8 @@ import yaml
 MIXED_PRECISIONS = ("no", "fp16", "bf16")
 LEARNING_RATE_SCHEDULES = ("cosine", "linear", "constant")
 TRACKERS = ("tensorboard", "wandb", "none")
+# how the packages are installed that the trackers need
+TRACKER_INSTALLATIONS = {"tensorboard": "diffusers_dawn[train]", "wandb": "wandb"}
 
 
 @dataclass(kw_only=True)
@@ -33,7 +36,7 @@ class TrainingConfig:
         train_batch_size: Samples per process and step, before accumulation.
         gradient_accumulation_steps: Batches that make one step.
         gradient_checkpointing: Whether to compute activations again instead of keeping them.
-        mixed_precision: "no", "fp16" or "bf16".
+        mixed_precision: "no", "fp16" or "bf16"; None: as `accelerate launch` says, "no" without it.
         allow_tf32: Whether GPUs may multiply in TF32.
         learning_rate: Largest learning rate.
         lr_scheduler: "cosine", "linear" or "constant".
@@ -53,10 +56,11 @@ class TrainingConfig:
         log_steps: Steps between log entries.
         validation_steps: Steps between validations; None: only at the end.
         num_validation_clips: Clips rendered per validation; 0: no validation.
-        report_to: "tensorboard", "wandb" or "none".
+        report_to: "tensorboard", "wandb" (which no extra brings: `pip install wandb`) or "none".
         tracker_project_name: Name of the project in the tracker.
         push_to_hub: Whether to upload the result.
         hub_model_id: Repository on the Hub; None: the name of `output_dir`.
+        debug: Whether to show tracebacks.
     """
 
     dataset: str
@@ -70,7 +74,7 @@ class TrainingConfig:
     train_batch_size: int = 1
     gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
-    mixed_precision: str = "no"
+    mixed_precision: str | None = None
     allow_tf32: bool = False
     learning_rate: float = 1e-4
     lr_scheduler: str = "cosine"
@@ -94,6 +98,7 @@ class TrainingConfig:
     tracker_project_name: str = "dawn"
     push_to_hub: bool = False
     hub_model_id: str | None = None
+    debug: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
@@ -112,9 +117,13 @@ class TrainingConfig:
         for name in ("adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be in [0, 1)")
-        check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
+        if self.mixed_precision is not None:
+            check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
         check_choice("lr_scheduler", self.lr_scheduler, LEARNING_RATE_SCHEDULES)
         check_choice("report_to", self.report_to, TRACKERS)
+        if self.report_to != "none" and importlib.util.find_spec(self.report_to) is None:
+            installation = TRACKER_INSTALLATIONS[self.report_to]
+            raise ImportError(f"`report_to` is {self.report_to!r}, which is not installed: pip install {installation}")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
@@ -135,8 +144,19 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
+# YAML 1.1 wants a point and a sign in every power of ten, and reads 1e-1 as text
+POWER_OF_TEN = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+
+
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML in which only true and false are truth values, so that `mixed_precision: no` is text."""
+    """Safe YAML in which only true and false are truth values, so that `mixed_precision: no` is text.
+
+    Powers of ten are numbers, as everywhere else.
+    """
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes text in quotes where `_PlainLoader`, or any other loader, would not read it as text."""
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -144,6 +164,8 @@ _PlainLoader.yaml_implicit_resolvers = {
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
+for _language in (_PlainLoader, _PlainDumper):
+    _language.add_implicit_resolver("tag:yaml.org,2002:float", POWER_OF_TEN, list("-+.0123456789"))
 
 
 def parse_config(
@@ -151,8 +173,9 @@ def parse_config(
 ) -> tuple[Config, bool]:
     """Read the settings from `--config FILE.yaml`, overridden by `--key value` for any key.
 
-    A key of the `model` section is `--model.key value`. Values are read as YAML, so `null`, `true`, `1e-4` and
-    `[64, 128]` mean what they mean in the file.
+    A key of the `model` section is `--model.key value`. Where a setting is text, the value is taken as it stands (but
+    for `null` where None is allowed); others are read as YAML, so `null`, `true`, `1e-4` and `[64, 128]` mean what they
+    mean in the file.
 
     Args:
         config_class: The settings that the script knows.
@@ -164,6 +187,7 @@ def parse_config(
 
     Raises:
         ValueError: A key is unknown, a value is of another type or not allowed, or a needed key is missing.
+        ImportError: The package of `report_to` is not installed.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -174,16 +198,16 @@ def parse_config(
     parser.add_argument("--dry-run", action="store_true", help="print the settings as YAML and stop")
     known, overrides = parser.parse_known_args(arguments)
     values = _read_yaml(known.config) if known.config is not None else {}
+    hints = typing.get_type_hints(config_class)
     for key, text in _pairs(overrides):
-        try:
-            value = yaml.load(text, _PlainLoader)
-        except yaml.YAMLError as error:
-            raise ValueError(f"`--{key}` is {text!r}, which is not a YAML value") from error
+        value = _value_of(key, text, hints.get(key))
         section, _, inner = key.partition(".")
-        if inner:
+        if not inner:
+            values[key] = value
+        elif isinstance(values.get(section) or {}, dict):
             values[section] = {**(values.get(section) or {}), inner: value}
         else:
-            values[key] = value
+            raise ValueError(f"`--{key}` is given, but `{section}` is {values[section]!r}, which has no keys")
     return config_from_dict(config_class, values), known.dry_run
 
 
@@ -217,7 +241,7 @@ def config_from_dict(config_class: type[Config], values: Mapping[str, Any]) -> C
 
 def config_to_yaml(config: TrainingConfig) -> str:
     """Write settings as the YAML text that gives them back."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+    return yaml.dump(dataclasses.asdict(config), Dumper=_PlainDumper, sort_keys=False)
 
 
 def _counts(config: TrainingConfig) -> list[str]:
@@ -238,9 +262,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Split `--key value` and `--key=value`; a key alone means true, as flags do."""
-    pairs: list[tuple[str, str]] = []
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Split `--key value` and `--key=value`; a key alone has no value."""
+    pairs: list[tuple[str, str | None]] = []
     rest = list(arguments)
     while rest:
         key = rest.pop(0)
@@ -248,13 +272,25 @@ def _pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
             raise ValueError(f"{key!r} on the command line belongs to no key; keys begin with `--`")
         key, separator, value = key.removeprefix("--").partition("=")
         if not separator:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else None
         pairs.append((key.replace("-", "_"), value))
     return pairs
 
 
+def _value_of(key: str, text: str | None, hint: object) -> object:
+    """Understand a value of the command line; a key alone means true, as flags do."""
+    if hint in (str, str | None):
+        if text is None:
+            raise ValueError(f"`--{key}` needs a value")
+        return None if text == "null" and hint != str else text
+    try:
+        return True if text is None else yaml.load(text, _PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"`--{key}` is {text!r}, which is not a YAML value") from error
+
+
 def _as_type(name: str, value: object, hint: object) -> object:
-    """Check a value against an annotation; YAML reads 1e-4 as text, and whole numbers may stand for fractions."""
+    """Check a value against an annotation; whole numbers may stand for fractions."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for kind in allowed:
         kind = typing.get_origin(kind) or kind

@@ -1,5 +1,7 @@
 """Training samples of each stage, cut out of prepared clips; all randomness comes from the sample's own draw."""
 
+import logging
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -8,6 +10,8 @@ from training.clip_shards import ClipShards
 from training.colour_jitter import ColourJitter
 from training.motion_cache import MotionCache
 from training.training_plan import Draw
+
+logger = logging.getLogger("training")
 
 NUM_TRAIN_TIMESTEPS = 1000
 # which of the mouth's 20 landmarks each one becomes in a mirror
@@ -112,14 +116,14 @@ class MotionWindows(Dataset):
     Args:
         clips: The prepared clips, with audio features.
         min_frames: Shortest window.
-        max_frames: Longest window; the length is drawn once per step.
+        max_frames: Longest window; the length is drawn once per step. Shorter clips are left out, which is logged.
         reference: "first": the window's first frame; "random": any frame of the clip.
         null_probability: Share of frames that lose their conditions.
         colour_jitter: Whether colours of a sample are jittered.
         cache: Motion that was estimated before; None: frames are given, their motion is estimated in the step.
 
     Raises:
-        ValueError: The clips have no audio features, or one is too short.
+        ValueError: The clips have no audio features, or all are too short.
     """
 
     def __init__(
@@ -133,19 +137,21 @@ class MotionWindows(Dataset):
         cache: MotionCache | None = None,
     ) -> None:
         _check_features(clips)
-        short = [entry for entry in clips.entries if entry.num_frames < max_frames]
-        if short:
+        self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
+        if len(self.indices) < len(clips):
+            logger.warning("leaving out %d clips of less than %d frames", len(clips) - len(self.indices), max_frames)
+        if not self.indices:
             raise ValueError(
-                f"`max_frames` is {max_frames}, but {len(short)} clips are shorter, {short[0].clip_id} has "
-                f"{short[0].num_frames} frames; prepare longer clips or lower it"
+                f"`max_frames` is {max_frames}, but no clip of {clips.folder} is as long; prepare longer clips or "
+                "lower it"
             )
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.null_probability, self.cache = reference, null_probability, cache
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter and cache is None else None
 
     def __len__(self) -> int:
-        """Count the clips."""
-        return len(self.clips)
+        """Count the clips that are long enough."""
+        return len(self.indices)
 
     def draw_num_frames(self, rng: np.random.Generator) -> int:
         """Draw the length of all windows of a step."""
@@ -162,19 +168,19 @@ class MotionWindows(Dataset):
             blink (F, 2), mouth_px (F, 20, 2), reference_pose (6,), reference_blink (2,), reference_box_px (4,),
             noise (3, F, h, w), timestep () and null_mask (F,).
         """
-        rng, num_frames = draw.random(), draw.num_frames
-        available = self.clips.entries[draw.index].num_frames
+        rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
+        available = self.clips.entries[index].num_frames
         first = int(rng.integers(available - num_frames + 1))
         reference = first if self.reference == "first" else int(rng.integers(available))
         sample = {}
         if self.cache is not None:
             if self.reference == "first":
-                first = reference = self.cache.nearest_reference(draw.index, first, available - num_frames)
+                first = reference = self.cache.nearest_reference(index, first, available - num_frames)
             else:
-                reference = self.cache.draw_reference(draw.index, rng)
-            sample["motion"] = self.cache.read(draw.index, reference, first, num_frames)
-        sample |= self._pictures(draw.index, reference, range(first, first + num_frames), rng)
-        labels = self.clips.read_labels(draw.index, ["audio_features", "pose", "blink", "mouth_px", "face_box_px"])
+                reference = self.cache.draw_reference(index, rng)
+            sample["motion"] = self.cache.read(index, reference, first, num_frames)
+        sample |= self._pictures(index, reference, range(first, first + num_frames), rng)
+        labels = self.clips.read_labels(index, ["audio_features", "pose", "blink", "mouth_px", "face_box_px"])
         for name in ("audio_features", "pose", "blink", "mouth_px"):
             sample[name] = torch.from_numpy(labels[name][first : first + num_frames].astype(np.float32))
         for name in ("pose", "blink", "face_box_px"):

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from diffusers_dawn.video_writer import write_video
 from training.checkpoints import Checkpoints, Progress, WeightAverages, checkpoint_to_resume
 from training.config import TrainingConfig, config_to_yaml, parse_config
-from training.model_card import upload_result, write_model_card
+from training.model_card import make_repository, upload_result, write_model_card
 from training.tracking import Meter, log_video
 from training.training_plan import BatchPlan, TrainingPlan
 from training.validation import Validation
@@ -36,6 +36,9 @@ class Stage(Protocol):
 
     Attributes:
         title: What is trained, for the model card.
+        result: Folder name of what the training is for, within its output folder.
+        card: Metadata of the model card that say what kind of model it is.
+        usage: Code of the model card that loads it; `{repository}` stands for where it is.
         networks: What is trained and saved, by folder name.
         averaged: Names of the networks that have a moving average when `use_ema` is set.
         objectives: What is minimised, in the order of the updates. Each is a module around the one network it trains;
@@ -44,6 +47,9 @@ class Stage(Protocol):
     """
 
     title: str
+    result: str
+    card: Mapping[str, str]
+    usage: str
     networks: Mapping[str, ModelMixin]
     averaged: Sequence[str]
     objectives: Mapping[str, nn.Module]
@@ -58,7 +64,7 @@ class Stage(Protocol):
         ...
 
     def save_result(self, folder: Path) -> None:
-        """Save what the training was for into a new folder; with averaged weights, on the main process."""
+        """Save what the training is for as a new folder; with averaged weights, on the main process."""
         ...
 
 
@@ -86,8 +92,14 @@ def run_script(
         if dry_run:
             print(config_to_yaml(config), end="")
             return 0
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
         train(build_stage(config), config)
     except (ValueError, ImportError, OSError) as error:
+        if config.debug:
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -108,6 +120,9 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
     """
     output = Path(config.output_dir)
     resumed = checkpoint_to_resume(output, config.resume_from_checkpoint)
+    if config.push_to_hub:
+        # what cannot be uploaded at the end is refused at the beginning
+        make_repository(config.hub_model_id or output.name)
     accelerator = _make_accelerator(config)
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)
@@ -131,7 +146,8 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
         logger.info("continuing from %s", resumed)
     run = _Run(accelerator, stage, config, plan, updates, averages, checkpoints, progress)
     if config.report_to != "none":
-        accelerator.init_trackers(config.tracker_project_name)
+        settings = {key: str(value) for key, value in asdict(config).items()}
+        accelerator.init_trackers(config.tracker_project_name, config=settings)
     run.all_steps(samples)
     run.finish(output)
     accelerator.end_training()
@@ -220,21 +236,19 @@ class _Run:
         bar.close()
 
     def finish(self, output: Path) -> None:
-        """Validate once more, save the result with its card, and upload it if that is wanted."""
-        metrics = self._validate() if self.validated_step != self.progress.step else self.last_metrics
+        """Save the result, validate once more, write the card, and upload if that is wanted."""
         if self.accelerator.is_main_process:
             partial = output / ".result.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
             with self._averaged():
                 self.stage.save_result(partial)
-            for part in partial.iterdir():
-                shutil.rmtree(output / part.name, ignore_errors=True)
-                part.rename(output / part.name)
-            partial.rmdir()
-            write_model_card(output, self.stage.title, self.config, self.progress, metrics)
+            shutil.rmtree(output / self.stage.result, ignore_errors=True)
+            partial.rename(output / self.stage.result)
+        metrics = self._validate() if self.validated_step != self.progress.step else self.last_metrics
+        if self.accelerator.is_main_process:
+            write_model_card(output, self.stage, self.config, self.progress, metrics)
             if self.config.push_to_hub:
-                upload_result(output, self.config.hub_model_id or output.name)
+                upload_result(output, self.stage.result, self.config.hub_model_id or output.name)
         self.accelerator.wait_for_everyone()
 
     def _batches(self, samples: Dataset) -> Iterator[dict[str, torch.Tensor]]:
@@ -248,6 +262,7 @@ class _Run:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             getattr(samples, "draw_num_frames", None),
+            accumulation,
         )
         loader = DataLoader(
             samples,
@@ -272,6 +287,10 @@ class _Run:
             parts = [next(batches) for _ in range(self.config.gradient_accumulation_steps)]
         device = self.accelerator.device
         parts = [{name: value.to(device, non_blocking=True) for name, value in part.items()} for part in parts]
+        # a forward pass moves running statistics, also when its gradients turn out not to be finite
+        buffers = [
+            (buffer, buffer.clone()) for network in self.stage.networks.values() for buffer in network.buffers()
+        ]
         finite = True
         for update in self.updates:
             for part in parts:
@@ -282,6 +301,8 @@ class _Run:
                 self.meter.add(update.name, terms)
             finite &= self._apply(update)
         if not finite:
+            for buffer, before in buffers:
+                buffer.copy_(before)
             self.progress.skipped_steps += 1
             logger.warning("step %d skipped: its gradients are not finite", self.progress.step)
         elif self.averages is not None:

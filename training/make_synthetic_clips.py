@@ -14,7 +14,9 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+import dataclasses
 import importlib.util
+import os
 import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
@@ -26,7 +28,9 @@ from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from diffusers_dawn.records import FPS
+from training.checkpoints import list_checkpoints
 from training.clip_shards import DatasetInfo, read_journal, write_dataset_info
+from training.config import parse_config
 from training.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.processes import USER_ERRORS, device_of_process, run_workers, together
 from training.speech_features import SpeechFeatures, stored_encoder_name
@@ -39,11 +43,17 @@ from training.synthetic.generated_data import (
     plan_shards,
     write_example,
 )
+from training.train_audio_encoder import AudioEncoderConfig
 from training.synthetic.speech_report import write_speech_statistics
 
 # processes may finish hours apart
 PATIENCE = timedelta(days=30)
 PACKAGES = ("espeakng_loader", "numba")
+# what a launcher tells its processes about each other; the encoder's training is none of them, it runs alone
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
+KEPT_VARIABLE = "ACCELERATE_USE_CPU"
+# settings of the encoder's training that its weights do not depend on
+FREE_ENCODER_SETTINGS = ("output_dir", "debug")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,13 +117,37 @@ def _trained_encoder(options: argparse.Namespace) -> str:
     """Train the audio encoder by the given settings into the data set's folder, unless it is there; its folder."""
     check_settings(_settings(options))
     run = options.output / "audio_encoder_run"
-    if not (run / "audio_encoder").is_dir():
-        script = Path(__file__).with_name("train_audio_encoder.py")
-        command = [sys.executable, str(script), "--config", options.audio_encoder, "--output_dir", str(run)]
-        command += ["--resume_from_checkpoint", "latest"]
-        if subprocess.run(command, check=False).returncode:
+    given = ["--config", options.audio_encoder, "--output_dir", str(run), "--resume_from_checkpoint", "latest"]
+    is_trained = (run / "audio_encoder").is_dir()
+    if is_trained or list_checkpoints(run):
+        _check_encoder_settings(options.audio_encoder, given, run / "config.yaml")
+    if not is_trained:
+        command = [sys.executable, str(Path(__file__).with_name("train_audio_encoder.py")), *given]
+        if subprocess.run(command, env=_environment_of_one_process(), check=False).returncode:
             raise ValueError(f"the audio encoder of `audio_encoder` {options.audio_encoder} could not be trained")
     return str(run / "audio_encoder")
+
+
+def _check_encoder_settings(name: str, given: Sequence[str], used: Path) -> None:
+    """Refuse to go on with an encoder that was trained, or begun, by other settings than those given now."""
+    wanted, found = (
+        dataclasses.asdict(parse_config(AudioEncoderConfig, "", arguments)[0])
+        for arguments in (given, ["--config", str(used)])
+    )
+    for key in wanted:
+        if key not in FREE_ENCODER_SETTINGS and wanted[key] != found[key]:
+            raise ValueError(
+                f"`audio_encoder` {name} has `{key}` {wanted[key]!r}, but the encoder in {used.parent} was trained with "
+                f"{found[key]!r}; choose a new `output`, or remove that folder"
+            )
+
+
+def _environment_of_one_process() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == KEPT_VARIABLE or not name.startswith(LAUNCHER_VARIABLES)
+    }
 
 
 def _work(

@@ -1,5 +1,6 @@
 """The networks of a training: new ones from settings, or loaded from wherever they were saved."""
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from diffusers import ModelMixin
 
+from diffusers_dawn.models.blocks_track import TrackSizes
+from diffusers_dawn.models.pbnet import PoseBlinkNet
 from training.clip_shards import ClipShards
 from training.speech_features import load_speech_encoder
 
@@ -42,6 +45,44 @@ def load_network(network_class: type[Network], source: str, part: str, name: str
             f"`{name}` is {source!r}, in which no {network_class.__name__} is found (looked for config.json and "
             f"{part}/config.json): {str(error).splitlines()[0]}"
         ) from error
+
+
+def load_pbnet(source: str, blink_source: str | None = None) -> PoseBlinkNet:
+    """Load a PBNet, or join one that makes poses with one that makes blinks, which are trained apart as published.
+
+    Args:
+        source: Folder or Hub id of the PBNet, or of something that holds it as `pbnet/`.
+        blink_source: The same for the one that makes blinks; None: there is no other.
+
+    Returns:
+        The network in float32.
+
+    Raises:
+        ValueError: There is no such network, or the two are not one for poses and one for blinks.
+    """
+    pbnet = load_network(PoseBlinkNet, source, "pbnet", "pbnet")
+    if blink_source is None:
+        return pbnet
+    blink = load_network(PoseBlinkNet, blink_source, "pbnet", "pbnet_blink")
+    for name, network, wanted in (("pbnet", pbnet, "pose"), ("pbnet_blink", blink, "blink")):
+        if network.config.networks != wanted:
+            raise ValueError(
+                f"`{name}` has the networks {network.config.networks!r}, must have {wanted!r} to be joined"
+            )
+    widths = blink.config.audio_dim, pbnet.config.audio_dim
+    if widths[0] != widths[1]:
+        raise ValueError(f"`pbnet_blink` takes audio features of width {widths[0]}, `pbnet` of {widths[1]}")
+    sizes = [item.name for item in dataclasses.fields(TrackSizes) if item.name not in ("state_dim", "audio_dim")]
+    settings = {key: value for key, value in pbnet.config.items() if not key.startswith("_")}
+    settings |= {
+        "networks": "separate",
+        "blink_window": blink.config.blink_window,
+        "blink_sizes": {name: blink.config[name] for name in sizes},
+        "with_encoder": pbnet.config.with_encoder and blink.config.with_encoder,
+    }
+    joined = PoseBlinkNet(**settings)
+    joined.load_state_dict(pbnet.state_dict() | blink.state_dict())
+    return joined
 
 
 def build_network(

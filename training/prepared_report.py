@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
+from diffusers_dawn.metrics import mouth_opening
 from diffusers_dawn.records import FPS, POSE_NAMES
 from training.clip_shards import (
     SHARD_NAME,
@@ -27,8 +29,6 @@ from training.clip_shards import (
 )
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-# middle of the inner upper and lower lip among the mouth landmarks 48 to 67
-UPPER_LIP, LOWER_LIP = 62 - 48, 66 - 48
 FRAMES_PER_CLIP = 6
 TILE_PX, MARGIN_PX, CAPTION_PX = 128, 4, 14
 BOX_COLOUR, LANDMARK_COLOUR = (255, 200, 0), (0, 255, 80)
@@ -151,9 +151,9 @@ def _label_statistics(shards: ClipShards, size_px: int) -> dict[str, dict[str, f
     columns = []
     for index in range(len(shards)):
         labels = shards.read_labels(index, ("pose", "blink", "face_box_px", "mouth_px"))
-        face_px = labels["face_box_px"][:, 3] - labels["face_box_px"][:, 2]
-        gap_px = np.linalg.norm(labels["mouth_px"][:, LOWER_LIP] - labels["mouth_px"][:, UPPER_LIP], axis=1)
-        columns.append(np.column_stack([labels["pose"], labels["blink"], gap_px / face_px, face_px / size_px]))
+        face_height = (labels["face_box_px"][:, 3] - labels["face_box_px"][:, 2]) / size_px
+        mouth_gap = mouth_opening(torch.from_numpy(labels["mouth_px"]), torch.from_numpy(labels["face_box_px"])).numpy()
+        columns.append(np.column_stack([labels["pose"], labels["blink"], mouth_gap, face_height]))
     values = np.concatenate(columns).astype(np.float64)
     names = (*POSE_NAMES, "blink_left", "blink_right", "mouth_gap", "face_height")
     percentiles = np.percentile(values, PERCENTILES, axis=0)

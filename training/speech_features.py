@@ -22,7 +22,7 @@ class SpeechFeatures:
     On a CPU the encoder runs in one thread, so that the numbers do not depend on how many cores there are.
 
     Args:
-        name: Folder or Hub id of a HuBERT, wav2vec2 or WavLM model with its feature extractor.
+        name: As for `load_speech_encoder`.
         device: Where the encoder runs.
 
     Attributes:
@@ -56,7 +56,8 @@ def load_speech_encoder(name: str) -> "tuple[PreTrainedModel, SequenceFeatureExt
     """Load a speech encoder.
 
     Args:
-        name: Folder or Hub id of a HuBERT, wav2vec2 or WavLM model with its feature extractor.
+        name: Folder or Hub id of a HuBERT, wav2vec2 or WavLM model with its feature extractor, or the output folder of
+            `train_audio_encoder.py`.
 
     Returns:
         The encoder in evaluation mode, and its feature extractor.
@@ -66,6 +67,7 @@ def load_speech_encoder(name: str) -> "tuple[PreTrainedModel, SequenceFeatureExt
     """
     from transformers import AutoFeatureExtractor, AutoModel
 
+    name = _encoder_source(name)
     try:
         encoder = AutoModel.from_pretrained(name, trust_remote_code=False).eval()
         return encoder, AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
@@ -77,17 +79,24 @@ def stored_encoder_name(name: str, folder: str | os.PathLike) -> str:
     """Say how a data set refers to its encoder.
 
     Args:
-        name: Folder or Hub id of the encoder.
+        name: As for `load_speech_encoder`.
         folder: The data set's folder.
 
     Returns:
-        The Hub id, or the encoder's folder: relative to the data set's folder if it lies inside, absolute otherwise.
+        The Hub id, or the folder that holds the encoder itself: relative to the data set's folder if it lies inside, absolute otherwise.
     """
-    path = Path(name)
+    path = Path(_encoder_source(name))
     if not path.is_dir():
         return name
     path, folder = path.resolve(), Path(folder).resolve()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _encoder_source(name: str) -> str:
+    """Where the encoder itself lies: a training's output folder holds it as `audio_encoder/`."""
+    folder, inside = Path(name), Path(name, "audio_encoder")
+    is_output = (inside / "config.json").is_file() and not (folder / "config.json").is_file()
+    return str(inside) if is_output else name
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 if __package__ in (None, ""):
     # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
@@ -19,7 +20,6 @@ from diffusers_dawn.conditions import null_conditions, relative_conditions
 from diffusers_dawn.flow_geometry import face_box_mask
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.clip_shards import ClipShards
@@ -36,7 +36,7 @@ from training.diffusion_targets import (
 from training.loop import run_script
 from training.losses import denoising_losses, weighted_total
 from training.motion_cache import MotionCache, estimate_motion
-from training.networks import build_network, load_audio_encoder, load_network
+from training.networks import build_network, load_audio_encoder, load_network, load_pbnet
 from training.validation import Validation, render_clips
 
 
@@ -47,6 +47,7 @@ class A2VConfig(TrainingConfig):
     Attributes:
         lfg: Folder or Hub id of the trained LFG, or of a pipeline that has one.
         pbnet: The same for PBNet; None: the result makes no pose and blinks of its own.
+        pbnet_blink: A PBNet that makes blinks, where `pbnet` makes only poses.
         audio_encoder: Folder or Hub id of what made the data set's features; None: as the data set says.
         min_frames: Shortest window.
         max_frames: Longest window; its length is drawn once per step.
@@ -65,6 +66,7 @@ class A2VConfig(TrainingConfig):
 
     lfg: str
     pbnet: str | None = None
+    pbnet_blink: str | None = None
     audio_encoder: str | None = None
     min_frames: int = 20
     max_frames: int = 20
@@ -92,6 +94,10 @@ class A2VConfig(TrainingConfig):
             raise ValueError(f"`null_probability` is {self.null_probability}, must be in [0, 1]")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"`snr_gamma` is {self.snr_gamma}, must be positive")
+        if self.pbnet_blink is not None and self.pbnet is None:
+            raise ValueError("`pbnet_blink` is given without `pbnet`, which makes the poses")
+        if self.validation_frames < 2:
+            raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
         if self.cached_references < 0:
             raise ValueError(f"`cached_references` is {self.cached_references}, must not be negative")
         if self.cached_references and self.colour_jitter:
@@ -182,6 +188,12 @@ class A2VStage:
     """
 
     title = "A2V-FDM, the denoiser"
+    result = "pipeline"
+    card = MappingProxyType({"library_name": "diffusers", "pipeline_tag": "image-to-video"})
+    usage = (
+        "from diffusers_dawn import DAWNPipeline\n\n"
+        'frames = DAWNPipeline.from_pretrained("{repository}")("portrait.png", "speech.wav").frames[0]'
+    )
     averaged = ("unet",)
 
     def __init__(self, config: A2VConfig) -> None:
@@ -203,12 +215,14 @@ class A2VStage:
             self.unet.enable_gradient_checkpointing()
         self.pbnet = None
         if config.pbnet is not None:
-            self.pbnet = load_network(PoseBlinkNet, config.pbnet, "pbnet", "pbnet").requires_grad_(False).eval()
+            self.pbnet = load_pbnet(config.pbnet, config.pbnet_blink).requires_grad_(False).eval()
         self.scheduler = DAWNDDIMScheduler(prediction_type=config.prediction_type)
         self.networks: dict[str, ModelMixin] = {"unet": self.unet}
         self.objectives = {"unet": MotionObjective(self.unet, self.lfg, self.scheduler, config)}
         self.frozen = tuple(network for network in (self.lfg, self.pbnet) if network is not None)
         self.audio_encoder, self.feature_extractor = load_audio_encoder(config.audio_encoder, self.clips)
+        _check_prediction_type(config)
+        self._pipeline()  # parts that do not fit each other are refused before the training
 
     def samples(self) -> Dataset:
         """Cut windows out of the clips; with a cache, estimate their motion first, shards shared by the processes."""
@@ -242,12 +256,12 @@ class A2VStage:
         )
 
     def save_result(self, folder: Path) -> None:
-        """Save the whole pipeline as `pipeline/`, ready for `dawn animate --checkpoint`.
+        """Save the whole pipeline, ready for `dawn animate --checkpoint`.
 
         Args:
             folder: Where.
         """
-        self._pipeline().save_pretrained(folder / "pipeline")
+        self._pipeline().save_pretrained(folder)
 
     def _pipeline(self) -> DAWNPipeline:
         pipe = DAWNPipeline(
@@ -260,6 +274,17 @@ class A2VStage:
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
+
+
+def _check_prediction_type(config: A2VConfig) -> None:
+    """Refuse to go on from a denoiser that was trained to predict something else."""
+    if config.pretrained_model is None or not Path(config.pretrained_model, "scheduler").is_dir():
+        return
+    trained = DAWNDDIMScheduler.from_pretrained(config.pretrained_model, subfolder="scheduler").config.prediction_type
+    if trained != config.prediction_type:
+        raise ValueError(
+            f"`prediction_type` is {config.prediction_type!r}, but `pretrained_model` was trained with {trained!r}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 if __package__ in (None, ""):
@@ -80,9 +81,10 @@ class AudioEncoderConfig(TrainingConfig):
             raise ValueError(
                 f"`clips_per_epoch` ({self.clips_per_epoch}) and `seconds` ({self.seconds}) must be at least 1"
             )
-        for name in ("augment_share", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}, must be in [0, 1]")
+        if not 0 <= self.augment_share <= 1:
+            raise ValueError(f"`augment_share` is {self.augment_share}, must be in [0, 1]")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` is {self.label_smoothing}, must be in [0, 1)")
 
 
 class PhonemeObjective(nn.Module):
@@ -124,12 +126,18 @@ class AudioEncoderStage:
     """
 
     title = "Audio encoder"
+    result = "audio_encoder"
+    card = MappingProxyType({"library_name": "transformers", "pipeline_tag": "feature-extraction"})
+    usage = 'from transformers import AutoModel\n\nencoder = AutoModel.from_pretrained("{repository}")'
     averaged = ("phoneme_model",)
     frozen = ()
 
     def __init__(self, config: AudioEncoderConfig) -> None:
         self.config = config
         self.model = _build_model(config.model, config.pretrained_model, config.seed)
+        if not self.model.config.apply_spec_augment and hasattr(self.model.hubert, "masked_spec_embed"):
+            # stands for masked time, which there is none of: several processes refuse what gets no gradient
+            self.model.hubert.masked_spec_embed.requires_grad_(False)
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
         self.networks: dict[str, Any] = {"phoneme_model": self.model}
@@ -155,14 +163,14 @@ class AudioEncoderStage:
         return Validation(mean_of_rows(rows) | {"share_of_commonest": float(commonest)})
 
     def save_result(self, folder: Path) -> None:
-        """Save the encoder without its last layer as `audio_encoder/`, with its feature extractor.
+        """Save the encoder without its last layer, with its feature extractor.
 
         Args:
             folder: Where.
         """
-        self.model.hubert.save_pretrained(folder / "audio_encoder")
+        self.model.hubert.save_pretrained(folder)
         extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
-        extractor.save_pretrained(folder / "audio_encoder")
+        extractor.save_pretrained(folder)
 
     def _accuracy(self, samples: np.ndarray, truth: np.ndarray, without_silence: bool = False) -> float:
         values = torch.from_numpy(normalised(samples))[None].to(self.model.device)

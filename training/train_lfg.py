@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 if __package__ in (None, ""):
     # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
@@ -81,6 +82,8 @@ class LFGConfig(TrainingConfig):
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
+        if self.validation_frames < 2:
+            raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
         if self.mouth_weight < 1:
             raise ValueError(f"`mouth_weight` is {self.mouth_weight}, must be at least 1")
         if self.mouth_weight != 1 and self.vgg is not None:
@@ -127,7 +130,7 @@ class ReconstructionObjective(nn.Module):
         shift, affine = equivariance_losses(output.motion.driving_regions, moved, transform)
         size, motion = driving.shape[-2:], output.motion
         terms = {
-            "reconstruction": self._compare(output.prediction, batch),
+            "reconstruction": self.compare(output.prediction, batch),
             "shift": shift,
             "affine": affine,
             "landmark_flow": landmark_flow_loss(motion.flow, *batch["mouth_px"].unbind(1), size),
@@ -138,7 +141,8 @@ class ReconstructionObjective(nn.Module):
             terms["landmark"] = sum(landmark_loss(*pair, size) / 2 for pair in pairs)
         return terms | {"loss": weighted_total(terms, {name: self.weights[name] for name in terms})}
 
-    def _compare(self, prediction: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def compare(self, prediction: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Compare drawn frames (B, 3, H, W) with the driving ones; a scalar."""
         (vgg,) = self._vgg
         scales = self.config.pyramid_scales
         if vgg is not None:
@@ -178,6 +182,11 @@ class LFGStage:
     """
 
     title = "LFG, the autoencoder of motion"
+    result = "lfg"
+    card = MappingProxyType({"library_name": "diffusers"})
+    usage = (
+        'from diffusers_dawn import LatentFlowGenerator\n\nlfg = LatentFlowGenerator.from_pretrained("{repository}")'
+    )
     averaged = ("lfg",)
 
     def __init__(self, config: LFGConfig) -> None:
@@ -214,12 +223,12 @@ class LFGStage:
         return Validation(mean_of_rows(rows), rendered)
 
     def save_result(self, folder: Path) -> None:
-        """Save LFG as `lfg/`.
+        """Save LFG.
 
         Args:
             folder: Where.
         """
-        self.lfg.save_pretrained(folder / "lfg")
+        self.lfg.save_pretrained(folder)
 
     def _redraw(self, clip: TruthClip) -> np.ndarray:
         # float frames (F, H, W, 3)

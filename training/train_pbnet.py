@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 if __package__ in (None, ""):
     # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
@@ -72,8 +73,9 @@ class PBNetConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
         super().__post_init__()
-        if self.max_frames < 2:
-            raise ValueError(f"`max_frames` is {self.max_frames}, must be at least 2")
+        for name in ("max_frames", "validation_frames"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 2")
         for name in ("kl_weight", "kl_start_epoch", "kl_ramp_epochs", "smoothness_weight", "adversarial_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
@@ -201,10 +203,14 @@ class PBNetStage:
         config: The settings.
 
     Raises:
-        ValueError: The data set is missing, has no audio features, or does not fit.
+        ValueError: The data set is missing, has no audio features, or does not fit; a clip is too short for the
+            discriminator; or `validation_pipeline` is given to a network that does not make both tracks.
     """
 
     title = "PBNet, pose and blinks from speech"
+    result = "pbnet"
+    card = MappingProxyType({"library_name": "diffusers"})
+    usage = 'from diffusers_dawn import PoseBlinkNet\n\npbnet = PoseBlinkNet.from_pretrained("{repository}")'
     averaged = ("pbnet",)
     frozen = ()
 
@@ -221,6 +227,8 @@ class PBNetStage:
             config.seed,
             **({} if self.clips.info.audio_dim is None else {"audio_dim": self.clips.info.audio_dim}),
         )
+        if config.validation_pipeline is not None and not (self.pbnet.makes_pose and self.pbnet.makes_blink):
+            raise ValueError("`validation_pipeline` must be null where PBNet makes only poses or only blinks")
         discriminators = {}
         if config.adversarial_weight:
             for name, state_dim in self.pbnet.state_dims.items():
@@ -228,6 +236,7 @@ class PBNetStage:
                 discriminators[name] = build_network(
                     TrackDiscriminator, sizes, None, f"{name}_discriminator", config.seed
                 )
+            _check_lengths(self.clips, config.max_frames, next(iter(discriminators.values())).frames_per_logit)
         self.networks: dict[str, ModelMixin] = {"pbnet": self.pbnet}
         self.networks |= {f"{name}_discriminator": network for name, network in discriminators.items()}
         self.objectives: dict[str, nn.Module] = {
@@ -243,14 +252,13 @@ class PBNetStage:
     def validate(self) -> Validation:
         """Generate tracks for clips of the test split, measure them, and render them if a pipeline is given."""
         config = self.config
-        rows = [
-            self._movement(clip)
-            for clip in validation_clips(config.dataset, config.num_validation_clips, config.validation_frames)
-        ]
+        clips = validation_clips(config.dataset, config.num_validation_clips, config.validation_frames)
+        # a single frame does not move
+        rows = [self._movement(clip) for clip in clips if len(clip.frames) > 1]
         found = Validation(mean_of_rows(rows))
         if config.validation_pipeline is None:
             return found
-        pipe = DAWNPipeline.from_pretrained(config.validation_pipeline, pbnet=self.pbnet)
+        pipe = DAWNPipeline.from_pretrained(config.validation_pipeline, pbnet=self.pbnet).to(self.pbnet.device)
         pipe.set_progress_bar_config(disable=True)
         rendered = render_clips(
             pipe,
@@ -264,12 +272,12 @@ class PBNetStage:
         return Validation(found.metrics | rendered.metrics, rendered.clips)
 
     def save_result(self, folder: Path) -> None:
-        """Save PBNet as `pbnet/`.
+        """Save PBNet.
 
         Args:
             folder: Where.
         """
-        self.pbnet.save_pretrained(folder / "pbnet")
+        self.pbnet.save_pretrained(folder)
 
     def _movement(self, clip: TruthClip) -> dict[str, float]:
         """Measure speed of the head and blinks per second, generated and filmed."""
@@ -290,6 +298,19 @@ class PBNetStage:
             for name, track in (("generated", blink[0]), ("truth", labels["blink"])):
                 metrics[f"blinks_per_s_{name}"] = blink_rate(track.cpu(), FPS)
         return metrics
+
+
+def _check_lengths(clips: ClipShards, max_frames: int, shortest: int) -> None:
+    """Refuse pieces that the discriminator, which looks at `shortest` frames or more, cannot judge."""
+    remedy = "lower `discriminator.num_downsamplings` or set `adversarial_weight` to 0"
+    if max_frames < shortest:
+        raise ValueError(f"`max_frames` is {max_frames}, the discriminator needs at least {shortest} frames; {remedy}")
+    short = [entry for entry in clips.entries if entry.num_frames < shortest]
+    if short:
+        raise ValueError(
+            f"`dataset` {clips.folder} has {len(short)} clips shorter than the {shortest} frames that the "
+            f"discriminator needs, {short[0].clip_id} has {short[0].num_frames}; prepare longer clips, {remedy}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

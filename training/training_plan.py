@@ -44,7 +44,8 @@ class BatchPlan(Sampler[list[Draw]]):
         first_batch: Batch to begin with.
         process_index: Which process this is.
         num_processes: How many there are.
-        draw_num_frames: Draws the number of frames of a batch; None: the data set fixes it.
+        draw_num_frames: Draws the number of frames of a step; None: the data set fixes it.
+        batches_per_step: Batches that are accumulated for a step.
 
     Raises:
         ValueError: There is no clip.
@@ -60,12 +61,13 @@ class BatchPlan(Sampler[list[Draw]]):
         process_index: int = 0,
         num_processes: int = 1,
         draw_num_frames: Callable[[np.random.Generator], int] | None = None,
+        batches_per_step: int = 1,
     ) -> None:
         if num_clips < 1:
             raise ValueError("`dataset` holds no clips to train on")
         self.num_clips, self.batch_size, self.num_batches, self.seed = num_clips, batch_size, num_batches, seed
         self.first_batch, self.process_index, self.num_processes = first_batch, process_index, num_processes
-        self.draw_num_frames = draw_num_frames
+        self.draw_num_frames, self.batches_per_step = draw_num_frames, batches_per_step
 
     def __len__(self) -> int:
         """Count the batches that are left."""
@@ -77,7 +79,9 @@ class BatchPlan(Sampler[list[Draw]]):
         for batch in range(self.first_batch, self.num_batches):
             num_frames = None
             if self.draw_num_frames is not None:
-                num_frames = self.draw_num_frames(np.random.default_rng((self.seed, 1, batch)))
+                num_frames = self.draw_num_frames(
+                    np.random.default_rng((self.seed, 1, batch // self.batches_per_step))
+                )
             first = (batch * self.num_processes + self.process_index) * self.batch_size
             draws = []
             for sample in range(first, first + self.batch_size):

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from diffusers_dawn.face_analysis import MediaPipeFaceDetector
 from diffusers_dawn.metrics import best_lag, mouth_opening, pearson_correlation, psnr, ssim
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, Portrait
-from training.clip_shards import ClipShards, finished_shards
+from training.clip_shards import ClipShards
 
 logger = logging.getLogger("training")
 
@@ -80,14 +79,16 @@ def validation_clips(dataset: str, count: int, max_frames: int) -> list[TruthCli
         max_frames: How much of each.
 
     Returns:
-        The first clips of the test split; of the training split, which is logged, where there is no other.
+        The first clips of the test split, of the training split (which is logged) where there are none; clips of one
+        frame are left out.
     """
-    split = "test" if finished_shards(Path(dataset), "test") else "train"
-    if split == "train":
-        logger.warning("the data set has no test split: validating on clips of the training")
-    clips = ClipShards(dataset, split)
+    try:
+        clips = ClipShards(dataset, "test")
+    except ValueError:
+        logger.warning("the data set has no clips for testing: validating on clips of the training")
+        clips = ClipShards(dataset, "train")
     found = []
-    for index in range(min(count, len(clips))):
+    for index in [index for index, entry in enumerate(clips.entries) if entry.num_frames >= 2][:count]:
         num_frames = min(max_frames, clips.entries[index].num_frames)
         labels = clips.read_labels(index)
         found.append(

@@ -1,10 +1,12 @@
 """Turn pieces of videos into prepared clips: follow the face, choose one square, cut it out, measure it."""
 
+import errno
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -26,6 +28,9 @@ THUMBNAIL_SIDE_PX = 32
 MAX_OUTSIDE_SHARE = 0.1
 # sound that ends this much before the picture is filled up with silence: encoders lose up to two blocks of AAC
 MAX_SILENT_END_S = 0.12
+# what the machine fails by, not a video: disk, open files, network drive, rights
+MACHINE_ERRNOS = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EACCES)
+READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,15 @@ class ClipMaker:
 
         Raises:
             ClipSkipped: If it cannot be used.
+            OSError: If the machine fails, as when the videos' disk is gone: the clip may be usable in another run.
+            ValueError: The same, where the machine failed in the middle of decoding.
         """
         clip = self._clips[clip_id]
         try:
             return self._make(clip)
         except (ValueError, OSError) as error:
+            if _is_gone(self._root) or _is_machine_failure(error, self._root / clip.video.path):
+                raise
             # where the videos lie is nobody else's concern
             reason = str(error).replace(str(self._root / clip.video.path), clip.video.path)
             raise ClipSkipped(" ".join(reason.split())) from error
@@ -263,6 +272,34 @@ class _Sound:
         if self._features is None:
             self._features = features(Waveform(self._samples, SAMPLE_RATE_HZ), self._num_frames)
         return self._features[clip.start : clip.start + clip.num_frames]
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder that held something holds nothing any more, as the place of a disk that was taken away."""
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError:
+        return True
+
+
+def _is_machine_failure(error: Exception, video: Path) -> bool:
+    """Whether the machine failed, and not the video."""
+    # decoding errors have become ValueErrors
+    cause = error.__cause__ or error
+    if isinstance(cause, av.FFmpegError) and cause.errno == errno.EIO:
+        # FFmpeg says so of damaged files as well, but those can be read
+        cause = _reading_error(video)
+    return getattr(cause, "errno", None) in MACHINE_ERRNOS
+
+
+def _reading_error(path: Path) -> OSError | None:
+    try:
+        with open(path, "rb") as file:
+            while file.read(READ_BYTES):
+                pass
+    except OSError as error:
+        return error
+    return None
 
 
 def _thumbnail(frame: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_clips import tiny_clip
 
 from training.clip_shards import ClipShards, DatasetInfo, shard_path, write_dataset_info, write_shard
 from training.datasets import MIRRORED_MOUTH, FramePairs, MotionWindows, Tracks
@@ -113,8 +114,6 @@ def test_same_draw_is_the_same_sample(clips):
 
 
 def test_data_set_without_features_is_refused(clips, tmp_path):
-    from tiny_clips import tiny_clip
-
     write_dataset_info(tmp_path, DatasetInfo(64))
 
     def without_features(name: str):
@@ -129,6 +128,15 @@ def test_data_set_without_features_is_refused(clips, tmp_path):
             samples(bare)
 
 
-def test_clip_shorter_than_the_window_is_refused(clips):
-    with pytest.raises(ValueError, match="`max_frames` is 31, but 6 clips are shorter"):
-        MotionWindows(clips, 3, 31)
+def test_clips_shorter_than_the_window_are_left_out_and_counted(tmp_path, caplog):
+    write_dataset_info(tmp_path, DatasetInfo(64, "audio_encoder", 32))
+    names = ["train-0", "train-1", "train-2"]
+    write_shard(shard_path(tmp_path, "train", 0), names, lambda name: tiny_clip(name, 9 if name == "train-1" else 12))
+    clips = ClipShards(tmp_path, "train")
+    with caplog.at_level("WARNING", "training"):
+        windows = MotionWindows(clips, 10, 10, colour_jitter=False)
+    assert len(windows) == 2 and "leaving out 1 clips of less than 10 frames" in caplog.text
+    sample = windows[Draw(1, (0,), 10)]
+    assert any(np.array_equal(sample["pose"], clips.read_labels(2)["pose"][first : first + 10]) for first in range(3))
+    with pytest.raises(ValueError, match="`max_frames` is 13, but no clip of"):
+        MotionWindows(clips, 3, 13)

@@ -135,6 +135,19 @@ def test_step_with_gradients_that_are_not_finite_is_skipped_and_counted(config):
     assert largest_difference(kept, Path(config.output_dir, "checkpoint-4")) > 0
 
 
+class StageThatCannotJudge(PBNetStage):
+    """Its validation fails."""
+
+    def validate(self):
+        raise ValueError("no clips")
+
+
+def test_result_is_kept_when_the_last_validation_fails(config):
+    with pytest.raises(ValueError, match="no clips"):
+        run(replace(config, max_train_steps=1, num_validation_clips=1), StageThatCannotJudge)
+    assert Path(config.output_dir, "pbnet", "config.json").is_file()
+
+
 def test_gradients_are_clipped(config, tmp_path):
     # plain Adam does not notice the gradients' scale, a large epsilon makes it
     config = replace(config, max_train_steps=1, adam_epsilon=1.0, adversarial_weight=0, checkpointing_steps=1)
@@ -215,6 +228,14 @@ def test_resume_with_other_samples_per_step_is_refused(config):
     run(replace(config, max_train_steps=1))
     with pytest.raises(ValueError, match="trained with 2 samples per step, now there are 4"):
         run(replace(config, train_batch_size=4, resume_from_checkpoint="latest"))
+
+
+def test_upload_that_cannot_be_is_refused_before_the_training(config, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="`hub_model_id` 'me/dawn' cannot be made on the Hub"):
+        run(replace(config, push_to_hub=True, hub_model_id="me/dawn"))
+    assert not Path(config.output_dir).exists()
 
 
 def test_latest_without_a_checkpoint_begins_anew(config):

@@ -55,6 +55,12 @@ def test_length_is_one_per_batch_and_varies_between_batches():
     assert all(len(length) == 1 for length in lengths) and len(set.union(*lengths)) > 3
 
 
+def test_length_is_one_for_all_batches_of_a_step():
+    plan = BatchPlan(4, 1, 12, draw_num_frames=lambda rng: int(rng.integers(0, 10**6)), batches_per_step=3)
+    lengths = [batch[0].num_frames for batch in plan]
+    assert lengths == [lengths[index - index % 3] for index in range(12)] and len(set(lengths)) == 4
+
+
 def test_empty_data_set_is_refused():
     with pytest.raises(ValueError, match="`dataset` holds no clips"):
         BatchPlan(0, 1, 1)

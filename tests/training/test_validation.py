@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tiny_clips import write_tiny_data_set
 
+from training.clip_shards import ClipSkipped, shard_path, write_shard
 from training.synthetic.talking_head import identity_seed, make_talking_head
 from training.validation import TruthClip, mean_of_rows, mouth_metrics, picture_metrics, validation_clips
 
@@ -58,7 +59,17 @@ def test_without_a_test_split_it_is_said_that_training_clips_are_used(tmp_path, 
     folder = write_tiny_data_set(tmp_path / "clips", num_clips=2, num_test_clips=0)
     with caplog.at_level(logging.WARNING, "training"):
         (clip, _) = validation_clips(str(folder), 2, 10)
-    assert clip.clip_id == "train-0" and "no test split" in caplog.text
+    assert clip.clip_id == "train-0" and "no clips for testing" in caplog.text
+
+
+def test_test_split_whose_clips_were_all_skipped_is_as_none(tmp_path):
+    folder = write_tiny_data_set(tmp_path / "clips", num_clips=2, num_test_clips=0)
+
+    def skip(name: str):
+        raise ClipSkipped("no face")
+
+    write_shard(shard_path(folder, "test", 0), ["test-0"], skip)
+    assert validation_clips(str(folder), 1, 10)[0].clip_id == "train-0"
 
 
 def test_metric_that_some_clips_lack_is_the_mean_of_the_others():

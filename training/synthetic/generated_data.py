@@ -203,17 +203,20 @@ def make_shard(
 
 
 def write_example(folder: Path, settings: GeneratorSettings) -> None:
-    """Write a portrait and a recording to try a trained pipeline on: portrait.png and speech.wav.
+    """Write portraits and a recording to try a trained pipeline on.
 
-    It is a person, and sentences, that neither split has.
+    known_portrait.png shows the first person of the training, portrait.png somebody that neither split has; speech.wav
+    has sentences of the test split.
 
     Args:
         folder: The data set's folder.
         settings: The settings.
     """
     stranger = identity_seed(settings.test_identities, "test", settings.seed)
+    for seed, name in ((identity_seed(0, "train", settings.seed), "known_portrait"), (stranger, "portrait")):
+        picture = HeadRenderer(draw_identity(seed), EXAMPLE_SIZE_PX).render(HeadState()).image
+        Image.fromarray(picture).save(folder / f"{name}.png")
     identity = draw_identity(stranger)
-    Image.fromarray(HeadRenderer(identity, EXAMPLE_SIZE_PX).render(HeadState()).image).save(folder / "portrait.png")
     speaker = draw_speaker(stranger, identity.is_feminine)
     spoken = speak_clip(Espeak(), speaker, EXAMPLE_FRAMES, stranger, "test")
     (folder / "speech.wav").write_bytes(encode_wav(spoken.samples))

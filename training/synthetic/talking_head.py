@@ -79,16 +79,7 @@ def make_talking_head(
         ValueError: If the identity belongs to the other split, or a number is out of its range.
         ImportError: If a package of the extra `synthetic` is missing.
     """
-    if split not in SPLITS or (identity_seed >= FIRST_TEST_IDENTITY) != (split == "test"):
-        raise ValueError(
-            f"`split` is {split!r} and `identity_seed` {identity_seed}; splits are {', '.join(SPLITS)}, and "
-            f"identities from {FIRST_TEST_IDENTITY} on are for testing only"
-        )
-    for name, given in (("identity_seed", identity_seed), ("clip_seed", clip_seed)):
-        if given < 0:
-            raise ValueError(f"`{name}` is {given}; it must not be negative")
-    if flow_stride < 0 or (flow_stride and size_px % flow_stride):
-        raise ValueError(f"`flow_stride` is {flow_stride}; allowed are 0 and divisors of `size_px` ({size_px})")
+    _check_clip(identity_seed, clip_seed, split, size_px, flow_stride)
     renderer = _renderer(identity_seed, size_px)
     speaker = draw_speaker(identity_seed, renderer.identity.is_feminine)
     speech_seed, motion_seed, sound_seed = (
@@ -116,6 +107,19 @@ def make_talking_head(
             "duration_s": num_frames / FPS,
         },
     )
+
+
+def _check_clip(identity_seed: int, clip_seed: int, split: str, size_px: int, flow_stride: int) -> None:
+    if split not in SPLITS or (identity_seed >= FIRST_TEST_IDENTITY) != (split == "test"):
+        raise ValueError(
+            f"`split` is {split!r} and `identity_seed` {identity_seed}; splits are {', '.join(SPLITS)}, and "
+            f"identities from {FIRST_TEST_IDENTITY} on are for testing only"
+        )
+    for name, given in (("identity_seed", identity_seed), ("clip_seed", clip_seed)):
+        if given < 0:
+            raise ValueError(f"`{name}` is {given}; it must not be negative")
+    if flow_stride < 0 or (flow_stride and size_px % flow_stride):
+        raise ValueError(f"`flow_stride` is {flow_stride}; allowed are 0 and divisors of `size_px` ({size_px})")
 
 
 @lru_cache(maxsize=4)

@@ -174,8 +174,8 @@ def parse_config(
     """Read the settings from `--config FILE.yaml`, overridden by `--key value` for any key.
 
     A key of the `model` section is `--model.key value`. Where a setting is text, the value is taken as it stands (but
-    for `null` where None is allowed); others are read as YAML, so `null`, `true`, `1e-4` and `[64, 128]` mean what they
-    mean in the file.
+    for `null` where None is allowed); others are read as YAML, so `null`, `true`, `1e-4` and `[64, 128]` mean what
+    they mean in the file.
 
     Args:
         config_class: The settings that the script knows.
@@ -282,7 +282,7 @@ def _value_of(key: str, text: str | None, hint: object) -> object:
     if hint in (str, str | None):
         if text is None:
             raise ValueError(f"`--{key}` needs a value")
-        return None if text == "null" and hint != str else text
+        return None if text == "null" and hint == str | None else text
     try:
         return True if text is None else yaml.load(text, _PlainLoader)
     except yaml.YAMLError as error:

@@ -43,8 +43,8 @@ from training.synthetic.generated_data import (
     plan_shards,
     write_example,
 )
-from training.train_audio_encoder import AudioEncoderConfig
 from training.synthetic.speech_report import write_speech_statistics
+from training.train_audio_encoder import AudioEncoderConfig
 
 # processes may finish hours apart
 PATIENCE = timedelta(days=30)
@@ -118,9 +118,10 @@ def _trained_encoder(options: argparse.Namespace) -> str:
     check_settings(_settings(options))
     run = options.output / "audio_encoder_run"
     given = ["--config", options.audio_encoder, "--output_dir", str(run), "--resume_from_checkpoint", "latest"]
+    settings, _ = parse_config(AudioEncoderConfig, "", given)
     is_trained = (run / "audio_encoder").is_dir()
     if is_trained or list_checkpoints(run):
-        _check_encoder_settings(options.audio_encoder, given, run / "config.yaml")
+        _check_encoder_settings(options.audio_encoder, settings, run)
     if not is_trained:
         command = [sys.executable, str(Path(__file__).with_name("train_audio_encoder.py")), *given]
         if subprocess.run(command, env=_environment_of_one_process(), check=False).returncode:
@@ -128,17 +129,15 @@ def _trained_encoder(options: argparse.Namespace) -> str:
     return str(run / "audio_encoder")
 
 
-def _check_encoder_settings(name: str, given: Sequence[str], used: Path) -> None:
+def _check_encoder_settings(name: str, given: AudioEncoderConfig, run: Path) -> None:
     """Refuse to go on with an encoder that was trained, or begun, by other settings than those given now."""
-    wanted, found = (
-        dataclasses.asdict(parse_config(AudioEncoderConfig, "", arguments)[0])
-        for arguments in (given, ["--config", str(used)])
-    )
-    for key in wanted:
-        if key not in FREE_ENCODER_SETTINGS and wanted[key] != found[key]:
+    used, _ = parse_config(AudioEncoderConfig, "", ["--config", str(run / "config.yaml")])
+    for key, wanted in dataclasses.asdict(given).items():
+        found = getattr(used, key)
+        if key not in FREE_ENCODER_SETTINGS and wanted != found:
             raise ValueError(
-                f"`audio_encoder` {name} has `{key}` {wanted[key]!r}, but the encoder in {used.parent} was trained with "
-                f"{found[key]!r}; choose a new `output`, or remove that folder"
+                f"`audio_encoder` {name} has `{key}` {wanted!r}, but the encoder in {run} was trained with {found!r}; "
+                "choose a new `output`, or remove that folder"
             )
 
 

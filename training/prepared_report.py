@@ -152,7 +152,9 @@ def _label_statistics(shards: ClipShards, size_px: int) -> dict[str, dict[str, f
     for index in range(len(shards)):
         labels = shards.read_labels(index, ("pose", "blink", "face_box_px", "mouth_px"))
         face_height = (labels["face_box_px"][:, 3] - labels["face_box_px"][:, 2]) / size_px
-        mouth_gap = mouth_opening(torch.from_numpy(labels["mouth_px"]), torch.from_numpy(labels["face_box_px"])).numpy()
+        mouth_gap = mouth_opening(
+            torch.from_numpy(labels["mouth_px"]), torch.from_numpy(labels["face_box_px"])
+        ).numpy()
         columns.append(np.column_stack([labels["pose"], labels["blink"], mouth_gap, face_height]))
     values = np.concatenate(columns).astype(np.float64)
     names = (*POSE_NAMES, "blink_left", "blink_right", "mouth_gap", "face_height")

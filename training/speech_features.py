@@ -83,7 +83,8 @@ def stored_encoder_name(name: str, folder: str | os.PathLike) -> str:
         folder: The data set's folder.
 
     Returns:
-        The Hub id, or the folder that holds the encoder itself: relative to the data set's folder if it lies inside, absolute otherwise.
+        The Hub id, or the folder that holds the encoder itself: relative to the data set's folder if it lies inside,
+        absolute otherwise.
     """
     path = Path(_encoder_source(name))
     if not path.is_dir():

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.models.region_motion import Regions
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig
 from training.datasets import FramePairs
@@ -50,8 +51,9 @@ class LFGConfig(TrainingConfig):
         shift_weight: Weight of the regions' positions moving with the image.
         affine_weight: Weight of the regions' shapes moving with the image.
         landmark_weight: Weight of the first six regions lying on lips and face; 0 as published.
-        landmark_flow_weight: Weight of the flow leading from lips to lips; 0 as published. In short trainings the two
-            make the mouth move long before it would by itself.
+        landmark_warmup_epochs: Epochs at the beginning in which nothing else is learned than that; 0 as published.
+        landmark_flow_weight: Weight of the flow leading from lips to lips; 0 as published. In short trainings the
+            three make the mouth move long before it would by itself.
         affine_sigma: Strength of the random affine maps.
         spline_sigma: Strength of the random splines.
         spline_points: Control points of the splines per row and column.
@@ -67,6 +69,7 @@ class LFGConfig(TrainingConfig):
     shift_weight: float = 10.0
     affine_weight: float = 10.0
     landmark_weight: float = 0.0
+    landmark_warmup_epochs: float = 0.0
     landmark_flow_weight: float = 0.0
     affine_sigma: float = 0.05
     spline_sigma: float = 0.005
@@ -82,6 +85,11 @@ class LFGConfig(TrainingConfig):
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
+        if self.landmark_warmup_epochs < 0 or (self.landmark_warmup_epochs and not self.landmark_weight):
+            raise ValueError(
+                f"`landmark_warmup_epochs` is {self.landmark_warmup_epochs}, must not be negative, and 0 without "
+                "`landmark_weight`"
+            )
         if self.validation_frames < 2:
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
         if self.mouth_weight < 1:
@@ -116,12 +124,18 @@ class ReconstructionObjective(nn.Module):
 
         Args:
             batch: The samples, stacked.
-            epoch: Passes over the data so far; not used.
+            epoch: Passes over the data so far: the first ones may be for the landmarks alone.
 
         Returns:
             The terms, and "loss".
         """
         config, driving = self.config, batch["driving"]
+        if epoch < config.landmark_warmup_epochs:
+            regions = (self.lfg.estimate_regions(batch[name]) for name in ("source", "driving"))
+            landmark = self._landmark_term(regions, batch)
+            # every process expects a gradient for every weight
+            untouched = sum(parameter.sum() for parameter in self.lfg.parameters() if parameter.requires_grad)
+            return {"landmark": landmark, "loss": config.landmark_weight * landmark + 0 * untouched}
         output = self.lfg(batch["source"], driving)
         transform = RandomTransform.draw(
             batch["seed"].tolist(), config.affine_sigma, config.spline_sigma, config.spline_points, driving.device
@@ -136,10 +150,13 @@ class ReconstructionObjective(nn.Module):
             "landmark_flow": landmark_flow_loss(motion.flow, *batch["mouth_px"].unbind(1), size),
         }
         if config.landmark_weight:
-            source_px, driving_px = anchor_points(batch["mouth_px"], batch["face_box_px"]).unbind(1)
-            pairs = ((motion.source_regions, source_px), (motion.driving_regions, driving_px))
-            terms["landmark"] = sum(landmark_loss(*pair, size) / 2 for pair in pairs)
+            terms["landmark"] = self._landmark_term((motion.source_regions, motion.driving_regions), batch)
         return terms | {"loss": weighted_total(terms, {name: self.weights[name] for name in terms})}
+
+    def _landmark_term(self, regions: Iterable[Regions], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        points_px = anchor_points(batch["mouth_px"], batch["face_box_px"]).unbind(1)
+        size = batch["driving"].shape[-2:]
+        return sum(landmark_loss(*pair, size) / 2 for pair in zip(regions, points_px, strict=True))
 
     def compare(self, prediction: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Compare drawn frames (B, 3, H, W) with the driving ones; a scalar."""

@@ -253,8 +253,7 @@ class PBNetStage:
         """Generate tracks for clips of the test split, measure them, and render them if a pipeline is given."""
         config = self.config
         clips = validation_clips(config.dataset, config.num_validation_clips, config.validation_frames)
-        # a single frame does not move
-        rows = [self._movement(clip) for clip in clips if len(clip.frames) > 1]
+        rows = [self._movement(clip) for clip in clips]
         found = Validation(mean_of_rows(rows))
         if config.validation_pipeline is None:
             return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import PartialState
 
 from diffusers_dawn.random_checkpoint import random_pipeline
 from training.clip_shards import ClipShards, read_dataset_info
@@ -49,7 +50,8 @@ def test_command_writes_a_prepared_data_set(data_set):
         f"{split}.{suffix}" for split in ("test-00000", "train-00000", "train-00001") for suffix in ("jsonl", "tar")
     ]
     reports = ["contact_sheet.png", "report.csv", "statistics.json", "synthetic_statistics.json"]
-    assert sorted(contents(data_set)) == sorted([*names, *reports, "dataset.json", "generator.json"])
+    examples = ["known_portrait.png", "portrait.png", "speech.wav"]
+    assert sorted(contents(data_set)) == sorted([*names, *reports, *examples, "dataset.json", "generator.json"])
     train, test = (ClipShards(data_set, split) for split in ("train", "test"))
     assert len(train) == 4 and len(test) == 1
     assert len({entry.identity for entry in train.entries}) == 2
@@ -111,6 +113,61 @@ def test_audio_features_and_augmented_sound_are_stored(data_set, tmp_path):
     assert features.shape == (25, 32) and features.dtype == np.float16
     assert not np.array_equal(augmented.read_samples(0), clean.read_samples(0))
     np.testing.assert_array_equal(labels["phonemes"], clean.read_labels(0)["phonemes"])
+
+
+ENCODER_SETTINGS = """
+model: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32}
+clips_per_epoch: 2
+seconds: 1
+max_train_steps: 1
+num_validation_clips: 0
+report_to: none
+"""
+
+
+@pytest.fixture(scope="module")
+def with_encoder(tmp_path_factory):
+    """A data set whose encoder was trained first, under the variables that a launcher gives the first of two."""
+    folder = tmp_path_factory.mktemp("encoder")
+    (folder / "encoder.yaml").write_text(ENCODER_SETTINGS)
+    # this process is alone already, and would not look at the variables any more
+    PartialState(cpu=True)
+    launched = dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "TORCHELASTIC_RESTART_COUNT"), "0")
+    launched |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "ACCELERATE_USE_CPU": "true"}
+    with pytest.MonkeyPatch.context() as patch:
+        # who tries to meet the other process fails at once instead of waiting for it
+        for name, value in (launched | {"MASTER_PORT": "no port"}).items():
+            patch.setenv(name, value)
+        assert main(arguments(folder / "data", audio_encoder=folder / "encoder.yaml")) == 0
+    return folder
+
+
+def test_an_encoder_is_trained_first_by_one_of_several_processes(with_encoder):
+    info = read_dataset_info(with_encoder / "data")
+    assert (info.audio_encoder, info.audio_dim) == ("audio_encoder_run/audio_encoder", 32)
+    assert ClipShards(with_encoder / "data").read_labels(0)["audio_features"].shape == (25, 32)
+
+
+def test_same_settings_of_the_encoder_go_on_with_it_and_others_are_refused(with_encoder, tmp_path, capsys):
+    data, encoder = with_encoder / "data", with_encoder / "data" / "audio_encoder_run" / "audio_encoder"
+    before, trained = contents(data), contents(encoder)
+    settings = tmp_path / "encoder.yaml"
+    settings.write_text(ENCODER_SETTINGS + "seed: 0\ndebug: true\n")
+    assert main(arguments(data, audio_encoder=settings)) == 0
+    settings.write_text(ENCODER_SETTINGS.replace("max_train_steps: 1", "max_train_steps: 2") + "learning_rate: 1\n")
+    assert main(arguments(data, audio_encoder=settings)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "has `max_train_steps` 2, but the encoder in" in error
+    assert "was trained with 1;" in error
+    assert contents(data) == before and contents(encoder) == trained
+
+
+def test_wrong_settings_of_the_encoder_end_with_one_line(tmp_path, capsys):
+    data = tmp_path / "data"
+    assert main(arguments(data, audio_encoder=tmp_path / "missing.yaml")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "missing.yaml cannot be read" in error
+    assert not data.exists()
 
 
 @pytest.mark.parametrize(

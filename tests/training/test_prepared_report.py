@@ -61,6 +61,14 @@ def test_statistics_are_those_of_the_labels(dataset):
     assert labels["mouth_gap"]["p50"] == pytest.approx(np.median(gap), rel=1e-4)
 
 
+def test_a_face_without_height_is_refused_and_not_measured_as_infinite(tmp_path):
+    clip = made_clip("anna_1", face_box_px=np.full((6, 4), 8, np.float32))
+    write_shard(shard_path(tmp_path, "train", 0), ["anna_1"], lambda clip_id: clip)
+    write_dataset_info(tmp_path, DatasetInfo(SIZE_PX))
+    with pytest.raises(ValueError, match="`face_box_px` has a height of 0 px"):
+        write_statistics(tmp_path)
+
+
 def test_the_contact_sheet_shows_a_row_per_clip_with_box_and_mouth(dataset):
     sheet = np.asarray(Image.open(write_contact_sheet(dataset)))
     rows = np.split(sheet, 4)

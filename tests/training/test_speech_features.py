@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -55,3 +57,20 @@ def test_an_encoder_inside_the_data_set_is_stored_by_its_relative_path(tmp_path)
     assert stored_encoder_name(str(tmp_path / "data" / "audio_encoder"), tmp_path / "data") == "audio_encoder"
     assert stored_encoder_name(str(tmp_path / "elsewhere"), tmp_path / "data") == str(tmp_path / "elsewhere")
     assert stored_encoder_name("facebook/hubert-base-ls960", tmp_path) == "facebook/hubert-base-ls960"
+
+
+def test_output_folder_of_a_training_stands_for_the_encoder_in_it(encoder_folder, tmp_path):
+    run = tmp_path / "data" / "run"
+    shutil.copytree(encoder_folder, run / "audio_encoder")
+    waveform = Waveform(tone(duration_s=1.0), 16_000)
+    made, expected = (SpeechFeatures(str(folder))(waveform, 25) for folder in (run, encoder_folder))
+    np.testing.assert_array_equal(made, expected)
+    assert stored_encoder_name(str(run), tmp_path / "data") == "run/audio_encoder"
+    assert stored_encoder_name(str(run), tmp_path / "other") == str(run / "audio_encoder")
+
+
+def test_an_encoder_is_itself_even_if_another_lies_inside(encoder_folder, tmp_path):
+    outer = tmp_path / "outer"
+    shutil.copytree(encoder_folder, outer)
+    shutil.copytree(encoder_folder, outer / "audio_encoder")
+    assert stored_encoder_name(str(outer), tmp_path) == "outer"

@@ -218,9 +218,7 @@ def test_denoiser_does_not_go_on_from_one_that_predicts_something_else(configs, 
     start = str(Path(configs["a2v"].output_dir, "pipeline"))
     config = replace(configs["a2v"], pretrained_model=start, output_dir=str(tmp_path / "next"), max_train_steps=1)
     run(config)
-    with pytest.raises(
-        ValueError, match="`prediction_type` is 'sample', but `pretrained_model` was trained with"
-    ):
+    with pytest.raises(ValueError, match="`prediction_type` is 'sample', but `pretrained_model` was trained with"):
         A2VStage(replace(config, prediction_type="sample"))
 
 
@@ -307,6 +305,21 @@ def test_regions_move_onto_the_landmarks_when_asked(configs):
     assert distances[-1] < 0.5 * distances[0]
 
 
+def test_first_epochs_are_for_the_landmarks_alone_when_asked(configs):
+    model = LFG_MODEL | {"num_regions": 6}
+    config = replace(configs["lfg"], model=model, landmark_weight=1.0, landmark_warmup_epochs=0.5, use_ema=False)
+    stage = LFGStage(config)
+    before = {name: value.clone() for name, value in stage.lfg.state_dict().items()}
+    named = []
+    stage.objectives["lfg"].register_forward_hook(lambda *call: named.append(set(call[-1])))
+    # six clips, two per step: half an epoch is one and a half steps
+    train(stage, config)
+    assert [names == {"landmark", "loss"} for names in named] == [True, True, False]
+    first = load_file(Path(config.output_dir, "checkpoint-2", "lfg", "diffusion_pytorch_model.safetensors"))
+    moved = {name.split(".")[0] for name in first if not torch.equal(first[name], before[name])}
+    assert moved == {"region_predictor"}
+
+
 def test_anchor_points_are_lips_corners_and_ends_of_the_face():
     mouth_px = torch.arange(40.0).view(20, 2)
     points = anchor_points(mouth_px, torch.tensor([10.0, 30.0, 5.0, 45.0]))
@@ -342,6 +355,11 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
         ("a2v", {"cached_references": -1}, "`cached_references` is -1, must not be negative"),
         ("a2v", {"cached_references": 2}, "`colour_jitter` must be false with `cached_references`"),
         ("lfg", {"shift_weight": -1.0}, "`shift_weight` is -1.0, must not be negative"),
+        (
+            "lfg",
+            {"landmark_warmup_epochs": 1.0},
+            "`landmark_warmup_epochs` is 1.0, must not be negative, and 0 without",
+        ),
         ("lfg", {"mouth_weight": 0.5}, "`mouth_weight` is 0.5, must be at least 1"),
         ("lfg", {"mouth_weight": 2.0, "vgg": "x"}, "`mouth_weight` must be 1 with `vgg`"),
     ],

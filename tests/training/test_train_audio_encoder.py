@@ -89,6 +89,23 @@ def test_two_clips_are_learned_by_heart(config):
     assert terms["accuracy"] > 0.9 > 1.5 * commonest
 
 
+@pytest.mark.parametrize("is_pretrained", [False, True])
+def test_everything_that_is_trained_gets_a_gradient(config, tmp_path, is_pretrained):
+    if is_pretrained:
+        AudioEncoderStage(config).model.save_pretrained(tmp_path / "first")
+        config = replace(config, model={}, pretrained_model=str(tmp_path / "first"))
+    stage = AudioEncoderStage(config)
+    sample = SpokenPhonemes(1, 1.0, 0.0)[Draw(0, (3,))]
+    stage.objectives["phoneme_model"]({name: part[None] for name, part in sample.items()}, 0.0)["loss"].backward()
+    without = [name for name, weight in stage.model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert without == []
+
+
+def test_mask_is_trained_where_time_is_masked(config):
+    config = replace(config, model=MODEL | {"apply_spec_augment": True})
+    assert AudioEncoderStage(config).model.hubert.masked_spec_embed.requires_grad
+
+
 def test_labels_lie_on_the_frames_of_the_encoder(config):
     sample = SpokenPhonemes(1, 1.0, 0.0)[Draw(0, (3,))]
     logits = AudioEncoderStage(config).model(sample["samples"][None]).logits
@@ -116,6 +133,7 @@ def test_same_draw_is_the_same_sample_and_another_is_not():
         ({"dataset": "clips"}, "`dataset` is 'clips', must be 'synthetic speech'"),
         ({"seconds": 0.5}, r"`seconds` \(0.5\) must be at least 1"),
         ({"augment_share": 2.0}, r"`augment_share` is 2.0, must be in \[0, 1\]"),
+        ({"label_smoothing": 1.0}, r"`label_smoothing` is 1.0, must be in \[0, 1\)"),
     ],
 )
 def test_bad_setting_is_refused(config, changes, sentence):

@@ -1,3 +1,7 @@
+import errno
+import os
+import resource
+
 import av
 import numpy as np
 import pytest
@@ -275,6 +279,72 @@ def test_a_video_that_cannot_be_decoded_is_skipped_without_telling_where_it_lies
     with pytest.raises(ClipSkipped, match=r"`video` cannot be decoded \(b.mp4\): ") as caught:
         maker("c")
     assert str(tmp_path) not in caught.value.reason
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mkv"])
+@pytest.mark.parametrize("num_bytes", [0, 60, 20_000])
+def test_a_truncated_video_is_skipped(tmp_path, suffix, num_bytes):
+    path = tmp_path / f"a.{suffix}"
+    write_with_sound(path, frames_with_face(), sound().samples)
+    # FFmpeg calls Matroska that ends in its head an input/output error, as if the disk had failed
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    with pytest.raises(ClipSkipped):
+        maker_of(path)("c")
+
+
+def maker_of(path, **arguments):
+    clip = PlannedClip("c", SourceVideo(path.name, 1, "anna", "train", NUM_FRAMES), 0, NUM_FRAMES)
+    return ClipMaker(path.parent, [clip], SETTINGS, GreenFaceDetector(), **arguments)
+
+
+# what ends the run: the machine fails, so the clip may be usable
+
+
+def test_a_disk_that_is_gone_skips_no_clip(tmp_path):
+    root = tmp_path / "disk"
+    root.mkdir()
+    write_video(root / "a.mp4", frames_with_face(), sound())
+    maker = maker_of(root / "a.mp4")
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"`video` does not exist: .*/disk/a.mp4"):
+        maker("c")
+    # the place that a disk is mounted to stays
+    root.mkdir()
+    with pytest.raises(OSError, match=r"`video` does not exist: .*/disk/a.mp4"):
+        maker("c")
+    (tmp_path / "elsewhere" / "a.mp4").rename(root / "a.mp4")
+    assert len(maker("c").frames) == NUM_FRAMES
+
+
+def test_a_single_video_that_is_gone_is_skipped(tmp_path):
+    (tmp_path / "b.mp4").touch()
+    with pytest.raises(ClipSkipped, match="`video` does not exist: a.mp4"):
+        maker_of(tmp_path / "a.mp4")("c")
+
+
+def test_too_many_open_files_skip_no_clip(tmp_path):
+    write_video(tmp_path / "a.mp4", frames_with_face(), sound())
+    maker = maker_of(tmp_path / "a.mp4")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # listing the folder takes one, decoding takes another
+    free = os.dup(0)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        with pytest.raises((OSError, ValueError), match="Too many open files"):
+            maker("c")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(maker("c").frames) == NUM_FRAMES
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EACCES])
+def test_a_failure_of_the_machine_skips_no_clip(make, code):
+    def features(waveform, num_frames):
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(OSError, match=os.strerror(code)):
+        make(frames_with_face(), features=features)
 
 
 def test_a_problem_known_before_is_the_reason(tmp_path):

@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_clips import AUDIO_DIM, tiny_clip, write_tiny_data_set
+
+from training.clip_shards import DatasetInfo, shard_path, write_dataset_info, write_shard
+from training.train_pbnet import PBNetConfig, PBNetStage
+
+MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 16, "feed_forward_dim": 16}
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+]
+
+
+@pytest.fixture
+def config(tiny_data_set, tmp_path) -> PBNetConfig:
+    return PBNetConfig(
+        dataset=str(tiny_data_set),
+        output_dir=str(tmp_path / "out"),
+        model=MODEL,
+        max_frames=24,
+        discriminator={"base_channels": 4},
+        validation_frames=10,
+        validation_inference_steps=1,
+        report_to="none",
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_tracks_are_rendered_where_pbnet_is_which_stays_as_it_was(config, tiny_pipeline_folder, device):
+    stage = PBNetStage(replace(config, validation_pipeline=str(tiny_pipeline_folder)))
+    stage.pbnet.to(device).train()
+    before = {name: value.clone() for name, value in stage.pbnet.state_dict().items()}
+    with torch.no_grad():
+        found = stage.validate()
+    assert {"head_speed_deg_per_s_generated", "blinks_per_s_truth", "psnr"} <= set(found.metrics)
+    assert [clip.frames.shape for clip in found.clips.values()] == [(10, 64, 128, 3)]
+    after = stage.pbnet.state_dict()
+    assert stage.pbnet.training and stage.pbnet.device.type == device
+    assert all(torch.equal(before[name], after[name]) and after[name].dtype == before[name].dtype for name in before)
+    assert all(parameter.requires_grad for parameter in stage.pbnet.parameters())
+
+
+@pytest.mark.parametrize("networks", ["pose", "blink"])
+def test_pipeline_for_half_of_the_tracks_is_refused(config, tiny_pipeline_folder, networks):
+    model = MODEL | {"networks": networks}
+    with pytest.raises(ValueError, match="`validation_pipeline` must be null where PBNet makes only"):
+        PBNetStage(replace(config, model=model, validation_pipeline=str(tiny_pipeline_folder)))
+
+
+def test_pieces_too_short_for_the_discriminator_are_refused(config):
+    with pytest.raises(ValueError, match="`max_frames` is 7, the discriminator needs at least 8 frames"):
+        PBNetStage(replace(config, max_frames=7))
+    with pytest.raises(ValueError, match="`max_frames` is 24, the discriminator needs at least 32 frames"):
+        PBNetStage(replace(config, discriminator={"base_channels": 4, "num_downsamplings": 5}))
+    assert PBNetStage(replace(config, max_frames=8)) and PBNetStage(
+        replace(config, max_frames=7, adversarial_weight=0)
+    )
+
+
+def test_clips_too_short_for_the_discriminator_are_refused_by_number_and_name(config, tmp_path):
+    lengths = {"train-0": 8, "train-1": 7, "train-2": 1}
+    data = data_set_of_lengths(tmp_path, lengths)
+    config = replace(config, dataset=str(data))
+    sentence = "has 2 clips shorter than the 8 frames that the discriminator needs, train-1 has 7;"
+    with pytest.raises(ValueError, match=sentence):
+        PBNetStage(config)
+    assert PBNetStage(replace(config, adversarial_weight=0))
+    assert PBNetStage(replace(config, dataset=str(data_set_of_lengths(tmp_path / "long", {"train-0": 8}))))
+
+
+def data_set_of_lengths(folder, lengths):
+    folder.mkdir(exist_ok=True)
+    write_dataset_info(folder, DatasetInfo(64, None, AUDIO_DIM))
+    write_shard(shard_path(folder, "train", 0), list(lengths), lambda name: tiny_clip(name, lengths[name]))
+    return folder
+
+
+def test_single_frames_count_for_nothing_in_validation(config, tmp_path):
+    long = data_set_of_lengths(tmp_path / "long", {"train-0": 8})
+    mixed = data_set_of_lengths(tmp_path / "mixed", {"train-0": 8, "train-1": 1})
+    config = replace(config, adversarial_weight=0, num_validation_clips=2)
+    expected, found = (PBNetStage(replace(config, dataset=str(data))).validate().metrics for data in (long, mixed))
+    assert found == expected and "head_speed_deg_per_s_generated" in found
+    alone = write_tiny_data_set(tmp_path / "alone", num_clips=1, num_test_clips=1, num_frames=1)
+    assert PBNetStage(replace(config, dataset=str(alone))).validate().metrics == {}
+
+
+@pytest.mark.parametrize("name", ["max_frames", "validation_frames"])
+def test_setting_for_less_than_a_movement_is_refused(config, name):
+    with pytest.raises(ValueError, match=f"`{name}` is 1, must be at least 2"):
+        replace(config, **{name: 1})

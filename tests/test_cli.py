@@ -240,7 +240,13 @@ def test_interrupted_run_leaves_nothing(folder, tmp_path, detector, signal_numbe
     words = ["animate", "--image", REAL / "portrait_1.jpeg", "--audio", folder / "speech.wav", "--steps", "999"]
     words += ["--checkpoint", folder / "tiny", "--output", tmp_path / "out.mp4"]
     code = "import sys; from diffusers_dawn.cli import main; sys.exit(main())"
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell's background job ignores SIGINT, and hands that down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     for line in process.stdout:
         if "frames at" in line:
             break

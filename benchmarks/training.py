@@ -71,7 +71,7 @@ STAGES = {
     ),
 }
 # pixels, and width of the audio features
-SIZES = {"published": (128, 1024), "toy": (64, 192)}
+SIZES = {"published": (128, 1024), "toy": (128, 192)}
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 

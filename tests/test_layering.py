@@ -13,7 +13,7 @@ LAYERS = [
      "conversion.renaming", "metrics"},
     {"media", "face_crop", "face_pose", "scheduler_choice", "models.condition_attention", "models.blocks_track",
      "models.region_motion"},
-    {"audio_features", "face_analysis", "video_writer", "pipeline_output", "models.blocks_3d",
+    {"audio_features", "face_analysis", "video_writer", "pipeline_output", "motion_latents", "models.blocks_3d",
      "models.lfg", "models.pbnet"},
     {"face_track", "clip_inputs", "models.a2v_fdm", "conversion.lfg", "conversion.pbnet", "conversion.a2v_fdm"},
     {"pipeline_dawn"},

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.motion_latents import latents_from_motion
 from training.clip_shards import ClipShards
 
 
@@ -30,7 +31,7 @@ def estimate_motion(
         chunk_size: Pairs that go through the network at once.
 
     Returns:
-        Motion (B, 3, F, h, w): flow x, flow y, 2 * occlusion - 1; float32, without gradients.
+        Motion (B, 3, F, h, w), as latents that hold positions; float32, without gradients.
     """
     num_frames = frames.shape[1]
     source = reference[:, None].expand_as(frames).flatten(0, 1)
@@ -39,8 +40,8 @@ def estimate_motion(
         pairs = zip(source.split(chunk_size), frames.flatten(0, 1).split(chunk_size), strict=True)
         for one, other in pairs:
             motion = lfg.estimate_motion(one.float(), other.float())
-            parts.append(torch.cat((motion.flow.permute(0, 3, 1, 2), 2 * motion.occlusion - 1), dim=1).float())
-    return torch.cat(parts).unflatten(0, (-1, num_frames)).transpose(1, 2)
+            parts.append(latents_from_motion(motion.flow[:, None], motion.occlusion[:, None]))
+    return torch.cat(parts).unflatten(0, (-1, num_frames))[:, :, :, 0].transpose(1, 2)
 
 
 def weights_fingerprint(lfg: LatentFlowGenerator) -> str:

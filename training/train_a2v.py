@@ -20,6 +20,7 @@ from diffusers_dawn.conditions import null_conditions, relative_conditions
 from diffusers_dawn.flow_geometry import face_box_mask
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.clip_shards import ClipShards
@@ -126,6 +127,7 @@ class MotionObjective(nn.Module):
         self._lfg = (lfg,)  # a tuple hides it from the modules: it is not trained, and not wrapped with the denoiser
         self.scheduler = scheduler
         self.prediction_type, self.snr_gamma = config.prediction_type, config.snr_gamma
+        self.flow_scale = unet.config.flow_scale
         self.weights = {
             "denoising": 1.0,
             "flow": config.motion_weight,
@@ -146,6 +148,8 @@ class MotionObjective(nn.Module):
         (lfg,) = self._lfg
         reference = batch["reference"]
         motion = batch["motion"] if "motion" in batch else estimate_motion(lfg, reference, batch["frames"])
+        if self.flow_scale is not None:
+            motion = latents_from_motion(*motion_from_latents(motion), self.flow_scale)
         with torch.no_grad():
             features = lfg.encode_image(reference).features.to(motion.dtype)
         noise, timestep = batch["noise"], batch["timestep"]

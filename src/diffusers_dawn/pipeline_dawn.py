@@ -33,6 +33,7 @@ from .clip_inputs import (
 from .conditions import null_conditions, relative_conditions
 from .flow_geometry import face_box_mask
 from .memory_estimate import denoising_bytes, weight_bytes
+from .motion_latents import motion_from_latents
 from .pipeline_output import OUTPUT_TYPES, DAWNPipelineOutput
 from .records import FPS, FaceState, Portrait
 from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
@@ -410,7 +411,7 @@ class DAWNPipeline(DiffusionPipeline):
         """Draw frames from motion, a few at a time, so that memory does not grow with length (paper section 3.2).
 
         Args:
-            latents: Motion (B, 3, F, h, w): flow x, flow y, 2 * occlusion - 1.
+            latents: Denoised latents (B, 3, F, h, w), see `motion_latents`.
             portraits: The portraits B.
             chunk_size: Frames per piece.
 
@@ -420,10 +421,8 @@ class DAWNPipeline(DiffusionPipeline):
         latents = latents.to(self._execution_device)
         height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
         encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
-        # float32: half precision has not the room for positions in the picture
-        flow = latents[:, :2].permute(0, 2, 3, 4, 1).float()
-        occlusion = ((latents[:, 2:].float() + 1) / 2).clamp(0, 1).transpose(1, 2)
-        for frames in self.lfg.decode_chunks(encoded, flow, occlusion, chunk_size=chunk_size):
+        motion = motion_from_latents(latents, self.unet.config.flow_scale)
+        for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
             yield frames.float().clamp(0, 1)
 
     @torch.no_grad()

@@ -295,3 +295,19 @@ def test_one_level_is_enough():
     model = A2VFlowDiffusionModel(**TINY | {"block_out_channels": (8,)}).eval()
     inputs = inputs_for()
     assert model(**inputs).sample.shape == inputs["sample"].shape
+
+
+def test_scaled_conditions_equal_conditions_given_scaled(model):
+    scales = {"pose_scale": (0.05, 0.1, 0.1, 2e4, 0.1, 0.2), "blink_scale": (3.0, 2.0)}
+    scaled = A2VFlowDiffusionModel(**TINY, **scales).eval()
+    scaled.load_state_dict(model.state_dict())
+    inputs = inputs_for()
+    given = inputs | {name: inputs[name] * torch.tensor(scales[f"{name}_scale"]) for name in ("pose", "blink")}
+    with torch.no_grad():
+        torch.testing.assert_close(scaled(**inputs).sample, model(**given).sample)
+
+
+@pytest.mark.parametrize(("name", "width"), [("pose", 6), ("blink", 2)])
+def test_scales_of_another_length_than_the_condition_are_refused(name, width):
+    with pytest.raises(ValueError, match=f"`{name}_scale` has 3 numbers, must have `{name}_dim`, {width}"):
+        A2VFlowDiffusionModel(**TINY, **{f"{name}_scale": (1.0, 1.0, 1.0)})

@@ -162,8 +162,8 @@ class OutputHead(nn.Module):
 class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
     """Predict the noise in the motion of all frames of a clip from speech, pose, blink and one reference image.
 
-    The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size. The defaults are the published
-    model for 128 px; the network is convolutional, other sizes use the same weights.
+    The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size, see `motion_latents`. The
+    defaults are the published model for 128 px; the network is convolutional, other sizes use the same weights.
 
     Args:
         sample_size: Height and width of the motion in training (h = w = image / 4).
@@ -182,6 +182,14 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         position_buckets: Rows of the relative position table.
         position_max_distance: Distance from which positions share a bucket [frames].
         norm_num_groups: Groups of the group norms.
+        flow_scale: None: the flow of the motion is positions, as published; a number: displacements times it. The
+            network itself does not use it, but its weights belong to one choice.
+        pose_scale: Factor of each pose difference before it is embedded; None: 1, as published. The embedding begins
+            with SiLU, which is flat below -3: of degrees as they are, it sees those to one side only.
+        blink_scale: Factor of each blink difference; None: 1, as published.
+
+    Raises:
+        ValueError: `flow_scale` is not positive, or `pose_scale` or `blink_scale` is not as long as its condition.
     """
 
     _supports_gradient_checkpointing = True
@@ -209,8 +217,16 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         position_buckets: int = 32,
         position_max_distance: int = 32,
         norm_num_groups: int = 8,
+        flow_scale: float | None = None,
+        pose_scale: tuple[float, ...] | None = None,
+        blink_scale: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
+        for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
+            if scale is not None and len(scale) != width:
+                raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
+        if flow_scale is not None and not flow_scale > 0:
+            raise ValueError(f"`flow_scale` is {flow_scale}, must be positive, or None for positions")
         widths = list(block_out_channels)
         first, last = widths[0], widths[-1]
         time_dim = 4 * first
@@ -293,6 +309,9 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             if condition.ndim != 3 or tuple(condition.shape) != expected:
                 argument = "audio_features" if name == "audio" else name
                 raise ValueError(f"`{argument}` is {tuple(condition.shape)}, must be (B, F, D), here {expected}")
+        for name in ("pose", "blink"):
+            if (scale := self.config[f"{name}_scale"]) is not None:
+                conditions[name] = conditions[name] * conditions[name].new_tensor(scale)
         batch, size = audio_features.shape[0], reference_features.shape[2:]
         references = {"reference_features": reference_features, "face_location_features": face_location_features}
         widths = self.config.reference_channels, self.config.face_location_channels

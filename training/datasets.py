@@ -23,6 +23,15 @@ def _images(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
 
 
+def _mirrored(name: str, places: np.ndarray, last: int) -> np.ndarray:
+    # landmarks and boxes [px] in a mirror whose last column is `last`
+    if name == "mouth_px":
+        return places[:, MIRRORED_MOUTH] * [-1, 1] + [last, 0]
+    if name == "eyes_px":
+        places = places[:, ::-1]  # the left eye becomes the right one
+    return places[..., [1, 0, 2, 3]] * [-1, -1, 1, 1] + [last, last, 0, 0]
+
+
 def _check_features(clips: ClipShards) -> None:
     if clips.info.audio_dim is None:
         raise ValueError(
@@ -37,10 +46,12 @@ class FramePairs(Dataset):
         clips: The prepared clips.
         colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
         flip: Whether to mirror pairs at random.
+        eyes: Whether to tell where the eyes are, which synthetic clips know.
     """
 
-    def __init__(self, clips: ClipShards, colour_jitter: float = 0.1, flip: bool = True) -> None:
+    def __init__(self, clips: ClipShards, colour_jitter: float = 0.1, flip: bool = True, eyes: bool = False) -> None:
         self.clips, self.flip = clips, flip
+        self.labels = ["mouth_px", "face_box_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
 
     def __len__(self) -> int:
@@ -54,7 +65,8 @@ class FramePairs(Dataset):
             draw: Which clip, and the seed.
 
         Returns:
-            source and driving (3, H, W) in [0, 1]; mouth_px (2, 20, 2) and face_box_px (2, 4) of the two; and a seed.
+            source and driving (3, H, W) in [0, 1]; mouth_px (2, 20, 2), face_box_px (2, 4) and, where asked for,
+            eyes_px (2, 2, 4) of the two; and a seed.
         """
         rng = draw.random()
         num_frames = self.clips.entries[draw.index].num_frames
@@ -62,17 +74,15 @@ class FramePairs(Dataset):
         chosen = rng.choice(num_frames, size=2, replace=num_frames < 2)
         pair = _images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
         pair = self.jitter(pair, rng)
-        labels = self.clips.read_labels(draw.index, ["mouth_px", "face_box_px"])
-        mouth_px, face_box_px = labels["mouth_px"][chosen], labels["face_box_px"][chosen]
+        labels = self.clips.read_labels(draw.index, self.labels)
+        places = {name: values[chosen] for name, values in labels.items()}
         if self.flip and rng.random() < 0.5:
-            pair, last = pair.flip(-1), pair.shape[-1] - 1
-            mouth_px = mouth_px[:, MIRRORED_MOUTH] * [-1, 1] + [last, 0]
-            face_box_px = face_box_px[:, [1, 0, 2, 3]] * [-1, -1, 1, 1] + [last, last, 0, 0]
+            pair = pair.flip(-1)
+            places = {name: _mirrored(name, values, pair.shape[-1] - 1) for name, values in places.items()}
         return {
             "source": pair[0],
             "driving": pair[1],
-            "mouth_px": torch.as_tensor(mouth_px, dtype=torch.float32),
-            "face_box_px": torch.as_tensor(face_box_px, dtype=torch.float32),
+            **{name: torch.as_tensor(values, dtype=torch.float32) for name, values in places.items()},
             "seed": torch.tensor(int(rng.integers(2**62))),
         }
 

@@ -127,14 +127,30 @@ def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: 
         raise ValueError(f"`mouth_px` is {tuple(mouth_px.shape)}, must be (B, F, 20, 2)")
     image_height, image_width = image_size
     scale = mouth_px.new_tensor([width / image_width, height / image_height], dtype=torch.float32)
-    cells = (mouth_px.float() * scale).floor()  # (B, F, 20, 2)
+    cells = mouth_px.float() * scale  # (B, F, 20, 2)
+    low, high = cells.amin(-2), cells.amax(-2)
+    return box_mask(torch.stack((low, high), dim=-1).flatten(-2), height, width)[:, None]
+
+
+def box_mask(box_cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Draw boxes.
+
+    Args:
+        box_cells: x_min, x_max, y_min, y_max (..., 4), in cells of the mask.
+        height: Rows of the mask.
+        width: Columns of the mask.
+
+    Returns:
+        Float32 mask (..., height, width): 1 in every cell that the box touches, 0 elsewhere. A box beyond the border
+        is drawn at the border, so that every mask has at least one cell.
+    """
     inside = []
-    for axis, count in enumerate((width, height)):
-        along = cells[..., axis].clamp(0, count - 1)
-        index = torch.arange(count, device=mouth_px.device)
-        inside.append((index >= along.amin(-1, keepdim=True)) & (index <= along.amax(-1, keepdim=True)))
+    for ends, count in zip(box_cells.float().floor().split(2, dim=-1), (width, height), strict=True):
+        low, high = ends.clamp(0, count - 1).split(1, dim=-1)
+        index = torch.arange(count, device=box_cells.device)
+        inside.append((index >= low) & (index <= high))
     columns, rows = inside
-    return (rows[..., :, None] & columns[..., None, :]).float()[:, None]
+    return (rows[..., :, None] & columns[..., None, :]).float()
 
 
 def _check_type(prediction_type: str) -> None:

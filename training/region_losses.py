@@ -1,12 +1,16 @@
-"""What LFG's regions and flow should do besides drawing the picture: move with it, and lie on known points."""
+"""What LFG's motion should do besides drawing the picture: move with it, lie on known points, hide an open mouth."""
 
 import torch
 from torch.nn import functional
 
 from diffusers_dawn.flow_geometry import inverse_2x2
 from diffusers_dawn.models.region_motion import Regions
+from training.diffusion_targets import mouth_box_mask
 from training.losses import check_same_shape, mean_per_sample
 from training.random_transform import RandomTransform
+
+INNER_LIPS = slice(12, 20)
+"""Landmarks 60 to 67, the inner contour, among the 20 of a mouth."""
 
 
 def equivariance_losses(
@@ -91,6 +95,56 @@ def landmark_flow_loss(
         flow.float().permute(0, 3, 1, 2), places[:, None], padding_mode="border", align_corners=False
     )
     return mean_per_sample((found[:, :, 0].mT - wanted).abs()).mean()
+
+
+def open_mouth_loss(occlusion: torch.Tensor, mouth_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Ask that of the mouth's box exactly what lies between the lips is painted anew; not in the paper.
+
+    A closed mouth has nothing to warp there, but lips that are stretched over the gap look better to the comparison
+    of pictures than the decoder's first attempts, so without this the decoder is not asked for a long time.
+
+    Args:
+        occlusion: Visibility of the source in the driving image (B, 1, h, w) in [0, 1].
+        mouth_px: Landmarks 48 to 67 of the driving image (B, 20, 2) [px].
+        image_size: Height and width [px] of the image.
+
+    Returns:
+        Cross-entropy of "visible", averaged over the mouths' boxes; a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    if occlusion.ndim != 4 or mouth_px.shape != (len(occlusion), 20, 2):
+        raise ValueError(f"`mouth_px` is {tuple(mouth_px.shape)}, must be ({len(occlusion)}, 20, 2) as `occlusion`")
+    inside = polygon_mask(mouth_px[:, INNER_LIPS], *image_size)[:, None].float()
+    size = occlusion.shape[-2:]
+    visible = 1 - functional.interpolate(inside, size, mode="area")
+    box = mouth_box_mask(mouth_px[:, None], image_size, *size)[:, :, 0]
+    # autocast refuses cross-entropy of probabilities
+    with torch.autocast(occlusion.device.type, enabled=False):
+        entropy = functional.binary_cross_entropy(occlusion.float(), visible, reduction="none")
+    return mean_per_sample(entropy, box).mean()
+
+
+def polygon_mask(corners_px: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Find the pixels whose centre lies in a polygon, by counting the edges to the right of it.
+
+    Args:
+        corners_px: Corners x, y in order (B, N, 2) [px]; whole numbers are the centres of pixels.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        Bool tensor (B, height, width).
+    """
+    x, y = (corners_px.float()[..., axis, None, None] for axis in (0, 1))  # (B, N, 1, 1)
+    next_x, next_y = x.roll(-1, dims=1), y.roll(-1, dims=1)
+    rows = torch.arange(height, device=corners_px.device)[:, None]
+    columns = torch.arange(width, device=corners_px.device)
+    spans = (y > rows) != (next_y > rows)  # (B, N, height, 1)
+    rise = torch.where(next_y == y, 1.0, next_y - y)  # a level edge spans no row
+    to_the_right = columns < x + (next_x - x) * (rows - y) / rise
+    return (spans & to_the_right).sum(dim=1) % 2 == 1
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -23,12 +23,12 @@ from diffusers_dawn.models.region_motion import Regions
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig
 from training.datasets import FramePairs
-from training.diffusion_targets import mouth_box_mask
+from training.diffusion_targets import box_mask, mouth_box_mask
 from training.loop import run_script
 from training.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
 from training.networks import build_network
 from training.random_transform import RandomTransform
-from training.region_losses import equivariance_losses, landmark_flow_loss, landmark_loss
+from training.region_losses import equivariance_losses, landmark_flow_loss, landmark_loss, open_mouth_loss
 from training.validation import RenderedClip, TruthClip, Validation, mean_of_rows, picture_metrics, validation_clips
 from training.vgg import VGG19Features, load_vgg19
 
@@ -48,12 +48,15 @@ class LFGConfig(TrainingConfig):
         reconstruction_weight: Weight of that comparison.
         pyramid_scales: Sizes at which images are compared; with `vgg` the smallest image must have 16 px.
         mouth_weight: How much a pixel of the mouth's box counts beside another one; only without `vgg`.
+        eye_weight: The same for the boxes of the eyes. Above 1 the flow is led from lids to lids, too, and four more
+            regions to the lids; for data sets with the label `eyes_px`, as synthetic ones are.
         shift_weight: Weight of the regions' positions moving with the image.
         affine_weight: Weight of the regions' shapes moving with the image.
         landmark_weight: Weight of the first six regions lying on lips and face; 0 as published.
         landmark_warmup_epochs: Epochs at the beginning in which nothing else is learned than that; 0 as published.
         landmark_flow_weight: Weight of the flow leading from lips to lips; 0 as published. In short trainings the
             three make the mouth move long before it would by itself.
+        open_mouth_weight: Weight of painting anew just what lies between open lips; 0 as published.
         affine_sigma: Strength of the random affine maps.
         spline_sigma: Strength of the random splines.
         spline_points: Control points of the splines per row and column.
@@ -66,11 +69,13 @@ class LFGConfig(TrainingConfig):
     reconstruction_weight: float = 10.0
     pyramid_scales: tuple[float, ...] = (1, 0.5, 0.25, 0.125)
     mouth_weight: float = 1.0
+    eye_weight: float = 1.0
     shift_weight: float = 10.0
     affine_weight: float = 10.0
     landmark_weight: float = 0.0
     landmark_warmup_epochs: float = 0.0
     landmark_flow_weight: float = 0.0
+    open_mouth_weight: float = 0.0
     affine_sigma: float = 0.05
     spline_sigma: float = 0.005
     spline_points: int = 5
@@ -81,7 +86,7 @@ class LFGConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
         super().__post_init__()
-        terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow")
+        terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth")
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
@@ -92,10 +97,11 @@ class LFGConfig(TrainingConfig):
             )
         if self.validation_frames < 2:
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
-        if self.mouth_weight < 1:
-            raise ValueError(f"`mouth_weight` is {self.mouth_weight}, must be at least 1")
-        if self.mouth_weight != 1 and self.vgg is not None:
-            raise ValueError("`mouth_weight` must be 1 with `vgg`: features have no pixels to weight")
+        for name in ("mouth_weight", "eye_weight"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
+            if getattr(self, name) != 1 and self.vgg is not None:
+                raise ValueError(f"`{name}` must be 1 with `vgg`: features have no pixels to weight")
 
 
 class ReconstructionObjective(nn.Module):
@@ -117,6 +123,7 @@ class ReconstructionObjective(nn.Module):
             "affine": config.affine_weight,
             "landmark": config.landmark_weight,
             "landmark_flow": config.landmark_flow_weight,
+            "open_mouth": config.open_mouth_weight,
         }
 
     def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
@@ -147,14 +154,16 @@ class ReconstructionObjective(nn.Module):
             "reconstruction": self.compare(output.prediction, batch),
             "shift": shift,
             "affine": affine,
-            "landmark_flow": landmark_flow_loss(motion.flow, *batch["mouth_px"].unbind(1), size),
+            "landmark_flow": landmark_flow_loss(motion.flow, *flow_points(batch).unbind(1), size),
         }
+        if config.open_mouth_weight:
+            terms["open_mouth"] = open_mouth_loss(motion.occlusion, batch["mouth_px"][:, 1], size)
         if config.landmark_weight:
             terms["landmark"] = self._landmark_term((motion.source_regions, motion.driving_regions), batch)
         return terms | {"loss": weighted_total(terms, {name: self.weights[name] for name in terms})}
 
     def _landmark_term(self, regions: Iterable[Regions], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        points_px = anchor_points(batch["mouth_px"], batch["face_box_px"]).unbind(1)
+        points_px = anchor_points(batch).unbind(1)
         size = batch["driving"].shape[-2:]
         return sum(landmark_loss(*pair, size) / 2 for pair in zip(regions, points_px, strict=True))
 
@@ -164,28 +173,53 @@ class ReconstructionObjective(nn.Module):
         scales = self.config.pyramid_scales
         if vgg is not None:
             return perceptual_pyramid_loss(prediction, batch["driving"], vgg, scales)
+        size = prediction.shape[-2:]
         weight_map = None
         if self.config.mouth_weight != 1:
-            size = prediction.shape[-2:]
             mouth = mouth_box_mask(batch["mouth_px"][:, 1:], size, *size)[:, :, 0]
             weight_map = 1 + (self.config.mouth_weight - 1) * mouth
+        if self.config.eye_weight != 1:
+            eyes = box_mask(batch["eyes_px"][:, 1], *size).amax(dim=1, keepdim=True)
+            weight_map = (1 if weight_map is None else weight_map) + (self.config.eye_weight - 1) * eyes
         return pixel_gradient_loss(prediction, batch["driving"], scales, weight_map)
 
 
-def anchor_points(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
-    """Choose the points whose motion is known, the most telling ones first.
+def anchor_points(places: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Choose the points that regions are led to, the most telling ones first.
 
     Args:
-        mouth_px: Mouth landmarks (..., 20, 2) [px].
-        face_box_px: x_min, x_max, y_min, y_max (..., 4) [px].
+        places: "mouth_px" (..., 20, 2), "face_box_px" (..., 4) and perhaps "eyes_px" (..., 2, 4) [px].
 
     Returns:
-        Middle of the inner upper and lower lip, corners of the mouth, top and bottom of the face (..., 6, 2) [px].
+        Middle of the inner upper and lower lip, corners of the mouth, top and bottom of the face, and, where eyes are
+        known, upper and lower lid of the left and the right one (..., 6 or 10, 2) [px].
     """
-    x_min, x_max, y_min, y_max = face_box_px.unbind(-1)
+    lips = places["mouth_px"][..., [UPPER_LIP, LOWER_LIP, *MOUTH_CORNERS], :]
+    points = [lips, _top_and_bottom(places["face_box_px"])]
+    if "eyes_px" in places:
+        points.append(_top_and_bottom(places["eyes_px"]).flatten(-3, -2))
+    return torch.cat(points, dim=-2)
+
+
+def flow_points(places: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Choose the points whose flow is known.
+
+    Args:
+        places: As for `anchor_points`.
+
+    Returns:
+        The mouth's landmarks, and the lids' middles where eyes are known (..., 20 or 24, 2) [px].
+    """
+    if "eyes_px" not in places:
+        return places["mouth_px"]
+    return torch.cat((places["mouth_px"], _top_and_bottom(places["eyes_px"]).flatten(-3, -2)), dim=-2)
+
+
+def _top_and_bottom(box_px: torch.Tensor) -> torch.Tensor:
+    # middles of the upper and the lower edge (..., 2, 2) of boxes (..., 4)
+    x_min, x_max, y_min, y_max = box_px.unbind(-1)
     middle = (x_min + x_max) / 2
-    ends = torch.stack((torch.stack((middle, y_min), dim=-1), torch.stack((middle, y_max), dim=-1)), dim=-2)
-    return torch.cat((mouth_px[..., [UPPER_LIP, LOWER_LIP, *MOUTH_CORNERS], :], ends), dim=-2)
+    return torch.stack((torch.stack((middle, y_min), dim=-1), torch.stack((middle, y_max), dim=-1)), dim=-2)
 
 
 class LFGStage:
@@ -211,6 +245,8 @@ class LFGStage:
             raise ValueError("`gradient_checkpointing` must be false: it would move LFG's batch norms twice per step")
         self.config = config
         self.clips = ClipShards(config.dataset, "train")
+        if config.eye_weight != 1 and "eyes_px" not in self.clips.read_labels(0):
+            raise ValueError(f"`eye_weight` is {config.eye_weight}, but `dataset` {config.dataset} has no `eyes_px`")
         size = self.clips.info.size_px
         self.lfg = build_network(
             LatentFlowGenerator, config.model, config.pretrained_model, "lfg", config.seed, image_size=size
@@ -223,7 +259,7 @@ class LFGStage:
 
     def samples(self) -> Dataset:
         """Draw pairs of frames out of the clips."""
-        return FramePairs(self.clips, self.config.colour_jitter, self.config.flip)
+        return FramePairs(self.clips, self.config.colour_jitter, self.config.flip, self.config.eye_weight != 1)
 
     def validate(self) -> Validation:
         """Draw clips of the test split from their first frame, and compare; the first frame itself is the baseline."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,23 @@ def test_pair_is_mirrored_with_its_landmarks(clips):
         mouth_px, box_px = truth["mouth_px"][driving], truth["face_box_px"][driving]
         np.testing.assert_allclose(sample["mouth_px"][1][MIRRORED_MOUTH], mouth_px * [-1, 1] + [63, 0], rtol=1e-5)
         np.testing.assert_allclose(sample["face_box_px"][1], [63 - box_px[1], 63 - box_px[0], *box_px[2:]], rtol=1e-5)
+
+
+def test_mirror_swaps_the_eyes(tmp_path):
+    clip = tiny_clip("known-eyes")
+    eyes_px = np.random.default_rng(0).uniform(5, 50, (30, 2, 4)).astype(np.float32)
+    write_dataset_info(tmp_path, DatasetInfo(64, None, None))
+    clip = replace(clip, labels=clip.labels | {"eyes_px": eyes_px})
+    write_shard(shard_path(tmp_path, "train", 0), ["known-eyes"], lambda _: clip)
+    clips = ClipShards(tmp_path, "train")
+    pairs = FramePairs(clips, colour_jitter=0, eyes=True)
+    samples = [pairs[Draw(0, (seed,))] for seed in range(12)]
+    mirrored = [sample for sample in samples if frame_of(clips, 0, sample["driving"]) is None]
+    assert 0 < len(mirrored) < 12
+    for sample in mirrored:
+        left, right = eyes_px[frame_of(clips, 0, sample["driving"].flip(-1))]
+        wanted = [[63 - eye[1], 63 - eye[0], eye[2], eye[3]] for eye in (right, left)]
+        np.testing.assert_allclose(sample["eyes_px"][1], wanted, rtol=1e-5)
 
 
 def test_mirror_keeps_the_middle_of_the_lips_and_swaps_their_corners():

@@ -7,6 +7,7 @@ from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.diffusion_targets import (
     PREDICTION_TYPES,
     bound_motion,
+    box_mask,
     clean_from_prediction,
     mouth_box_mask,
     prediction_target,
@@ -153,3 +154,11 @@ def test_shapes_that_do_not_fit_are_refused():
         snr_weights(torch.tensor([0.5]), torch.tensor([0]), "epsilon", 0)
     with pytest.raises(ValueError, match=r"`mouth_px` is \(1, 20, 2\), must be \(B, F, 20, 2\)"):
         mouth_box_mask(torch.zeros(1, 20, 2), (128, 128), 32, 32)
+
+
+def test_box_mask_has_every_cell_that_the_box_touches():
+    boxes = torch.tensor([[[1.2, 2.9, 0.0, 0.5], [-3.0, -1.0, 5.5, 9.0]]])
+    mask = box_mask(boxes, 4, 5)
+    assert mask.shape == (1, 2, 4, 5)
+    assert mask[0, 0].nonzero().tolist() == [[0, 1], [0, 2]]
+    assert mask[0, 1].nonzero().tolist() == [[3, 0]], "beyond the border is drawn at the border"

@@ -9,7 +9,13 @@ from made_regions import make_regions
 from diffusers_dawn.flow_geometry import affine_from_covariance, inverse_2x2
 from diffusers_dawn.models.region_motion import Regions
 from training.random_transform import RandomTransform
-from training.region_losses import equivariance_losses, landmark_flow_loss, landmark_loss
+from training.region_losses import (
+    equivariance_losses,
+    landmark_flow_loss,
+    landmark_loss,
+    open_mouth_loss,
+    polygon_mask,
+)
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -96,3 +102,49 @@ def test_flow_that_leads_from_landmark_to_landmark_costs_nothing():
     assert landmark_flow_loss(grid[None], source_px, driving_px, (32, 32)).item() == pytest.approx(0.125)
     with pytest.raises(ValueError, match="must both be"):
         landmark_flow_loss(shifted, source_px[:, :1], driving_px, (32, 32))
+
+
+def test_polygon_mask_is_the_area_between_its_edges():
+    square = torch.tensor([[[1.5, 2.5], [4.5, 2.5], [4.5, 5.5], [1.5, 5.5]]])
+    expected = torch.zeros(8, 9, dtype=torch.bool)
+    expected[3:6, 2:5] = True
+    assert torch.equal(polygon_mask(square, 8, 9)[0], expected)
+    assert torch.equal(polygon_mask(square.flip(1), 8, 9)[0], expected), "the direction does not matter"
+    assert not polygon_mask(square[:, :1].expand(1, 4, 2), 8, 9).any(), "a point has no inside"
+
+
+def test_polygon_mask_agrees_with_a_ring_of_distances():
+    angles = torch.linspace(0, 2 * math.pi, 41)[:-1]
+    ring = torch.stack((20 + 11 * angles.cos(), 15 + 11 * angles.sin()), dim=-1)[None]
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(40), indexing="ij")
+    distance = torch.hypot(columns - 20.0, rows - 15.0)
+    mask = polygon_mask(ring, 32, 40)[0]
+    assert mask[distance < 10.9].all() and not mask[distance > 11.0].any()
+
+
+def mouth_px(opening: float) -> torch.Tensor:
+    """Landmarks of a mouth, 24 px wide, around (32, 40), whose inner lips are a box, 16 px wide."""
+    x = torch.tensor([24.0, 28, 32, 36, 40, 36, 32, 28])
+    y = 40 + opening / 2 * torch.tensor([0.0, -1, -1, -1, 0, 1, 1, 1])
+    outer = torch.tensor([[20.0, 32], [43, 47]]).repeat(6, 1)
+    return torch.cat((outer, torch.stack((x, y), dim=-1)))[None]
+
+
+def test_just_what_lies_between_open_lips_should_be_hidden():
+    visible, hidden = torch.ones(1, 1, 16, 16), torch.ones(1, 1, 16, 16)
+    hidden[..., 9:11, 6:10] = 0
+    losses = [open_mouth_loss(occlusion, mouth_px(8), (64, 64)) for occlusion in (visible, hidden, 1 - hidden)]
+    assert losses[1] < losses[0] / 2 and losses[0] < losses[2] / 2
+    occlusion = torch.full((1, 1, 16, 16), 0.5, requires_grad=True)
+    open_mouth_loss(occlusion, mouth_px(8), (64, 64)).backward()
+    gradient = occlusion.grad[0, 0]
+    assert gradient[10, 8] > 0 > gradient[8, 5] and gradient[2, 2] == 0
+
+
+def test_closed_lips_hide_nothing():
+    assert open_mouth_loss(torch.ones(1, 1, 16, 16), mouth_px(0), (64, 64)) == 0
+
+
+def test_mouths_that_do_not_fit_the_occlusion_are_refused():
+    with pytest.raises(ValueError, match=r"`mouth_px` is \(1, 20, 2\), must be \(2, 20, 2\)"):
+        open_mouth_loss(torch.ones(2, 1, 16, 16), mouth_px(4), (64, 64))

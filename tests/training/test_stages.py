@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_clips import tiny_clip
 
+from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from training.checkpoints import list_checkpoints
+from training.clip_shards import DatasetInfo, shard_path, write_dataset_info, write_shard
 from training.config import TrainingConfig, config_to_yaml
 from training.diffusion_targets import mouth_box_mask
 from training.loop import train
 from training.train_a2v import A2VConfig, A2VStage
-from training.train_lfg import LFGConfig, LFGStage, anchor_points
+from training.train_lfg import LFGConfig, LFGStage, anchor_points, flow_points
 from training.train_pbnet import PBNetConfig, PBNetStage
+from training.training_plan import Draw
 from training.vgg import VGG19Features
 
 ROOT = Path(__file__).parents[2]
@@ -264,8 +268,6 @@ def test_denoiser_attends_to_the_whole_clip_in_training(configs):
 
 
 def _batch(stage) -> dict[str, torch.Tensor]:
-    from training.training_plan import Draw
-
     samples = stage.samples()
     parts = [samples[Draw(index, (0, index), 5)] for index in range(2)]
     return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
@@ -321,9 +323,34 @@ def test_first_epochs_are_for_the_landmarks_alone_when_asked(configs):
 
 
 def test_anchor_points_are_lips_corners_and_ends_of_the_face():
-    mouth_px = torch.arange(40.0).view(20, 2)
-    points = anchor_points(mouth_px, torch.tensor([10.0, 30.0, 5.0, 45.0]))
-    assert points.tolist() == [*mouth_px[[14, 18, 0, 6]].tolist(), [20.0, 5.0], [20.0, 45.0]]
+    places = {"mouth_px": torch.arange(40.0).view(20, 2), "face_box_px": torch.tensor([10.0, 30.0, 5.0, 45.0])}
+    six = [*places["mouth_px"][[14, 18, 0, 6]].tolist(), [20.0, 5.0], [20.0, 45.0]]
+    assert anchor_points(places).tolist() == six
+    places["eyes_px"] = torch.tensor([[12.0, 18.0, 15.0, 17.0], [22.0, 28.0, 14.0, 18.0]])
+    lids = [[15.0, 15.0], [15.0, 17.0], [25.0, 14.0], [25.0, 18.0]]
+    assert anchor_points(places).tolist() == six + lids
+    assert flow_points(places).tolist() == [*places["mouth_px"].tolist(), *lids]
+
+
+def test_eyes_count_more_when_asked_and_known(configs, tmp_path):
+    config = replace(configs["lfg"], model=LFG_MODEL | {"num_regions": 10}, eye_weight=9.0, landmark_weight=1.0)
+    with pytest.raises(ValueError, match="`eye_weight` is 9.0, but `dataset` .* has no `eyes_px`"):
+        LFGStage(config)
+    clip = tiny_clip("known-eyes")
+    box = np.float32([[[20, 28, 24, 30], [36, 44, 24, 30]]])
+    clip = replace(clip, labels=clip.labels | {"eyes_px": box.repeat(len(clip.frames), axis=0)})
+    write_dataset_info(tmp_path, DatasetInfo(64, None, None))
+    write_shard(shard_path(tmp_path, "train", 0), ["known-eyes"], lambda _: clip)
+    stage = LFGStage(replace(config, dataset=str(tmp_path)))
+    batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,))] for seed in range(2)])
+    drawn = batch["driving"].clone()
+    drawn[..., 26:28, 22:26] += 0.1
+    objective = stage.objectives["lfg"]
+    inside = objective.compare(drawn, batch)
+    objective.config = replace(config, eye_weight=1.0)
+    # eyes are a fortieth of the picture
+    assert inside > 3 * objective.compare(drawn, batch)
+    assert objective(batch, 0.0)["landmark"].isfinite()
 
 
 @pytest.mark.parametrize("networks", ["separate", "joint", "pose", "blink"])
@@ -385,3 +412,17 @@ def test_what_does_not_fit_is_refused_before_training(configs, name, changes, se
     with pytest.raises(ValueError, match=sentence):
         run(config)
     assert not list_checkpoints(Path(config.output_dir))
+
+
+def test_denoiser_with_a_flow_scale_learns_displacements(configs):
+    seen = {}
+    for flow_scale in (None, 4.0):
+        stage = A2VStage(replace(configs["a2v"], model=A2V_MODEL | {"flow_scale": flow_scale}))
+        batch = _batch(stage)
+        batch["noise"], batch["timestep"] = torch.zeros_like(batch["noise"]), torch.zeros_like(batch["timestep"])
+        stage.unet.register_forward_pre_hook(lambda _, inputs, key=flow_scale: seen.__setitem__(key, inputs[0]))
+        stage.objectives["unet"](batch, 0.0)
+    grid = coordinate_grid(16, 16).permute(2, 0, 1)[None, :, None]
+    # step 0 leaves all but a ten-thousandth of the signal
+    torch.testing.assert_close(seen[4.0][:, :2], 4 * (seen[None][:, :2] - grid), atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen[4.0][:, 2], seen[None][:, 2])

@@ -61,6 +61,7 @@ def test_clip_keeps_the_format(clip):
         "face_box_px": ((50, 4), "float32"),
         "mouth_px": ((50, 20, 2), "float32"),
         "mouth_opening": ((50,), "float32"),
+        "eyes_px": ((50, 2, 4), "float32"),
         "visemes": ((50, 4), "float32"),
         "phonemes": ((100,), "int16"),
         "flow": ((49, 16, 16, 2), "float16"),

@@ -23,7 +23,7 @@ from training.synthetic.spoken_clip import speak_clip
 # training's identities have seeds below, testing's from here on
 FIRST_TEST_IDENTITY = 2**40
 IDENTITIES_PER_SEED = 2**20
-FRAME_LABELS = ("pose", "blink", "face_box_px", "mouth_px", "mouth_opening")
+FRAME_LABELS = ("pose", "blink", "face_box_px", "mouth_px", "mouth_opening", "eyes_px")
 
 
 def identity_seed(index: int, split: str, seed: int = 0) -> int:
@@ -71,9 +71,9 @@ def make_talking_head(
         flow_stride: Store the optical flow at every so many pixels; 0 stores none.
 
     Returns:
-        The clip: besides the labels that every prepared clip has `mouth_opening` (F,), `visemes` (F, 4) as
-        `phonemes.MOUTH_SHAPE_NAMES`, `phonemes` (2F,) as `phonemes.frame_labels`, and with a flow stride k `flow`
-        (F-1, S/k, S/k, 2) and `flow_visible` (F-1, S/k, S/k).
+        The clip: besides the labels that every prepared clip has `mouth_opening` (F,), `eyes_px` (F, 2, 4) as
+        `HeadRenderer.labels`, `visemes` (F, 4) as `phonemes.MOUTH_SHAPE_NAMES`, `phonemes` (2F,) as
+        `phonemes.frame_labels`, and with a flow stride k `flow` (F-1, S/k, S/k, 2) and `flow_visible` (F-1, S/k, S/k).
 
     Raises:
         ValueError: If the identity belongs to the other split, or a number is out of its range.

@@ -1,4 +1,5 @@
 import io
+import random
 import struct
 import warnings
 from fractions import Fraction
@@ -462,3 +463,30 @@ def test_postscript_is_refused_and_not_run():
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
     with pytest.raises(ValueError, match="`image` is an EPS file"):
         read_image(program)
+
+
+def transport_stream() -> bytes:
+    stream_file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+    with av.open(stream_file, "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for picture in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return stream_file.getvalue()
+
+
+def test_damaged_transport_stream_is_read_or_refused_in_one_sentence():
+    intact, refused = transport_stream(), 0
+    # 656 is one whose tracks show up late
+    for seed in (656, *range(30)):
+        rng, damaged = random.Random(seed), bytearray(intact)
+        for _ in range(rng.randrange(1, 60)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        try:
+            assert read_video(bytes(damaged))[0].shape[1:] == (64, 64, 3)
+        except ValueError as error:
+            assert str(error).startswith("`video` ")
+            refused += 1
+    assert refused

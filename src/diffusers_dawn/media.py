@@ -397,7 +397,8 @@ def _open_container(source: MediaSource, name: str) -> Iterator["av.container.In
     try:
         with av.open(opened) as container:
             yield container
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError, IndexError) as error:
+        # PyAV has no class of its own for some error codes, and does not expect tracks that show up late
         raise ValueError(f"`{name}` cannot be decoded ({_describe(source)}): {error}") from error
 
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from diffusers_dawn.face_analysis import MediaPipeFaceDetector
-from diffusers_dawn.metrics import best_lag, mouth_opening, pearson_correlation, psnr, ssim
+from diffusers_dawn.metrics import best_lag, pearson_correlation, psnr, ssim
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, Portrait
 from training.clip_shards import ClipShards, finished_shards, read_journal
+from training.face_reader import FaceReader, labelled_opening
 
 logger = logging.getLogger("training")
 
@@ -88,19 +88,28 @@ def validation_clips(dataset: str, count: int, max_frames: int) -> list[TruthCli
     if not has_tests:
         logger.warning("the data set has no clips for testing: validating on clips of the training")
     clips = ClipShards(dataset, "test" if has_tests else "train")
-    found = []
-    for index in [index for index, entry in enumerate(clips.entries) if entry.num_frames >= 2][:count]:
-        num_frames = min(max_frames, clips.entries[index].num_frames)
-        labels = clips.read_labels(index)
-        found.append(
-            TruthClip(
-                clips.entries[index].clip_id,
-                clips.read_frames(index, range(num_frames)),
-                clips.read_samples(index)[: num_frames * SAMPLE_RATE_HZ // FPS],
-                {name: values[:num_frames] for name, values in labels.items()},
-            )
-        )
-    return found
+    usable = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= 2]
+    return [read_truth_clip(clips, index, max_frames) for index in usable[:count]]
+
+
+def read_truth_clip(clips: ClipShards, index: int, max_frames: int) -> TruthClip:
+    """Read a clip of a prepared data set.
+
+    Args:
+        clips: The data set.
+        index: Which of its clips.
+        max_frames: How much of it.
+
+    Returns:
+        The clip, or its beginning.
+    """
+    num_frames = min(max_frames, clips.entries[index].num_frames)
+    return TruthClip(
+        clips.entries[index].clip_id,
+        clips.read_frames(index, range(num_frames)),
+        clips.read_samples(index)[: num_frames * SAMPLE_RATE_HZ // FPS],
+        {name: values[:num_frames] for name, values in clips.read_labels(index).items()},
+    )
 
 
 def render_clips(
@@ -159,17 +168,43 @@ def picture_metrics(frames: np.ndarray, clip: TruthClip) -> dict[str, float]:
     """
     made = torch.from_numpy(frames[1:]).permute(0, 3, 1, 2)
     truth = torch.from_numpy(clip.frames[1:]).permute(0, 3, 1, 2).float() / 255
-    mouth_px = torch.from_numpy(clip.labels["mouth_px"][1:])
-    low, high = mouth_px.amin(dim=1), mouth_px.amax(dim=1)
-    height, width = clip.frames.shape[1:3]
-    box_px = torch.stack((low[:, 0], high[:, 0] + 1, low[:, 1], high[:, 1] + 1), dim=1)
-    box_px[:, :2].clamp_(0, width)
-    box_px[:, 2:].clamp_(0, height)
+    box_px = mouth_box(torch.from_numpy(clip.labels["mouth_px"][1:]), clip.frames.shape[1:3])
     return {
         "psnr": float(psnr(made, truth).mean()),
         "psnr_mouth": float(psnr(made, truth, box_px).mean()),
         "ssim": float(ssim(made, truth).mean()),
     }
+
+
+def mouth_box(mouth_px: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Compute the boxes around mouths, as far as they are inside the picture.
+
+    Args:
+        mouth_px: Mouth landmarks (F, 20, 2) [px].
+        size: Height and width of the picture [px].
+
+    Returns:
+        x_min, x_max, y_min, y_max (F, 4) [px].
+    """
+    low, high = mouth_px.amin(dim=1), mouth_px.amax(dim=1)
+    return box_inside(torch.stack((low[:, 0], high[:, 0] + 1, low[:, 1], high[:, 1] + 1), dim=1), size)
+
+
+def box_inside(box_px: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Cut boxes at the border of the picture; one that is beyond it becomes one pixel at the border.
+
+    Args:
+        box_px: x_min, x_max, y_min, y_max (..., 4) [px].
+        size: Height and width of the picture [px].
+
+    Returns:
+        The boxes (..., 4).
+    """
+    height, width = size
+    x_min, y_min = (box_px[..., side].clamp(0, count - 1) for side, count in ((0, width), (2, height)))
+    x_max = torch.maximum(box_px[..., 1].clamp(max=width), x_min + 1)
+    y_max = torch.maximum(box_px[..., 3].clamp(max=height), y_min + 1)
+    return torch.stack((x_min, x_max, y_min, y_max), dim=-1)
 
 
 def mouth_metrics(frames: np.ndarray, clip: TruthClip, max_lag: int = 5) -> dict[str, float]:
@@ -185,19 +220,15 @@ def mouth_metrics(frames: np.ndarray, clip: TruthClip, max_lag: int = 5) -> dict
         a tenth of the frames, or a mouth does not move.
     """
     try:
-        detector = MediaPipeFaceDetector(max_num_faces=1)
+        reader = FaceReader()
     except ImportError:
         logger.info("no mouth metrics: mediapipe is not installed (extra `face`)")
         return {}
-    with detector:
-        states = [detector((frame * 255).round().astype(np.uint8)) for frame in frames]
-    seen = [index for index, faces in enumerate(states) if faces]
-    if len(seen) < max(0.9 * len(states), 2 * max_lag + 3):
+    with reader:
+        readings = reader((frame * 255).round().astype(np.uint8) for frame in frames)
+    if not readings.show_face(2 * max_lag + 3):
         return {}
-    made = mouth_opening(
-        np.stack([states[index][0].mouth_px for index in seen]), np.array([states[index][0].box_px for index in seen])
-    )
-    truth = mouth_opening(clip.labels["mouth_px"][seen], clip.labels["face_box_px"][seen])
+    made, truth = readings.opening[readings.seen], labelled_opening(clip.labels)[readings.seen]
     correlation = float(pearson_correlation(made, truth))
     if not np.isfinite(correlation):
         return {}

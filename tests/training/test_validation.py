@@ -2,11 +2,12 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from tiny_clips import write_tiny_data_set
 
 from training.clip_shards import ClipSkipped, shard_path, write_shard
 from training.synthetic.talking_head import identity_seed, make_talking_head
-from training.validation import TruthClip, mean_of_rows, mouth_metrics, picture_metrics, validation_clips
+from training.validation import TruthClip, box_inside, mean_of_rows, mouth_metrics, picture_metrics, validation_clips
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,11 @@ def test_mouth_box_is_judged_by_itself(talking):
     frames[:, :20] = 0
     found = picture_metrics(frames, talking)
     assert found["psnr_mouth"] == np.inf and found["psnr"] < 40
+
+
+def test_boxes_are_cut_at_the_border_and_never_empty():
+    boxes_px = torch.tensor([[-5.0, 3.0, 2.0, 99.0], [70.0, 80.0, -9.0, -4.0], [1.0, 2.5, 3.0, 4.5]])
+    assert box_inside(boxes_px, (48, 64)).tolist() == [[0, 3, 2, 48], [63, 64, 0, 1], [1, 2.5, 3, 4.5]]
 
 
 def test_clips_are_those_of_the_test_split_cut_to_the_length(tiny_data_set):

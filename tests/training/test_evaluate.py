@@ -1,0 +1,124 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_clips import AUDIO_DIM, tiny_clip
+from tiny_evaluation import write_test_split
+
+from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
+from training.clip_members import PreparedClip, encode_wav
+from training.clip_shards import ClipShards, DatasetInfo
+from training.evaluate import SECTIONS, main
+
+TINY = (
+    *("--num_clips", "2", "--clip_seconds", "0.52", "--long_seconds", "1.04", "--num_long", "1"),
+    *("--num_portraits", "1", "--frame_stride", "6", "--num_inference_steps", "1", "--device", "cpu", "--quiet"),
+)
+
+
+def speaking_clip(name: str) -> PreparedClip:
+    """A tiny clip whose labels say that the inner lips part."""
+    clip = tiny_clip(name)
+    mouth_px = clip.labels["mouth_px"].copy()
+    mouth_px[:, [UPPER_LIP, LOWER_LIP]] = 32
+    mouth_px[:, LOWER_LIP, 1] += 5 * np.abs(np.sin(np.arange(30)))
+    return replace(clip, labels=clip.labels | {"mouth_px": mouth_px})
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory) -> Path:
+    return write_test_split(tmp_path_factory.mktemp("data") / "clips", speaking_clip, DatasetInfo(64, "x", AUDIO_DIM))
+
+
+def arguments(pipeline, dataset, output, *more) -> list[str]:
+    given = ["--pipeline", str(pipeline), "--dataset", str(dataset), "--output", str(output)]
+    return [*given, *TINY, *more]
+
+
+def figures_of(output) -> dict:
+    return json.loads((output / "report.json").read_text())["sections"]
+
+
+@pytest.mark.slow
+def test_every_part_is_reported_also_where_no_face_is_seen(speaking, tiny_pipeline_folder, tmp_path, detector, capsys):
+    sound, output = tmp_path / "speech.wav", tmp_path / "evaluation"
+    sound.write_bytes(encode_wav(ClipShards(speaking, "test").read_samples(0)[: 640 * 15]))
+    assert main(arguments(tiny_pipeline_folder, speaking, output, "--recordings", str(sound))) == 0
+    printed, text = capsys.readouterr().out, (output / "report.md").read_text()
+    assert text in printed and "test split of `clips`" in text and str(tmp_path) not in text
+    sections = figures_of(output)
+    assert list(sections) == list(SECTIONS)
+    for name in ("reader", "lips", "control"):
+        assert any(
+            note.startswith("In 2 of 2 clips the reader sees the face in less") for note in sections[name]["notes"]
+        )
+    assert any(note.startswith("In 4 of 4 ends") for note in sections["long"]["notes"])
+    assert any(note.startswith("In 1 of 1 videos of speech.wav") for note in sections["recordings"]["notes"])
+    # what is not seen must not improve a mean
+    lips = sections["lips"]["figures"]
+    assert lips["own_speech"]["value"] == lips["other_speech"]["value"] == 0 and lips["own_speech"]["count"] == 2
+    assert lips["lag_within_1"]["value"] == 0 and lips["lag_frames"]["value"] is None
+    assert sections["reconstruction"]["figures"]["gain_mouth"]["value"] is not None
+    assert [path.name for path in output.glob("*.mp4")] == ["recording_1-test-0.mp4"]
+
+
+def test_parts_that_cannot_be_run_say_why(tiny_data_set, tiny_pipeline_folder, tmp_path, detector):
+    output = tmp_path / "evaluation"
+    given = ["--sections", "recordings,long,tracks", "--num_clips", "1"]
+    assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
+    sections = figures_of(output)
+    assert list(sections) == ["recordings", "long", "tracks"]
+    assert sections["recordings"] == {"left_out": "no `--recordings` are given"}
+    assert sections["long"] == {"left_out": "the clips that are looked at do not last 1.04 s together"}
+    assert "Left out: no `--recordings` are given." in (output / "report.md").read_text()
+
+
+def test_same_seed_gives_the_same_report_and_another_one_another(tiny_data_set, tiny_pipeline_folder, tmp_path):
+    reports = []
+    for number, seed in enumerate(("3", "3", "4")):
+        output = tmp_path / str(number)
+        given = ["--sections", "tracks", "--seed", seed]
+        assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
+        reports.append(figures_of(output))
+    assert reports[0] == reports[1] != reports[2]
+
+
+def test_report_names_what_was_evaluated_but_not_where_it_lies(tiny_data_set, tiny_pipeline_folder, tmp_path):
+    output = tmp_path / "evaluation"
+    given = ["--sections", "tracks", "--lfg", str(tiny_pipeline_folder)]
+    assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
+    settings = json.loads((output / "report.json").read_text())["settings"]
+    assert settings["pipeline"] == settings["lfg"] == tiny_pipeline_folder.name and settings["dataset"] == "clips"
+    assert settings["num_clips"] == settings["num_identities"] == 1 and settings["size_px"] == 64
+    assert str(tiny_data_set.parent) not in (output / "report.json").read_text() + (output / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--sections", "lips,teeth"), "`sections` has 'teeth'; allowed are reader, lips"),
+        (("--num_clips", "0"), "`num_clips` is 0"),
+        (("--num_inference_steps", "1000"), "`num_inference_steps` is 1000"),
+        (("--recordings", "no/such.wav"), "`recordings` has no/such.wav"),
+        (("--reader_processes", "0"), "`num_processes` is 0"),
+        (("--device", "abacus"), "`device` is 'abacus'"),
+        (("--pipeline", "no/pipeline"), "`pipeline` no/pipeline cannot be loaded"),
+        (("--dataset", "no/dataset"), "there is no no/dataset/dataset.json"),
+        (("--lfg", "no/where/at/all"), "`lfg` is 'no/where/at/all'"),
+    ],
+)
+def test_bad_input_ends_with_one_line(more, message, tiny_data_set, tiny_pipeline_folder, tmp_path, capsys):
+    output = tmp_path / "evaluation"
+    assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *more)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("evaluate: ") and error.count("\n") == 1 and message in error
+    assert not output.exists()
+
+
+def test_output_that_is_a_file_is_refused(tiny_data_set, tiny_pipeline_folder, tmp_path, capsys):
+    output = tmp_path / "report"
+    output.write_text("mine")
+    assert main(arguments(tiny_pipeline_folder, tiny_data_set, output)) == 2
+    assert "`output` is not a folder" in capsys.readouterr().err and output.read_text() == "mine"

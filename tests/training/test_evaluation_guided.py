@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_clips import AUDIO_DIM, tiny_clip
+from tiny_evaluation import SHORT, quiet_pipeline, write_test_split
+
+from training.clip_shards import DatasetInfo
+from training.evaluation_clips import Evaluation
+from training.evaluation_guided import (
+    control_section,
+    eye_boxes,
+    fidelity,
+    lips_section,
+    reader_section,
+    reconstruction_section,
+)
+from training.evaluation_report import LeftOut
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return quiet_pipeline()
+
+
+def test_eyes_are_judged_where_the_data_set_knows_them(pipe, tmp_path):
+    def with_eyes(name):
+        clip = tiny_clip(name)
+        eyes = np.tile(np.array([[20, 28, 20, 23], [36, 44, 20, 23]], np.float32), (30, 1, 1))
+        return replace(clip, labels=clip.labels | {"eyes_px": eyes})
+
+    folder = write_test_split(tmp_path / "clips", with_eyes, DatasetInfo(64, "x", AUDIO_DIM))
+    report = reconstruction_section(Evaluation(pipe, folder, SHORT, None))
+    figures = {figure.key: figure for figure in report.figures}
+    assert figures["gain_eyes"].value == pytest.approx(figures["psnr_eyes"].value - figures["psnr_eyes"].beside)
+    assert not any("eyes" in note for note in report.notes)
+    assert any("opening is left out" in note for note in report.notes)
+
+
+def test_closed_eye_is_looked_at_in_a_box_as_high_as_an_open_one():
+    eyes_px = torch.tensor([[[10.0, 30.0, 20.0, 20.5], [40.0, 60.0, 15.0, 25.0]]])
+    closed, opened = eye_boxes(eyes_px, (64, 64))[0]
+    assert closed.tolist() == pytest.approx([10, 30, 16.75, 23.75])
+    assert opened.tolist() == [40, 60, 15, 25]
+
+
+def test_lfg_without_motion_estimator_reconstructs_nothing_unless_another_is_given(pipe, tiny_data_set):
+    bare = quiet_pipeline(full=False)
+    evaluation = Evaluation(bare, tiny_data_set, SHORT, None)
+    with pytest.raises(LeftOut, match="`--lfg` takes one"):
+        reconstruction_section(evaluation)
+    assert reconstruction_section(Evaluation(bare, tiny_data_set, SHORT, None, pipe.lfg)).figures
+
+
+def test_frames_drawn_perfectly_gain_all_and_copies_of_the_source_nothing():
+    clip = tiny_clip("test-0")
+    source, frames = clip.frames[:1], clip.frames[1:]
+    labels = {"mouth_px": clip.labels["mouth_px"][1:]}
+    perfect = dict(fidelity(source, frames, frames, labels))
+    copied = dict(fidelity(source, frames, np.broadcast_to(source, frames.shape).copy(), labels))
+    assert perfect.keys() == {"picture", "mouth"}
+    for part, (made, beside) in perfect.items():
+        assert made == 100 > beside == copied[part][0] == copied[part][1]
+
+
+def test_frames_in_which_nothing_moves_do_not_count():
+    clip = tiny_clip("test-0")
+    frames = np.concatenate((clip.frames[:1], clip.frames[5:6]))
+    labels = {"mouth_px": clip.labels["mouth_px"][[0, 5]]}
+    drawn = np.full_like(frames, 128)
+    both = dict(fidelity(clip.frames[:1], frames, drawn, labels))
+    moved = dict(fidelity(clip.frames[:1], frames[1:], drawn[1:], {"mouth_px": labels["mouth_px"][1:]}))
+    assert both == moved
+
+
+@pytest.mark.parametrize("section", [reader_section, lips_section, control_section])
+def test_without_a_reader_nothing_can_be_said_of_faces(section, pipe, tiny_data_set):
+    with pytest.raises(LeftOut, match="mediapipe"):
+        section(Evaluation(pipe, tiny_data_set, SHORT, None))

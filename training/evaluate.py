@@ -1,0 +1,205 @@
+"""Measure a saved pipeline on the held-out clips of a prepared data set, and print the figures.
+
+    python training/evaluate.py --pipeline runs/a2v/pipeline --dataset clips --output evaluation
+
+Writes report.json, the numbers, and report.md, the tables; with `--recordings` also videos to look at.
+"""
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from training import evaluation_guided, evaluation_unguided
+from training.evaluation_clips import Evaluation, EvaluationSettings
+from training.evaluation_figures import NUM_RESAMPLES
+from training.evaluation_report import LeftOut, SectionReport, report_as_markdown, report_as_numbers, write_report
+from training.face_reader import FaceReader
+from training.networks import load_network
+from training.processes import USER_ERRORS, device_of_process
+
+SECTIONS = evaluation_guided.SECTIONS | evaluation_unguided.SECTIONS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Words after the script's name; None: those of the process.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        evaluate(options)
+    except KeyboardInterrupt:
+        print("evaluate: interrupted, no report was written", file=sys.stderr)
+        return 130
+    except USER_ERRORS as error:
+        if options.debug:
+            raise
+        print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Evaluate a pipeline; see `evaluate.py --help`.
+
+    Args:
+        options: The parsed options.
+
+    Raises:
+        ValueError: If an option is out of range, or pipeline and data set cannot be read or do not suit each other.
+    """
+    # what can be refused without the pipeline is refused before it is loaded
+    names = _section_names(options.sections)
+    settings = EvaluationSettings(**{
+        field.name: getattr(options, field.name) for field in dataclasses.fields(EvaluationSettings)
+    })
+    if options.output.exists() and not options.output.is_dir():
+        raise ValueError(f"`output` is not a folder: {options.output}")
+    with ExitStack() as stack:
+        try:
+            reader = stack.enter_context(FaceReader(options.reader_processes))
+        except ImportError as error:
+            print(f"evaluate: {error}", file=sys.stderr)
+            reader = None
+        pipe = _load_pipeline(options.pipeline, device_of_process(options.device, 0))
+        lfg = None
+        if options.lfg is not None:
+            lfg = load_network(LatentFlowGenerator, options.lfg, "lfg", "lfg").to(pipe.device)
+        evaluation = Evaluation(pipe, options.dataset, settings, reader, lfg)
+        options.output.mkdir(parents=True, exist_ok=True)
+        sections = run_sections(evaluation, names)
+    numbers = report_as_numbers(_described(options, evaluation), sections)
+    text = report_as_markdown(_heading(numbers["settings"], evaluation), sections)
+    write_report(options.output, numbers, text)
+    print(text)
+    print(f"wrote {options.output}: report.json, report.md")
+
+
+def run_sections(evaluation: Evaluation, names: Sequence[str]) -> dict[str, SectionReport | str]:
+    """Run parts of an evaluation.
+
+    Args:
+        evaluation: The pipeline and the clips.
+        names: Which parts, of `SECTIONS`.
+
+    Returns:
+        By name: what was found, or why the part was left out.
+    """
+    found: dict[str, SectionReport | str] = {}
+    for name in names:
+        try:
+            found[name] = SECTIONS[name](evaluation)
+        except LeftOut as error:
+            found[name] = error.reason
+    return found
+
+
+def _section_names(given: str | None) -> list[str]:
+    if given is None:
+        return list(SECTIONS)
+    names = [name.strip() for name in given.split(",")]
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        raise ValueError(f"`sections` has {', '.join(map(repr, unknown))}; allowed are {', '.join(SECTIONS)}")
+    return list(dict.fromkeys(names))
+
+
+def _load_pipeline(name: str, device: torch.device) -> DAWNPipeline:
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        pipe = DAWNPipeline.from_pretrained(name, dtype=torch.float32)
+    except Exception as error:
+        # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
+        raise ValueError(f"`pipeline` {name} cannot be loaded: {str(error) or type(error).__name__}") from error
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        return pipe.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` is {device}, which torch cannot use here") from error
+
+
+def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
+    """What was evaluated, and how; names of folders, not where they lie."""
+    settings = dataclasses.asdict(evaluation.settings)
+    del settings["quiet"], settings["output"]
+    entries = [evaluation.shards.entries[index] for index in evaluation.indices]
+    return settings | {
+        "pipeline": _shown_name(options.pipeline),
+        "lfg": None if options.lfg is None else _shown_name(options.lfg),
+        "dataset": _shown_name(options.dataset),
+        "recordings": [path.name for path in options.recordings],
+        "num_clips": len(evaluation),
+        "num_identities": len({entry.identity for entry in entries}),
+        "size_px": evaluation.shards.info.size_px,
+        "scheduler": type(evaluation.pipe.scheduler).__name__,
+    }
+
+
+def _shown_name(name: str | Path) -> str:
+    return Path(name).resolve().name if Path(name).exists() else str(name)
+
+
+def _heading(settings: dict[str, Any], evaluation: Evaluation) -> str:
+    lines = [
+        f"`{settings['pipeline']}` on {settings['num_clips']} clips, up to {settings['clip_seconds']:g} s each, of "
+        f"{settings['num_identities']} people in the test split of `{settings['dataset']}`: {settings['size_px']} px, "
+        f"{settings['num_inference_steps']} steps of {settings['scheduler']}, seed {settings['seed']}. Intervals are "
+        f"the bootstrap's over clips ({NUM_RESAMPLES} resamples). Faces are read by mediapipe."
+    ]
+    if settings["lfg"] is not None:
+        lines.append(f"The reconstruction is that of the LFG `{settings['lfg']}`.")
+    note = evaluation.speech_note()
+    return "## Evaluation\n\n" + " ".join([*lines, *([note] if note else [])])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure a saved pipeline on held-out clips.")
+    add, default = parser.add_argument, EvaluationSettings()
+    add("--pipeline", required=True, help="folder or Hub id of the pipeline")
+    add("--dataset", type=Path, required=True, help="folder of a prepared data set with a test split")
+    add("--output", type=Path, required=True, help="folder for report.json and report.md")
+    add("--sections", help=f"which parts, joined by commas (default: all): {','.join(SECTIONS)}")
+    add("--recordings", type=Path, nargs="+", default=(), metavar="FILE", help="real speech, for its part")
+    add("--lfg", help="folder or Hub id of the LFG with its motion estimator, where the pipeline's comes without")
+    counts = {
+        "num_clips": "clips of the test split, at most, evenly spread over it",
+        "num_long": "rows of clips joined to long videos, at most",
+        "num_portraits": "portraits that speak each recording, at most",
+        "frame_stride": "every so many frames of a clip are reconstructed",
+        "num_inference_steps": "denoising steps",
+        "seed": "same seed, same report",
+    }
+    for name, text in counts.items():
+        add(f"--{name}", type=int, default=getattr(default, name), help=f"{text} (default: %(default)s)")
+    add("--clip_seconds", type=float, default=default.clip_seconds, help="length of clips (default: %(default)s)")
+    add("--long_seconds", type=float, default=default.long_seconds, help="of long videos (default: %(default)s)")
+    add("--reader_processes", type=int, default=1, help="processes that read faces (default: %(default)s)")
+    add("--device", help="where the pipeline runs (default: a GPU if there is one)")
+    add("--quiet", action="store_true", help="show no progress bars")
+    add("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -74,13 +74,13 @@ def test_real_speakers_are_prepared_and_train_every_stage(tmp_path, detector):
 
 
 @pytest.mark.parametrize("main", [train_lfg, train_pbnet, train_a2v, train_audio_encoder])
-def test_published_and_toy_settings_are_understood(main, capsys):
+def test_published_toy_and_demo_settings_are_understood(main, capsys):
     configs = TOY.parent
     names = {
-        train_lfg: ["lfg_128", "lfg_256", "toy/lfg"],
-        train_pbnet: ["pbnet_pose", "pbnet_blink", "toy/pbnet"],
-        train_a2v: [f"a2v_{size}_stage{stage}" for size in (128, 256) for stage in (1, 2)] + ["toy/a2v"],
-        train_audio_encoder: ["toy/audio_encoder"],
+        train_lfg: ["lfg_128", "lfg_256", "toy/lfg", "demo/lfg"],
+        train_pbnet: ["pbnet_pose", "pbnet_blink", "toy/pbnet", "demo/pbnet"],
+        train_a2v: [f"a2v_{size}_stage{stage}" for size in (128, 256) for stage in (1, 2)] + ["toy/a2v", "demo/a2v"],
+        train_audio_encoder: ["toy/audio_encoder", "demo/audio_encoder"],
     }[main]
     extra = ["--lfg", "x"] if main is train_a2v else []
     extra += [] if main is train_audio_encoder else ["--dataset", "x"]
@@ -91,4 +91,4 @@ def test_published_and_toy_settings_are_understood(main, capsys):
 
 
 def test_every_settings_file_is_tried():
-    assert len(list(TOY.parent.rglob("*.yaml"))) == 12
+    assert len(list(TOY.parent.rglob("*.yaml"))) == 16

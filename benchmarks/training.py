@@ -3,6 +3,9 @@
 Each row is a process of its own that trains on a few synthetic clips, which are made first. The published size is
 that of `training/configs/`, the toy size that of `training/configs/toy/`. Batches are as small as the command line
 says, and data are read in the training process itself, so that what worker processes would hide is shown.
+
+With `--arithmetic` it counts instead, by one step with one sample, what the published runs cost in all, and the hours
+that is at a sustained rate.
 """
 
 import argparse
@@ -27,6 +30,7 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import Dataset  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor  # noqa: E402
 
 from training.clip_shards import DatasetInfo, shard_path, write_dataset_info, write_shard  # noqa: E402
@@ -73,6 +77,14 @@ STAGES = {
 # pixels, and width of the audio features
 SIZES = {"published": (128, 1024), "toy": (128, 192)}
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+# published settings, and the stage they are of
+PUBLISHED_RUNS = {
+    "lfg_128": "lfg",
+    "pbnet_pose": "pbnet",
+    "pbnet_blink": "pbnet",
+    "a2v_128_stage1": "a2v",
+    "a2v_128_stage2": "a2v",
+}
 
 
 class TimedSamples(Dataset):
@@ -140,13 +152,14 @@ def build(args: argparse.Namespace, folder: Path) -> tuple[Stage, TrainingConfig
             folder / "lfg"
         )
         save_audio_encoder(folder / "audio_encoder", SIZES[args.size][1])
-    config = read_config(args.measure, args.size, **overrides)
+    config = read_config(args.measure, args.size, args.settings, **overrides)
     return STAGES[args.measure].stage_class(config), config
 
 
-def read_config(stage: str, size: str, **overrides: object) -> TrainingConfig:
-    """Read a stage's settings, changed where this needs it."""
-    file = CONFIGS / (STAGES[stage].published if size == "published" else STAGES[stage].toy)
+def read_config(stage: str, size: str, settings: str | None = None, **overrides: object) -> TrainingConfig:
+    """Read a stage's settings of a size, or those of a name, changed where this needs it."""
+    by_size = STAGES[stage].published if size == "published" else STAGES[stage].toy
+    file = CONFIGS / (by_size if settings is None else f"{settings}.yaml")
     arguments = ["--config", str(file), *(f"--{name}={value}" for name, value in overrides.items())]
     return parse_config(STAGES[stage].config_class, "", arguments)[0]
 
@@ -202,11 +215,48 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def measure_in_new_process(args: argparse.Namespace, stage: str, size: str, precision: str, data: Path) -> dict:
-    """Measure one row in a process of its own."""
+def count(args: argparse.Namespace) -> dict[str, float]:
+    """Count the floating-point operations of a step with one sample: matrix products and convolutions, both ways."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage, config = build(args, Path(folder))
+        with FlopCounterMode(display=False) as counter:
+            train(stage, config)
+    return {"operations": counter.get_total_flops() / (args.steps + 1)}
+
+
+def num_published_samples(settings: str, num_clips: int) -> int:
+    """Count the samples of a published run: steps by batch, or passes over the clips."""
+    required = {"dataset": "none", "output_dir": "none"}
+    required |= {"lfg": "none"} if PUBLISHED_RUNS[settings] == "a2v" else {}
+    config = read_config(PUBLISHED_RUNS[settings], "published", settings, **required)
+    if config.max_train_steps is not None:
+        return config.max_train_steps * config.train_batch_size
+    return round(config.num_train_epochs * config.clip_repeats * num_clips)
+
+
+def print_arithmetic(args: argparse.Namespace) -> None:
+    """Print what the published runs cost, and how long that takes."""
+    print(f"{args.num_clips} clips; hours at {args.sustained_tflops:g} TFLOP/s sustained")
+    print(f"{'run':16}{'samples':>14}{'GFLOP each':>12}{'EFLOP':>9}{'hours':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        data = make_data_set(Path(folder, "data"), "published")
+        for settings, stage in ((name, stage) for name, stage in PUBLISHED_RUNS.items() if stage in args.stages):
+            row = measure_in_new_process(args, stage, "published", "fp32", data, settings)
+            samples, each = num_published_samples(settings, args.num_clips), row["operations"]
+            hours = samples * each / (args.sustained_tflops * 1e12) / 3600
+            cost = f"{samples:>14,}{each / 1e9:>12.4g}{samples * each / 1e18:>9.3g}{hours:>9.3g}"
+            print(f"{settings:16}{cost}", flush=True)
+
+
+def measure_in_new_process(
+    args: argparse.Namespace, stage: str, size: str, precision: str, data: Path, settings: str | None = None
+) -> dict:
+    """Measure one row, or count that of the settings of a name, in a process of its own."""
     command = [sys.executable, __file__, "--measure", stage, "--size", size, "--precision", precision]
-    command += ["--steps", str(args.steps), "--data", str(data)]
-    command += ["--batch-size", str(args.batch_size)] if args.batch_size else []
+    command += ["--steps", str(0 if settings else args.steps), "--data", str(data)]
+    batch_size = 1 if settings else args.batch_size
+    command += ["--batch-size", str(batch_size)] if batch_size else []
+    command += ["--settings", settings] if settings else []
     command += ["--gradient-checkpointing"] if args.gradient_checkpointing else []
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -232,7 +282,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--steps", type=int, default=4, help="steps that are timed, after a first one")
     parser.add_argument("--batch-size", type=int, default=None, help="samples per step (default: 1 to 8, by stage)")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="for the denoiser")
-    for name in ("measure", "size", "precision", "data"):
+    parser.add_argument("--arithmetic", action="store_true", help="count what the published runs cost instead")
+    parser.add_argument("--sustained-tflops", type=float, default=100, help="for --arithmetic (default: 100)")
+    parser.add_argument("--num-clips", type=int, default=362, help="for --arithmetic (default: 362, HDTF's videos)")
+    for name in ("measure", "size", "precision", "data", "settings"):
         parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -241,9 +294,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every stage, size and precision, and print a table."""
     args = parse_arguments(arguments)
     if args.measure is not None:
-        print(json.dumps(measure(args)))
+        print(json.dumps(measure(args) if args.settings is None else count(args)))
         return
     print_machine()
+    if args.arithmetic:
+        print_arithmetic(args)
+        return
     print(f"{'stage':14}{'size':>10}{'':>6}{'parameters':>12}{'batch':>6}{'steps/s':>9}{'samples/s':>10}", end="")
     print(f"{'peak MiB':>10}{'reading':>9}")
     with tempfile.TemporaryDirectory() as folder:

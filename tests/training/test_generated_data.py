@@ -2,12 +2,17 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from training.synthetic.generated_data import GeneratorSettings, begin, check_settings, plan_shards
-from training.synthetic.talking_head import FIRST_TEST_IDENTITY
+from training.synthetic.generated_data import GeneratorSettings, begin, check_settings, plan_shards, write_example
+from training.synthetic.head_state import HeadState
+from training.synthetic.identity import draw_identity
+from training.synthetic.renderer import HeadRenderer
+from training.synthetic.talking_head import FIRST_TEST_IDENTITY, identity_seed
 
 SETTINGS = GeneratorSettings(7, 3, 4, 2, size_px=64, num_frames=25, clips_per_shard=3)
 
@@ -80,3 +85,13 @@ def test_damaged_settings_are_refused(tmp_path):
     (tmp_path / "generator.json").write_text("[1, 2")
     with pytest.raises(ValueError, match="`output`: .*generator.json is damaged"):
         begin(tmp_path, SETTINGS)
+
+
+def test_known_portrait_is_of_the_training_and_has_the_least_beard(tmp_path):
+    settings = replace(SETTINGS, num_identities=4)
+    write_example(tmp_path, settings)
+    densities = [sum(draw_identity(identity_seed(index, "train")).beard[:3]) for index in range(4)]
+    assert densities[0] > 0, "the first has one, otherwise nothing is tried"
+    seed = identity_seed(densities.index(min(densities)), "train")
+    expected = HeadRenderer(draw_identity(seed), 256).render(HeadState()).image
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "known_portrait.png")), expected)

@@ -97,6 +97,48 @@ def test_second_piece_starts_where_the_published_one_does(hubert, monkeypatch):
     torch.testing.assert_close(hidden[:20], torch.cat(pieces))
 
 
+def patched_states(monkeypatch, encoder, waveform, frames_per_piece, published_frames, shared_frames=0):
+    monkeypatch.setattr(audio_features, "FRAMES_PER_PIECE", frames_per_piece)
+    monkeypatch.setattr(audio_features, "PUBLISHED_FRAMES", published_frames)
+    monkeypatch.setattr(audio_features, "SHARED_FRAMES", shared_frames)
+    return hidden_states(waveform, encoder, make_extractor())
+
+
+@pytest.mark.parametrize("num_hidden", [120, 121])
+def test_pieces_overlap_only_in_recordings_longer_than_a_minute(monkeypatch, hubert, num_hidden):
+    waveform = make_waveform(80 + 320 * num_hidden)
+    published = patched_states(monkeypatch, hubert, waveform, 40, 10_000)
+    found = patched_states(monkeypatch, hubert, waveform, 40, 120, shared_frames=16)
+    assert len(found) == num_hidden
+    assert torch.equal(found, published) == (num_hidden == 120)
+
+
+def test_frames_of_long_recordings_are_nearly_those_of_one_piece_also_where_pieces_meet(monkeypatch):
+    encoder = make_encoder(num_conv_pos_embeddings=8, initializer_range=0.05)
+    waveform = make_waveform(80 + 320 * 400)
+    one = patched_states(monkeypatch, encoder, waveform, 1000, 1000)
+    cut, blended = (
+        (patched_states(monkeypatch, encoder, waveform, *sizes) - one).square().mean(1).sqrt()
+        for sizes in ((40, 10_000), (40, 120, 16))
+    )
+    # features of order 1; attention hears 40 frames instead of 400
+    assert blended.max() < 0.2
+    assert blended.mean() < 0.05
+    # pieces of 40 frames start every 24, their overlaps have their middles 8 after that
+    where_blended = [first + offset for first in range(24, 400 - 16, 24) for offset in range(6, 10)]
+    where_cut = [first + offset for first in range(40, 400, 40) for offset in range(-2, 2)]
+    assert blended[where_blended].mean() < 1.2 * blended.mean()
+    assert cut[where_cut].mean() > 3 * cut.mean()
+
+
+def test_last_piece_of_a_long_recording_is_as_long_as_the_others(monkeypatch, hubert):
+    heard = []
+    handle = hubert.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[1]))
+    patched_states(monkeypatch, hubert, make_waveform(80 + 320 * 129), 40, 120, shared_frames=16)
+    handle.remove()
+    assert set(heard) == {400 + 39 * 320}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("with_attention_mask", [False, True])
 def test_every_family_of_encoders_gives_features_of_its_width(family, with_attention_mask):

@@ -93,6 +93,20 @@ def test_full_image_keeps_the_picture_around_the_face(folder, tmp_path, detector
 
 
 @needs_real
+def test_windows_can_be_asked_for_and_are_announced(folder, tmp_path, capsys, detector):
+    output = tmp_path / "windows.mp4"
+    assert animate(folder, output, window_frames=8, window_overlap=2) == 0
+    assert "2 overlapping windows of 8 frames, about" in capsys.readouterr().out
+    assert len(read_video(output)[0]) == 13
+
+
+@needs_real
+def test_short_clip_is_one_pass(folder, tmp_path, capsys, detector):
+    assert animate(folder, tmp_path / "one.mp4") == 0
+    assert "one pass, about" in capsys.readouterr().out
+
+
+@needs_real
 def test_pose_can_come_from_another_video(folder, tmp_path, capsys, detector):
     assert animate(folder, tmp_path / "driven.mp4", pose_from=REAL / "speaker_25fps.mp4", debug=True) == 0
     printed = capsys.readouterr().out
@@ -143,6 +157,9 @@ BAD_ARGUMENTS = [
     ({"size": 0}, "`height` and `width` are 0"),
     ({"pose_from": "{bad}/nothing.mp4"}, "`--pose-from` is not a file"),
     ({"device": "cuda:99"}, "`--device` is cuda:99"),
+    ({"window_frames": 0}, "`window_frames` is 0"),
+    ({"window_frames": 30}, "`window_overlap` is 40, must be less than a window's 30 frames"),
+    ({"window_overlap": -1}, "`window_overlap` is -1"),
 ]
 
 

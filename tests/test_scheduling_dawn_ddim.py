@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffusers_dawn import scheduling_dawn_ddim
 from diffusers_dawn.scheduler_choice import SCHEDULERS
-from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler, magnitudes_at_rank
 
 PUBLISHED_TIMES = [952, 904, 857, 809, 761, 714, 666, 619, 571, 523, 476, 428, 380, 333, 285, 238, 190, 142, 95, 47]
 SHAPE = (2, 3, 4, 8, 8)
@@ -86,6 +87,37 @@ def test_threshold_is_the_quantile_of_each_sample(seed, size, ratio, scale, ties
     torch.testing.assert_close(result, sample.clamp(-limit, limit) / limit, atol=1e-3, rtol=1e-3)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.integers(1, 3000),
+    ratio=st.sampled_from([0.0, 0.5, 0.9, 0.995, 1.0]),
+    ties=st.booleans(),
+    at_once=st.sampled_from([1, 100, 2**20]),
+)
+def test_magnitudes_at_a_rank_are_those_of_a_sorted_copy(seed, size, ratio, ties, at_once):
+    values = 10 * noise(seed, (1, size))
+    values = values.round() if ties else values
+    rank = int(ratio * (size - 1))
+    expected = values.abs().flatten().sort().values[[rank, min(rank + 1, size - 1)]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduling_dawn_ddim, "VALUES_AT_ONCE", at_once)
+        assert torch.equal(magnitudes_at_rank(values, rank), expected)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.9, 0.995])
+@pytest.mark.parametrize("shape", [(2, 3, 40, 16, 16), (1, 3, 1, 8, 8)])
+def test_threshold_equals_that_of_torch_quantile_to_the_bit(ratio, shape):
+    sample = 5 * noise(4, shape)
+    limit = sample.abs().flatten(1).quantile(ratio, dim=1).clamp(min=1).view(-1, 1, 1, 1, 1)
+    assert torch.equal(threshold(sample, dynamic_thresholding_ratio=ratio), sample.clamp(-limit, limit) / limit)
+
+
+def test_threshold_of_a_transposed_sample_is_that_of_its_copy():
+    sample = 5 * noise().transpose(2, 4)
+    assert torch.equal(threshold(sample), threshold(sample.contiguous()))
+
+
 def test_threshold_has_no_upper_bound():
     sample = 50 * noise()
     assert threshold(sample).abs().max() == 1
@@ -101,7 +133,6 @@ def test_threshold_is_at_least_one():
     assert torch.equal(threshold(sample), sample)
 
 
-@pytest.mark.slow
 def test_threshold_works_where_torch_quantile_does_not():
     size = 2**24 + 1
     sample = torch.arange(size, dtype=torch.float32).mul_(10 / size)[None]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .frame_windows import FrameWindows, plan_windows
 from .media import resample
 from .records import FPS, Waveform
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 # The encoder hears at most this many of its own frames at a time (20 s of HuBERT)
 FRAMES_PER_PIECE = 1000
+# Longest recording whose pieces follow each other as published (60 s of HuBERT), knowing nothing of each other
+PUBLISHED_FRAMES = 3 * FRAMES_PER_PIECE
+# In longer ones neighbouring pieces share this many frames, over which one passes into the next: there each has heard
+# 2 s of the other's side. A second is where the error near a cut falls to that of frames far from any
+SHARED_FRAMES = 200
 
 
 def num_video_frames(num_samples: int, sample_rate_hz: int) -> int:
@@ -62,7 +68,8 @@ def hidden_states(
     """Run the encoder over a recording, piece by piece, at the encoder's own frame rate.
 
     Pieces overlap by as much as a frame reaches into its successor, so that they give exactly the frames of one run
-    of the convolutions over all samples; the transformer hears one piece at a time.
+    of the convolutions over all samples; the transformer hears one piece at a time. Up to 60 s they are those of the
+    published code, which hear nothing of each other; those of longer recordings overlap and are blended.
 
     Args:
         waveform: The speech, of any length; resampled if its rate is not the feature extractor's.
@@ -84,20 +91,28 @@ def hidden_states(
     values = values.input_values  # (1, num_samples)
     if values.shape[1] < reach:
         values = F.pad(values, (0, reach - values.shape[1]))
-    overlap, hop = reach - stride, FRAMES_PER_PIECE * stride
-    pieces = [
-        _run_encoder(encoder, values[:, start : start + hop + overlap])
-        for start in range(0, values.shape[1], hop)
-        # what is left after the last full piece may be too short for one more frame
-        if values.shape[1] - start >= reach
-    ]
-    hidden = torch.cat(pieces)
-    expected = (values.shape[1] - overlap) // stride
-    if hidden.shape[0] != expected:
-        raise ValueError(
-            f"`encoder` made {hidden.shape[0]} frames, its convolutions make {expected}: has it an adapter?"
-        )
+    num_hidden = (values.shape[1] - reach) // stride + 1
+    pieces = _pieces(num_hidden)
+    hidden = None
+    for piece, weights in zip(pieces.slices, pieces.weights(), strict=True):
+        first = piece.start * stride
+        heard = _run_encoder(encoder, values[:, first : first + (FRAMES_PER_PIECE - 1) * stride + reach])
+        if len(heard) != piece.stop - piece.start:
+            raise ValueError(
+                f"`encoder` made {len(heard)} frames, its convolutions make {piece.stop - piece.start}: has it an"
+                " adapter?"
+            )
+        if hidden is None:
+            hidden = heard.new_zeros(num_hidden, heard.shape[1])
+        hidden[piece].addcmul_(weights[:, None].to(heard), heard)
     return hidden
+
+
+def _pieces(num_hidden: int) -> FrameWindows:
+    if num_hidden > PUBLISHED_FRAMES:
+        return plan_windows(num_hidden, FRAMES_PER_PIECE, SHARED_FRAMES)
+    firsts = range(0, num_hidden, FRAMES_PER_PIECE)
+    return FrameWindows([slice(first, min(first + FRAMES_PER_PIECE, num_hidden)) for first in firsts], overlap=0)
 
 
 def _spread(hidden: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -107,7 +122,7 @@ def _spread(hidden: torch.Tensor, num_frames: int) -> torch.Tensor:
     numerators = torch.arange(num_frames, device=hidden.device) * last
     left = numerators // steps
     weight = (numerators % steps).to(hidden.dtype) / steps
-    return torch.lerp(hidden[left], hidden[(left + 1).clamp(max=last)], weight[:, None])
+    return hidden[left].lerp_(hidden[(left + 1).clamp(max=last)], weight[:, None])
 
 
 def _receptive_field(encoder: "PreTrainedModel") -> tuple[int, int]:

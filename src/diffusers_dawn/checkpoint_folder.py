@@ -16,9 +16,7 @@ _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "rev
 
 
 def fetch_folder(checkpoint: str | os.PathLike, options: Mapping[str, Any]) -> str:
-    """Find the folder of a saved pipeline, fetched from the Hub when it is not one already.
-
-    diffusers itself refuses repositories whose parts belong to another package than its own; a local copy it loads.
+    """Find the folder of saved weights, fetched from the Hub when it is not one already; code is never fetched.
 
     Args:
         checkpoint: Folder, or id on the Hub.

@@ -3,7 +3,6 @@
 import argparse
 import signal
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .records import FPS, Portrait, SquareCrop
+from .stage_timer import timed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,8 +70,8 @@ def animate(options: argparse.Namespace) -> None:
     waveform = read_waveform(options.audio)
     picture = read_image(options.image)
 
-    stages = _Stages()
-    with stages("load"):
+    seconds: dict[str, float] = {}
+    with timed(seconds, "load"):
         pipe = _load_pipeline(options.checkpoint, options.dtype).to(device)
     if options.scheduler is not None:
         from .scheduler_choice import make_scheduler
@@ -79,21 +79,21 @@ def animate(options: argparse.Namespace) -> None:
         pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
     size = pipe.default_size if options.size is None else options.size
     pipe.check_inputs(size, size, options.steps, options.guidance_scale)
-    with stages("face"):
+    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
+    window_frames, plan = _plan_windows(options, pipe, num_frames, size)
+    with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
-    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     _say(
         f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {options.steps} steps of "
-        f"{type(pipe.scheduler).__name__}, seed {options.seed}; about "
-        f"{pipe.estimate_memory(num_frames, size, size) / 2**30:.1f} GiB of memory"
+        f"{type(pipe.scheduler).__name__}, seed {options.seed}; {plan}"
     )
     tracks = {}
     if options.pose_from is not None:
-        with stages("driving video"):
+        with timed(seconds, "driving video"):
             tracks = _driving_tracks(options.pose_from, pipe, portrait, num_frames)
 
-    motion = pipe(
+    talk = pipe(
         portrait,
         waveform,
         **tracks,
@@ -103,17 +103,18 @@ def animate(options: argparse.Namespace) -> None:
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         generator=_generator(options.seed),
-        output_type="latent",
+        output_type="stream",
+        window_frames=window_frames,
+        window_overlap=options.window_overlap,
     )
-    stages.seconds |= pipe.stage_seconds
+    seconds |= pipe.stage_seconds
     # a folder's name, not where it lies: the video goes to other people
     model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
     metadata = {"comment": f"synthetic video made by diffusers_dawn with {model}, seed {options.seed}"}
-    with stages("draw and write"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
-        for piece in pipe.decode_motion(motion.frames, [portrait]):
-            frames = (piece[0].permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+    with timed(seconds, "frames"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
+        for frames in talk.frames[0]:
             writer.write(_in_full_picture(frames, picture, portrait) if options.full_image else frames)
-    _say("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.seconds.items()))
+    _say("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
     _say(f"wrote {output}")
 
 
@@ -157,6 +158,18 @@ def init(options: argparse.Namespace) -> None:
     _say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
 
 
+def community(options: argparse.Namespace) -> None:
+    """Write the single file for diffusers' examples/community; see `dawn export-community --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from .hub_export import export_community
+
+    path, readme = export_community(options.output)
+    _say(f"wrote {path}, and {readme} with its row and section for the README there")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dawn", description="Talking-head video from a portrait and a recording.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -179,6 +192,12 @@ def _parser() -> argparse.ArgumentParser:
         "--crop", action=argparse.BooleanOptionalAction, help="crop around the face (default: when it is needed)"
     )
     command.add_argument("--size", type=int, help="width and height of the video (default: the model's)")
+    command.add_argument(
+        "--window-frames", type=int, help="frames denoised at once (default: all where they fit in the memory)"
+    )
+    command.add_argument(
+        "--window-overlap", type=int, default=40, help="frames that neighbouring windows share (default: 40)"
+    )
 
     command = _command(commands, "convert", convert, "turn published checkpoints into a saved pipeline")
     command.add_argument("--dawn", required=True, help="DAWN_128.pth or DAWN_256.pth")
@@ -194,6 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", choices=("tiny", "128", "256"), default="tiny", help="(default: tiny)")
     command.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
     command.add_argument("--output", "-o", required=True, help="new folder for the pipeline")
+
+    command = _command(commands, "export-community", community, "write the file for diffusers' examples/community")
+    command.add_argument("output", help="the file to write, such as dawn.py; its README lines go beside it")
     return parser
 
 
@@ -202,19 +224,6 @@ def _command(commands: argparse._SubParsersAction, name: str, run: Callable, sum
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(run=run)
     return command
-
-
-class _Stages:
-    """Wall-clock seconds per stage, in the order they ran."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
 
 
 def _say(line: str) -> None:
@@ -232,6 +241,27 @@ def _say_face(portrait: Portrait) -> None:
         f"{y_min + offset[1]:.0f}; yaw {face.pose[0]:.0f}, pitch {face.pose[1]:.0f}, roll {face.pose[2]:.0f} degrees; "
         f"animating {place}"
     )
+
+
+def _plan_windows(options: argparse.Namespace, pipe: "DAWNPipeline", num_frames: int, size: int) -> tuple[int, str]:
+    """Decide, once, how many frames are denoised at once, and say so."""
+    from .render_request import RenderRequest
+
+    request = RenderRequest(
+        size,
+        size,
+        guidance_scale=options.guidance_scale,
+        output_type="stream",
+        window_frames=options.window_frames,
+        window_overlap=options.window_overlap,
+    )
+    windows = pipe.plan_windows(num_frames, request).slices
+    window_frames = windows[0].stop
+    mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {window_frames} frames"
+    needed = pipe.estimate_memory(
+        num_frames, size, size, 1, options.guidance_scale, request.output_type, window_frames
+    )
+    return max(window_frames, options.window_overlap + 1), f"{mode}, about {needed / 2**30:.1f} GiB of memory"
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -9,11 +9,9 @@ import torch
 from PIL import Image
 
 from .audio_features import num_video_frames
+from .flow_geometry import face_box_mask
 from .media import read_waveform
-from .records import FPS, FaceState, Portrait, Waveform
-
-POSE_DIM = 6
-BLINK_DIM = 2
+from .records import BLINK_DIM, FPS, POSE_DIM, FaceState, Portrait, Waveform
 
 
 @dataclass(frozen=True)
@@ -178,6 +176,68 @@ def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
     return num_frames
 
 
+def stack_features(
+    clips: list[ClipInput], num_frames: int, width: int, encode: Callable[[Waveform], torch.Tensor]
+) -> torch.Tensor:
+    """Collect the speech features of prepared clips of one length, given or encoded.
+
+    Args:
+        clips: The clips B.
+        num_frames: Their frames F.
+        width: Width of the features D.
+        encode: Computes those of a recording (F, D); called once for clips that share it.
+
+    Returns:
+        Features (B, F, D).
+
+    Raises:
+        ValueError: Given features have another width.
+    """
+    encoded: dict[int, torch.Tensor] = {}
+    features = []
+    for clip in clips:
+        if clip.audio_embeds is None:
+            if id(clip.audio) not in encoded:
+                encoded[id(clip.audio)] = encode(clip.audio)
+            features.append(encoded[id(clip.audio)])
+        elif clip.audio_embeds.shape[-1] == width:
+            features.append(clip.audio_embeds[:num_frames])
+        else:
+            raise ValueError(f"`audio_embeds` is {tuple(clip.audio_embeds.shape)}, must be (F, {width})")
+    return torch.stack([feature.to(features[0].device) for feature in features])
+
+
+def stack_tracks(
+    clips: list[ClipInput],
+    predict: Callable[[], tuple[torch.Tensor | None, torch.Tensor | None]],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Collect pose and eye openness of prepared clips of one length, given or predicted.
+
+    Args:
+        clips: The clips B.
+        predict: Makes pose and eye openness, None for what it cannot; called when one of the two is not given.
+        device: Where the result lives.
+
+    Returns:
+        Pose (B, F, 6) and eye openness (B, F, 2).
+
+    Raises:
+        ValueError: One of the two is neither given nor made.
+    """
+    tracks = {
+        name: torch.stack([getattr(clip, name) for clip in clips]).to(device)
+        for name in ("pose", "blink")
+        if getattr(clips[0], name) is not None
+    }
+    if len(tracks) < 2:
+        tracks = dict(zip(("pose", "blink"), predict(), strict=True)) | tracks
+    for name, track in tracks.items():
+        if track is None:
+            raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
+    return tracks["pose"], tracks["blink"]
+
+
 def image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
     """Resize portraits to the size of a video.
 
@@ -194,6 +254,22 @@ def image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Te
         for portrait in portraits
     ]
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+
+
+def face_masks(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
+    """Draw the boxes of the faces of portraits at the size of a video.
+
+    Args:
+        portraits: The portraits B.
+        height: Height H [px].
+        width: Width W [px].
+
+    Returns:
+        Masks (B, 1, H, W), 1 inside.
+    """
+    boxes = torch.tensor([portrait.face.box_px for portrait in portraits]).float()
+    sizes = torch.tensor([portrait.face.image_size for portrait in portraits]).float()
+    return face_box_mask(boxes, sizes, height, width)
 
 
 def fit_samples(waveform: Waveform, num_frames: int) -> np.ndarray:

@@ -1,15 +1,64 @@
 """How much memory a clip needs, before it is rendered."""
 
+import math
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 
-# Fitted to peaks measured at the published size on a CPU (benchmarks/denoiser.py prints them beside the estimate): the
-# widest block holds about this many copies of the first convolution's output, a block's conditions this many values
-# per frame and channel, and convolutions work in this much
-ACTIVATION_COPIES = 10
-CONDITION_VALUES = 270
-WORKSPACE_BYTES = 50 * 2**20
+from .audio_features import FRAMES_PER_PIECE
+from .models.clip_layers import CHUNK_TOKENS_CPU, CHUNK_TOKENS_DEVICE
+from .records import FPS, SAMPLE_RATE_HZ
+
+# Fitted to peaks measured at three sizes of the networks on a CPU (benchmarks/long_audio.py prints them beside the
+# estimate). The widest part of the denoiser holds about this many copies of the first convolution's output, the
+# decoder of its first layer's, the audio encoder of its first convolution's. Half precision saves little of them on a
+# CPU, because much is computed in float32
+ACTIVATION_COPIES = 9.5
+DECODER_COPIES = 4.0
+AUDIO_ENCODER_COPIES = 3.4
+SHARE_IN_HALF_PRECISION = 0.9
+# Counted, not fitted: in temporal attention a token of a chunk exists this many times, heads * head_dim wide. On a CPU
+# chunks are small; on a GPU, where they are large, this has not been measured yet
+CHUNK_COPIES = 10
+# Copies of all frames' latents in a step of the published sampler, and in one of those that hold the most of them
+LATENT_COPIES = 6
+MOST_LATENT_COPIES = 12
+# Copies of the recording: as given, resampled, normalised twice
+RECORDING_COPIES = 4
+# what convolutions work in, beside their inputs and outputs
+WORKSPACE_BYTES = 30 * 2**20
+# Of the denoiser's activations, what glibc keeps after they are freed; later tensors take its place unless they are
+# large, for which glibc always asks the system
+KEPT_BYTES = 100 * 2**20
+LARGE_BYTES = 32 * 2**20
+FLOAT_BYTES = 4
+
+
+class ClipSize(NamedTuple):
+    """What the memory of rendering depends on, beside the networks.
+
+    Attributes:
+        num_frames: Frames F.
+        height: Height of the video [px].
+        width: Width of the video [px].
+        window_frames: Frames that are denoised at once; F for one pass.
+        batch_size: Clips that are rendered together.
+        with_null: Whether guidance runs the null condition too.
+        output_type: Form of the frames, one of `pipeline_output.OUTPUT_TYPES`.
+        decode_chunk_size: Frames drawn at once.
+        latent_copies: Copies of the latents that the sampler's step holds.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    window_frames: int
+    batch_size: int = 1
+    with_null: bool = False
+    output_type: str = "pil"
+    decode_chunk_size: int = 8
+    latent_copies: int = LATENT_COPIES
 
 
 def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
@@ -17,18 +66,118 @@ def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
     return sum(tensor.nbytes for module in modules for tensor in module.state_dict().values())
 
 
-def denoising_bytes(denoiser: torch.nn.Module, num_frames: int, height: int, width: int) -> int:
-    """Estimate what denoising one clip holds beside the weights; it grows linearly with frames.
+def stage_bytes(
+    denoiser: torch.nn.Module,
+    decoder: torch.nn.Module,
+    audio_encoder: torch.nn.Module,
+    size: ClipSize,
+    device: torch.device,
+) -> dict[str, int]:
+    """Estimate what each stage of rendering holds at its peak, beside the weights.
 
     Args:
         denoiser: `A2VFlowDiffusionModel`.
-        num_frames: Frames F.
+        decoder: `LatentFlowGenerator`.
+        audio_encoder: The encoder of speech.
+        size: What is rendered.
+        device: Where.
+
+    Returns:
+        Bytes by stage.
+    """
+    stride = decoder.config.motion_stride
+    height, width = size.height // stride, size.width // stride
+    num_frames = size.batch_size * size.num_frames
+    features = num_frames * denoiser.config.audio_dim * FLOAT_BYTES
+    latents = num_frames * denoiser.config.in_channels * height * width * FLOAT_BYTES
+    window = size.batch_size * min(size.window_frames, size.num_frames)
+    network = denoising_bytes(denoiser, window, height, width, size.with_null, device)
+    layer, weights = _drawing_bytes(decoder, size)
+    on_cpu = device.type == "cpu"
+    kept = min(network, KEPT_BYTES) if on_cpu else 0
+    output = output_bytes(size) if on_cpu or size.output_type == "pt" else 0
+    return {
+        "speech features": features + _speech_bytes(audio_encoder, size.num_frames),
+        # the noisy latents, and the prediction so far
+        "denoising": features + 2 * latents + network,
+        "sampler's step": features + size.latent_copies * latents + kept * (latents >= LARGE_BYTES),
+        "frames": latents + output + round(DECODER_COPIES * layer) + weights + kept * (layer >= LARGE_BYTES),
+    }
+
+
+def denoising_bytes(
+    denoiser: torch.nn.Module,
+    num_frames: int,
+    height: int,
+    width: int,
+    with_null: bool = False,
+    device: torch.device | None = None,
+) -> int:
+    """Estimate what one call of the denoiser holds beside the weights, contexts included; linear in the frames.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        num_frames: Frames of all clips together.
         height: Height of the motion h.
         width: Width of the motion w.
+        with_null: Whether the null condition's context exists too.
+        device: Where it runs; None: where it is.
 
     Returns:
         Bytes.
     """
-    channels = denoiser.config.block_out_channels
-    values = ACTIVATION_COPIES * height * width * channels[0] + CONDITION_VALUES * sum(channels)
-    return WORKSPACE_BYTES + num_frames * values * torch.finfo(denoiser.dtype).bits // 8
+    config = denoiser.config
+    activations = ACTIVATION_COPIES * _activation_bytes(denoiser) * height * width * config.block_out_channels[0]
+    on_cpu = (device or denoiser.device).type == "cpu"
+    chunk = min(num_frames * height * width, CHUNK_TOKENS_CPU if on_cpu else CHUNK_TOKENS_DEVICE)
+    heads = config.num_attention_heads * config.attention_head_dim
+    contexts = (1 + with_null) * _context_bytes(config, denoiser.dtype.itemsize)
+    return round(WORKSPACE_BYTES + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
+
+
+def output_bytes(size: ClipSize) -> int:
+    """Count what the finished frames take that a call returns.
+
+    Args:
+        size: What is rendered.
+
+    Returns:
+        Bytes; none for latents, and for frames that are drawn while they are read.
+    """
+    channel_bytes = {"pil": 1, "np": FLOAT_BYTES, "pt": FLOAT_BYTES}.get(size.output_type, 0)
+    return size.batch_size * size.num_frames * 3 * size.height * size.width * channel_bytes
+
+
+def _context_bytes(config: Any, item_bytes: int) -> int:
+    # of one frame: score maps (C_in, groups), bases (groups, C_out) and Gram matrices of all blocks, see
+    # `condition_attention.ConditionContext`
+    widths = list(config.block_out_channels)
+    down = list(zip([widths[0], *widths], widths, strict=False))
+    up = [(2 * width, out) for width, out in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True)]
+    pairs = [*down, (widths[-1], widths[-1]), *up]
+    # a level's second block has its width in and out; so have both of the middle
+    num_channels = sum(channels_in + 3 * channels_out for channels_in, channels_out in pairs)
+    groups = 3 * (1 + config.condition_heads)
+    return groups * num_channels * item_bytes + 2 * len(pairs) * groups**2 * FLOAT_BYTES
+
+
+def _speech_bytes(audio_encoder: torch.nn.Module, num_frames: int) -> int:
+    config = audio_encoder.config
+    num_samples = num_frames * SAMPLE_RATE_HZ // FPS
+    piece = min(num_samples, FRAMES_PER_PIECE * math.prod(config.conv_stride)) // config.conv_stride[0]
+    encoding = AUDIO_ENCODER_COPIES * piece * config.conv_dim[0] * _activation_bytes(audio_encoder)
+    # the encoder's frames are twice as many as the video's; spreading them takes two neighbours of each of these
+    hidden = 2 * num_frames * config.hidden_size * FLOAT_BYTES
+    return round(RECORDING_COPIES * num_samples * FLOAT_BYTES + hidden + max(encoding, hidden))
+
+
+def _drawing_bytes(decoder: torch.nn.Module, size: ClipSize) -> tuple[float, int]:
+    # the output of one layer at full resolution; batch norms are folded into copies of the weights
+    num_frames = size.batch_size * min(size.decode_chunk_size, size.num_frames)
+    values = num_frames * size.height * size.width * decoder.config.block_out_channels[0]
+    return values * _activation_bytes(decoder), weight_bytes([decoder.decoder])
+
+
+def _activation_bytes(module: torch.nn.Module) -> float:
+    half = module.dtype.itemsize < FLOAT_BYTES
+    return SHARE_IN_HALF_PRECISION * FLOAT_BYTES if half else module.dtype.itemsize

@@ -1,11 +1,10 @@
 """From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
 
-import importlib
 import inspect
-import time
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,29 +14,41 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import replace_example_docstring
 from diffusers.utils.torch_utils import randn_tensor
-from diffusers.video_processor import VideoProcessor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from .audio_features import extract_features, num_video_frames
-from .checkpoint_folder import check_complete, fetch_folder
+from .checkpoint_folder import check_complete
 from .clip_inputs import (
     ClipInput,
     collect_clips,
     count_frames,
+    face_masks,
     fit_samples,
     image_tensor,
     initial_states,
     prepare_clips,
     read_recording,
+    stack_features,
+    stack_tracks,
 )
-from .conditions import null_conditions, relative_conditions
-from .flow_geometry import face_box_mask
-from .memory_estimate import denoising_bytes, weight_bytes
+from .conditions import Conditions, null_conditions, relative_conditions
+from .denoising import WindowContexts, predict, step_arguments, step_callback
+from .frame_output import deliver_frames
+from .frame_windows import FrameWindows
+from .memory_budget import WINDOW_OVERLAP, available_bytes, choose_windows
+from .memory_estimate import MOST_LATENT_COPIES, output_bytes, stage_bytes, weight_bytes
 from .motion_latents import motion_from_latents
-from .pipeline_output import OUTPUT_TYPES, DAWNPipelineOutput
+from .pipeline_output import DAWNPipelineOutput
+from .portable_folder import portable_index, use_installed_classes, write_code
+from .portrait import prepare_portrait
 from .records import FPS, FaceState, Portrait
+from .render_request import RenderRequest
 from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from .scheduling_dawn_ddim import DAWNDDIMScheduler
+from .stage_timer import timed
 
+# pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
+PIECES_PER_GROUP = 25
 EXAMPLE_DOC_STRING = """
     Examples:
         ```py
@@ -93,7 +104,6 @@ class DAWNPipeline(DiffusionPipeline):
             scheduler=scheduler,
             pbnet=pbnet,
         )
-        self.video_processor = VideoProcessor(do_resize=False, do_normalize=False)
         # any `face_analysis.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
@@ -101,13 +111,32 @@ class DAWNPipeline(DiffusionPipeline):
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load `model_index.json`, and import this package's modules that it names, which diffusers never does."""
+        """Load `model_index.json` so that classes of this package are its own, not those of the saved code."""
         loaded = super().load_config(*args, **kwargs)
-        config = loaded[0] if isinstance(loaded, tuple) else loaded
-        for value in config.values():
-            if isinstance(value, list | tuple) and value and str(value[0]).startswith(f"{__package__}."):
-                importlib.import_module(value[0])
+        use_installed_classes(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict:
+        index = super()._dict_from_json_file(json_file)
+        if isinstance(index.get("_class_name"), list):  # file and class, which would be run instead of this class
+            index["_class_name"] = index["_class_name"][1]
+        return index
+
+    def to_json_string(self) -> str:
+        """Write `model_index.json` so that it names the code that `save_config` writes."""
+        return portable_index(super().to_json_string(), type(self))
+
+    def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save `model_index.json`, and the code that it names, so that the folder loads without this package.
+
+        Args:
+            save_directory: Folder of the saved pipeline.
+            push_to_hub: Whether to upload it too.
+            **kwargs: As in diffusers.
+        """
+        write_code(super().to_json_string(), type(self), save_directory)
+        super().save_config(save_directory, push_to_hub, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "DAWNPipeline":
@@ -123,10 +152,29 @@ class DAWNPipeline(DiffusionPipeline):
         Raises:
             ValueError: A component's weights lack tensors.
         """
-        folder = fetch_folder(pretrained_model_name_or_path, kwargs)
+        folder = pretrained_model_name_or_path
+        if not os.path.isdir(folder):
+            folder = cls.download(str(folder), **kwargs)
         pipe = super().from_pretrained(folder, **kwargs)
+        pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
         check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         return pipe
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "DAWNPipeline":
+        """Make a pipeline of the components of another, see `DiffusionPipeline.from_pipe`.
+
+        Args:
+            pipeline: The other pipeline.
+            **kwargs: As in diffusers.
+
+        Returns:
+            The pipeline.
+        """
+        # passed by name, models may be of any class: diffusers takes only those that annotations name
+        names = inspect.signature(cls.__init__).parameters
+        parts = {name: part for name, part in pipeline.components.items() if name in names}
+        return super().from_pipe(pipeline, **parts | kwargs)
 
     def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: the denoiser reads weights outside of their layers' forward, which this offload does not see.
@@ -189,7 +237,7 @@ class DAWNPipeline(DiffusionPipeline):
 
         Args:
             image: Path, bytes, PIL image, array (H, W, 3) or tensor (3, H, W) in [0, 1]; or a finished `Portrait`.
-            face: State of the face in this picture, when it is known.
+            face: State of the face in this picture, when it is known; also as a dict of its fields.
             face_index: Which face, counted from the largest, 0; None: the largest.
             crop: True crops, False takes the whole picture, which must be square. None crops unless the picture is
                 square and shows the face as large and central as in training; with a given face it does not crop.
@@ -200,30 +248,7 @@ class DAWNPipeline(DiffusionPipeline):
         Raises:
             ValueError: The picture cannot be read, shows no face, or is not square where it must be.
         """
-        if isinstance(image, Portrait):
-            if (face, face_index, crop) != (None, None, None):
-                raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`: it has its own")
-            return image
-        from .face_crop import check_face, choose_face, crop_face_state, crop_square, is_framed, portrait_crop
-        from .media import read_image
-
-        picture = read_image(image)
-        height, width = picture.shape[:2]
-        if face is not None and face_index is not None:
-            raise ValueError("give only one of `face` and `face_index`")
-        needs_crop = crop is True
-        if face is None:
-            face = choose_face(self.detect_faces(picture), face_index)
-            needs_crop = crop or (crop is None and not is_framed(face))
-        check_face(face, (height, width))
-        if needs_crop:
-            square = portrait_crop(face)
-            return Portrait(crop_square(picture, square), crop_face_state(face, square), square)
-        if height != width:
-            raise ValueError(
-                f"`image` is {width}x{height}, must be square unless it is cropped; `crop=True` crops around the face"
-            )
-        return Portrait(picture, face)
+        return prepare_portrait(image, face, face_index, crop, self.detect_faces)
 
     @torch.no_grad()
     def encode_audio(
@@ -285,8 +310,9 @@ class DAWNPipeline(DiffusionPipeline):
         blink: torch.Tensor,
         height: int | None = None,
         width: int | None = None,
-    ) -> list[Any]:
-        """Compute what the denoiser is told of clips, once for all steps (paper section 3.3).
+        windows: FrameWindows | None = None,
+    ) -> list[Any] | WindowContexts:
+        """Compute what the denoiser is told of clips (paper section 3.3).
 
         Args:
             portraits: The portraits B.
@@ -295,24 +321,25 @@ class DAWNPipeline(DiffusionPipeline):
             blink: Eye openness per frame (B, F, 2).
             height: Height of the video [px]; None: `default_size`.
             width: Width of the video [px].
+            windows: Windows for clips that do not fit in one pass, see `plan_windows`.
 
         Returns:
-            The denoiser's context, and that of the null condition when `guidance_scale` is not 1.
+            The denoiser's context, once for all steps, and that of the null condition when `guidance_scale` is not 1;
+            with windows, what makes them for one window at a time.
         """
         device, dtype = self._execution_device, self.unet.dtype
         height, width = height or self.default_size, width or self.default_size
         initial_pose, initial_blink = initial_states(portraits, device)
         audio_embeds, pose, blink = (tensor.to(device) for tensor in (audio_embeds, pose, blink))
         conditions = relative_conditions(audio_embeds, pose, blink, initial_pose, initial_blink)
-        boxes = torch.tensor([portrait.face.box_px for portrait in portraits], device=device).float()
-        sizes = torch.tensor([portrait.face.image_size for portrait in portraits], device=device).float()
         reference = self.lfg.encode_image(image_tensor(portraits, height, width).to(device)).features.to(dtype)
-        location = self.unet.encode_face_location(face_box_mask(boxes, sizes, height, width).to(dtype))
-        wanted = [conditions, null_conditions(conditions)] if self.do_classifier_free_guidance else [conditions]
-        return [
-            self.unet.prepare_context(reference, location, *(condition.to(dtype) for condition in part))
-            for part in wanted
-        ]
+        location = self.unet.encode_face_location(face_masks(portraits, height, width).to(device, dtype))
+        conditions = Conditions(*(condition.to(dtype) for condition in conditions))
+        guided = self.do_classifier_free_guidance
+        if windows is not None and len(windows.slices) > 1:
+            return WindowContexts(self.unet, reference, location, conditions, windows, with_null=guided)
+        wanted = [conditions, null_conditions(conditions)] if guided else [conditions]
+        return [self.unet.prepare_context(reference, location, *part) for part in wanted]
 
     def prepare_latents(
         self,
@@ -348,61 +375,104 @@ class DAWNPipeline(DiffusionPipeline):
             raise ValueError(f"`latents` is {tuple(latents.shape)}, must be {shape}")
         return latents.to(device=device, dtype=torch.float32) * self.scheduler.init_noise_sigma
 
-    @torch.no_grad()
     def denoise(
         self,
         latents: torch.Tensor,
         timesteps: torch.Tensor,
-        contexts: Sequence[Any],
+        contexts: Sequence[Any] | WindowContexts,
         step_kwargs: dict,
         on_step_end: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Run the denoising steps.
+        """Run the denoising steps. In each, windows are denoised one by one and blended, then all frames step at once.
 
         Args:
             latents: Noise (B, 3, F, h, w).
             timesteps: Times of the scheduler.
-            contexts: The denoiser's context of the clips, and that of the null condition when guidance is on.
+            contexts: Result of `prepare_conditions`.
             step_kwargs: Further arguments of the scheduler's step.
             on_step_end: Called with step, time and latents; returns the latents to go on with.
 
         Returns:
             The motion (B, 3, F, h, w) in float32.
         """
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
+        num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
+        # no decorator: it would hold on to the initial noise, which of a long clip is large
+        with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
             for index, timestep in enumerate(timesteps):
                 if self.interrupt:
                     continue
                 self._current_timestep = timestep
-                model_input = self.scheduler.scale_model_input(latents, timestep).to(self.unet.dtype)
-                prediction, *null = (
-                    self.unet(model_input, timestep, context=context, return_dict=False)[0].float()
-                    for context in contexts
+                model_input = self.scheduler.scale_model_input(latents, timestep)
+                prediction = predict(
+                    self.unet, model_input, timestep, contexts, self.guidance_scale, progress_bar.update
                 )
-                if null:
-                    prediction = null[0] + self.guidance_scale * (prediction - null[0])
+                del model_input
                 latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
+                del prediction
                 if on_step_end is not None:
                     latents = on_step_end(index, timestep, latents)
-                progress_bar.update()
         self._current_timestep = None
         return latents
 
-    def estimate_memory(self, num_frames: int, height: int | None = None, width: int | None = None) -> int:
-        """Estimate the peak memory of rendering one clip, see `memory_estimate`.
+    def estimate_memory(
+        self,
+        num_frames: int,
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int = 1,
+        guidance_scale: float = 1.0,
+        output_type: str = "pil",
+        window_frames: int | None = None,
+    ) -> int:
+        """Estimate the peak memory of rendering, see `memory_estimate`.
 
         Args:
-            num_frames: Frames F.
+            num_frames: Frames F of each clip.
             height: Height of the video [px]; None: `default_size`.
             width: Width of the video [px].
+            batch_size: Clips B.
+            guidance_scale: Weight of the conditions.
+            output_type: Form of the frames.
+            window_frames: Frames denoised at once; None: all.
 
         Returns:
-            Bytes beside the process itself; fitted on a CPU, without guidance.
+            Bytes beside the process itself, weights included; fitted on a CPU.
         """
-        stride = self.lfg.config.motion_stride
-        size = ((height or self.default_size) // stride, (width or self.default_size) // stride)
-        modules = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
-        return weight_bytes(modules) + denoising_bytes(self.unet, num_frames, *size)
+        request = RenderRequest(
+            height or self.default_size,
+            width or self.default_size,
+            guidance_scale=guidance_scale,
+            output_type=output_type,
+        )
+        return self._needed_bytes(request, num_frames, window_frames, batch_size)
+
+    def plan_windows(
+        self, num_frames: int, request: RenderRequest, batch_size: int = 1, held_bytes: int = 0
+    ) -> FrameWindows:
+        """Choose how many frames are denoised at once: all where they fit in the memory, else windows.
+
+        Args:
+            num_frames: Frames F of each clip.
+            request: How they are rendered.
+            batch_size: Clips B.
+            held_bytes: What the caller keeps in this memory meanwhile.
+
+        Returns:
+            The windows; a single one stands for one pass.
+
+        Raises:
+            ValueError: The clips do not fit; the message says what would.
+        """
+        budget = request.memory_budget
+        if budget is None:
+            budget = available_bytes(self._execution_device, self._networks())
+        return choose_windows(
+            num_frames,
+            request.window_frames,
+            request.window_overlap,
+            lambda frames, window: held_bytes + self._needed_bytes(request, frames, window, batch_size),
+            budget,
+        )
 
     @torch.no_grad()
     def decode_motion(
@@ -421,9 +491,10 @@ class DAWNPipeline(DiffusionPipeline):
         latents = latents.to(self._execution_device)
         height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
         encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
-        motion = motion_from_latents(latents, self.unet.config.flow_scale)
-        for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
-            yield frames.float().clamp(0, 1)
+        for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
+            motion = motion_from_latents(group, self.unet.config.flow_scale)
+            for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
+                yield frames.float().clamp(0, 1)
 
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
@@ -454,6 +525,9 @@ class DAWNPipeline(DiffusionPipeline):
         face_index: int | None = None,
         crop: bool | None = None,
         decode_chunk_size: int = 8,
+        window_frames: int | None = None,
+        window_overlap: int = WINDOW_OVERLAP,
+        memory_budget: int | None = None,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
 
@@ -462,7 +536,8 @@ class DAWNPipeline(DiffusionPipeline):
                 result of `prepare_portrait`.
             audio: Recording, or a list: path, bytes, array, tensor, or (array, rate). All of it is rendered.
             sampling_rate: Rate of audio arrays and tensors [Hz].
-            face: State of the face, or a list; no detector is needed then, and the portrait must be square.
+            face: State of the face, also as a dict of its fields, or a list; no detector is needed then, and the
+                portrait must be square.
             pose: Pose per frame (F, 6), as `records.POSE_NAMES`, or a batch; instead of PBNet's.
             blink: Eye openness per frame (F, 2), or a batch; instead of PBNet's.
             num_frames: Frames at 25 fps, at most as many as the recording lasts; None: all of it.
@@ -477,33 +552,49 @@ class DAWNPipeline(DiffusionPipeline):
             generator: Source of noise, or one per clip.
             latents: Initial noise (B, 3, F, h, w).
             audio_embeds: Speech features (F, D) or a batch, instead of `audio`.
-            output_type: "pil", "np", "pt" or "latent".
+            output_type: "pil", "np", "pt", "latent", or "stream": frames that are drawn while they are read, so that
+                memory hardly grows with length (see `DAWNPipelineOutput`).
             return_dict: Whether to return a `DAWNPipelineOutput` instead of a tuple.
             callback_on_step_end: Called after each step as callback(pipe, step, time, tensors).
             callback_on_step_end_tensor_inputs: Tensors that it gets; only "latents".
             face_index: Which face of the picture, counted from the largest, 0; None: the largest.
             crop: Whether to crop around the face; None: when the picture needs it (see `prepare_portrait`).
             decode_chunk_size: Frames drawn at once.
+            window_frames: Frames denoised at once. Beyond, overlapping windows are denoised together at every step and
+                blended, which changes the video a little. None: all where they fit in the memory, else 200 or 100.
+            window_overlap: Frames that neighbouring windows share at least.
+            memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
 
         Raises:
-            ValueError: An argument is missing or not allowed; the message names it.
+            ValueError: An argument is missing or not allowed, or the clips do not fit in the memory; the message names
+                it, and what would fit.
 
         Examples:
         """  # noqa: D414 diffusers fills the section in
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        height = self.default_size if height is None else height
-        width = self.default_size if width is None else width
-        self.check_inputs(
-            height, width, num_inference_steps, guidance_scale, eta, output_type, callback_on_step_end_tensor_inputs
+        request = RenderRequest(
+            height=self.default_size if height is None else height,
+            width=self.default_size if width is None else width,
+            num_inference_steps=num_inference_steps,
+            timesteps=timesteps,
+            sigmas=sigmas,
+            guidance_scale=guidance_scale,
+            eta=eta,
+            output_type=output_type,
+            decode_chunk_size=decode_chunk_size,
+            window_frames=window_frames,
+            window_overlap=window_overlap,
+            memory_budget=memory_budget,
         )
+        self._check_request(request, callback_on_step_end_tensor_inputs)
         self._guidance_scale, self._interrupt, self._current_timestep = guidance_scale, False, None
         self.stage_seconds = {}
         allow_long_clips(self.scheduler)
-        set_timesteps(self.scheduler, self._execution_device, num_inference_steps, timesteps, sigmas)
+        set_timesteps(self.scheduler, self._execution_device, *request.schedule)
 
         # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
         clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
@@ -518,21 +609,24 @@ class DAWNPipeline(DiffusionPipeline):
         if not equal and latents is not None:
             raise ValueError("`latents` can be given only when all clips have the same number of frames")
         batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
-        rendered = []
+        plans, held_bytes = [], 0
         for batch in batches:
-            rendered.append(
-                self._render(
-                    [clips[index] for index in batch],
-                    (frame_counts[batch[0]], height, width),
-                    (num_inference_steps, timesteps, sigmas),
-                    [generator[index] for index in batch] if isinstance(generator, list) else generator,
-                    eta,
-                    latents,
-                    self._step_callback(callback_on_step_end, callback_on_step_end_tensor_inputs),
-                    output_type,
-                    decode_chunk_size,
-                )
+            num_batch_frames = frame_counts[batch[0]]
+            plans.append(self.plan_windows(num_batch_frames, request, len(batch), held_bytes))
+            held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
+        on_step_end = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        rendered = [
+            self._render(
+                [clips[index] for index in batch],
+                frame_counts[batch[0]],
+                request,
+                windows,
+                [generator[index] for index in batch] if isinstance(generator, list) else generator,
+                latents,
+                on_step_end,
             )
+            for batch, windows in zip(batches, plans, strict=True)
+        ]
         self.maybe_free_model_hooks()
 
         # 3. what was made, and the sound that belongs to it
@@ -573,23 +667,15 @@ class DAWNPipeline(DiffusionPipeline):
         Raises:
             ValueError: An argument is not allowed.
         """
+        request = RenderRequest(
+            height, width, num_inference_steps, guidance_scale=guidance_scale, eta=eta, output_type=output_type
+        )
+        self._check_request(request, callback_on_step_end_tensor_inputs)
+
+    def _check_request(self, request: RenderRequest, callback_tensors: Sequence[str]) -> None:
         multiple = self.unet.size_multiple * self.lfg.config.motion_stride
-        if height != width or height <= 0 or height % multiple:
-            raise ValueError(
-                f"`height` and `width` are {height} and {width}, must be equal and a positive multiple of {multiple}"
-            )
-        most = self.scheduler.config.num_train_timesteps - 1
-        if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= most:
-            raise ValueError(
-                f"`num_inference_steps` is {num_inference_steps!r}, must be a whole number in [1, {most}]"
-            )
-        if not np.isfinite(guidance_scale) or guidance_scale < 0:
-            raise ValueError(f"`guidance_scale` is {guidance_scale}, must be a finite number from 0")
-        if not 0 <= eta <= 1:
-            raise ValueError(f"`eta` is {eta}, must be in [0, 1]")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
-        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
+        request.check(multiple, self.scheduler.config.num_train_timesteps - 1)
+        unknown = [name for name in callback_tensors if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are {self._callback_tensor_inputs}"
@@ -599,95 +685,56 @@ class DAWNPipeline(DiffusionPipeline):
     def _render(
         self,
         clips: list[ClipInput],
-        size: tuple[int, int, int],
-        schedule: tuple[int, list[int] | None, list[float] | None],
+        num_frames: int,
+        request: RenderRequest,
+        windows: FrameWindows,
         generator: torch.Generator | list[torch.Generator] | None,
-        eta: float,
         latents: torch.Tensor | None,
         on_step_end: Callable | None,
-        output_type: str,
-        decode_chunk_size: int,
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """Render prepared clips of one length (frames, height, width): the stages in order."""
+        """Render prepared clips of one length: the stages in order."""
         device, stride = self._execution_device, self.lfg.config.motion_stride
-        num_frames, height, width = size
+        size = (request.height, request.width)
         portraits = [clip.image for clip in clips]
         self._interrupt = False
 
-        with self._stage("speech features"):  # (B, F, D)
-            recordings = {id(clip.audio): clip for clip in clips if clip.audio_embeds is None}
-            encoded = {key: self.encode_audio(clip.audio, num_frames=num_frames) for key, clip in recordings.items()}
-            features = [self._given_features(clip, num_frames, encoded) for clip in clips]
-            features = torch.stack([feature.to(device) for feature in features])
+        with timed(self.stage_seconds, "speech features"):  # (B, F, D)
+            encode = partial(self.encode_audio, num_frames=num_frames)
+            features = stack_features(clips, num_frames, self.unet.config.audio_dim, encode).to(device)
 
-        initial_pose, initial_blink = initial_states(portraits, device)
-        with self._stage("pose and blink"):  # (B, F, 6), (B, F, 2)
-            pose, blink = self._tracks(clips, features, initial_pose, initial_blink, generator)
+        with timed(self.stage_seconds, "pose and blink"):  # (B, F, 6), (B, F, 2)
+            generate = partial(self.predict_motion, features, *initial_states(portraits, device), generator)
+            pose, blink = stack_tracks(clips, generate, device)
 
-        with self._stage("conditions"):
-            contexts = self.prepare_conditions(portraits, features, pose, blink, height, width)
+        with timed(self.stage_seconds, "conditions"):
+            contexts = self.prepare_conditions(portraits, features, pose, blink, *size, windows)
 
-        with self._stage("denoising"):  # (B, 3, F, h, w)
-            timesteps = set_timesteps(self.scheduler, device, *schedule)
+        with timed(self.stage_seconds, "denoising"):  # (B, 3, F, h, w)
+            timesteps = set_timesteps(self.scheduler, device, *request.schedule)
             self._num_timesteps = len(timesteps)
-            latents = self.prepare_latents(
-                len(clips), num_frames, height // stride, width // stride, device, generator, latents
+            latent_size = (side // stride for side in size)
+            motion = self.denoise(
+                self.prepare_latents(len(clips), num_frames, *latent_size, device, generator, latents),
+                timesteps,
+                contexts,
+                step_arguments(self.scheduler, generator, request.eta),
+                on_step_end,
             )
-            latents = self.denoise(latents, timesteps, contexts, self._step_kwargs(generator, eta), on_step_end)
+        del contexts, features, generate
 
-        frames = latents
-        if output_type != "latent":
-            with self._stage("frames"):  # (B, F, 3, H, W)
-                pieces = self.decode_motion(latents, portraits, decode_chunk_size)
-                video = torch.cat([piece if output_type == "pt" else piece.cpu() for piece in pieces], dim=1)
-                frames = self.video_processor.postprocess_video(video.transpose(1, 2), output_type=output_type)
+        with timed(self.stage_seconds, "frames"):  # (B, F, 3, H, W)
+            draw = partial(self.decode_motion, chunk_size=request.decode_chunk_size)
+            frames = deliver_frames(motion, portraits, draw, request.output_type)
         return frames, pose.float().cpu(), blink.float().cpu()
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
+    def _networks(self) -> list[torch.nn.Module]:
+        return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
 
-    def _given_features(self, clip: ClipInput, num_frames: int, encoded: dict[int, torch.Tensor]) -> torch.Tensor:
-        if clip.audio_embeds is None:
-            return encoded[id(clip.audio)]
-        width = self.unet.config.audio_dim
-        if clip.audio_embeds.shape[-1] != width:
-            raise ValueError(f"`audio_embeds` is {tuple(clip.audio_embeds.shape)}, must be (F, {width})")
-        return clip.audio_embeds[:num_frames]
-
-    def _tracks(
-        self,
-        clips: list[ClipInput],
-        features: torch.Tensor,
-        initial_pose: torch.Tensor,
-        initial_blink: torch.Tensor,
-        generator: torch.Generator | list[torch.Generator] | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        given = {
-            name: torch.stack([getattr(clip, name) for clip in clips]).to(features.device)
-            for name in ("pose", "blink")
-            if getattr(clips[0], name) is not None
-        }
-        if len(given) < 2:
-            pose, blink = self.predict_motion(features, initial_pose, initial_blink, generator)
-            given = {"pose": pose, "blink": blink} | given
-        for name, track in given.items():
-            if track is None:
-                raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
-        return given["pose"], given["blink"]
-
-    def _step_kwargs(self, generator: torch.Generator | list[torch.Generator] | None, eta: float) -> dict:
-        accepted = inspect.signature(self.scheduler.step).parameters
-        return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in accepted}
-
-    def _step_callback(self, callback: Callable | None, names: Sequence[str]) -> Callable | None:
-        if callback is None:
-            return None
-
-        def on_step_end(index: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-            changed = callback(self, index, timestep, dict.fromkeys(names, latents)) or {}
-            return changed.get("latents", latents)
-
-        return on_step_end
+    def _needed_bytes(
+        self, request: RenderRequest, num_frames: int, window_frames: int | None, batch_size: int
+    ) -> int:
+        size = request.clip_size(num_frames, window_frames, batch_size)
+        if not isinstance(self.scheduler, DAWNDDIMScheduler):
+            size = size._replace(latent_copies=MOST_LATENT_COPIES)
+        stages = stage_bytes(self.unet, self.lfg, self.audio_encoder, size, self._execution_device)
+        return weight_bytes(self._networks()) + max(stages.values())

@@ -7,9 +7,10 @@ import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
 
+from .frame_output import FrameStream
 from .records import Portrait, Waveform
 
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent", "stream")
 
 
 @dataclass
@@ -18,7 +19,8 @@ class DAWNPipelineOutput(BaseOutput):
 
     Args:
         frames: Videos: lists of PIL images, array (B, F, H, W, 3) or tensor (B, F, 3, H, W) in [0, 1], or the motion
-            (B, 3, F, h, w) for `output_type="latent"`. A list per clip when the clips differ in length.
+            (B, 3, F, h, w) for `output_type="latent"`. A list per clip when the clips differ in length. For
+            `output_type="stream"` a list of `FrameStream`, one per clip, which draw the frames while they are read.
         pose: Pose per frame (F, 6) of every clip, as `records.POSE_NAMES`.
         blink: Eye openness per frame (F, 2) of every clip.
         audio: Samples (num_samples,) of every clip, exactly as long as its frames; None for `audio_embeds`.
@@ -27,7 +29,7 @@ class DAWNPipelineOutput(BaseOutput):
         portraits: What was animated: square picture, face (with the number of faces found), crop.
     """
 
-    frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor | list
+    frames: list[list[PIL.Image.Image]] | np.ndarray | torch.Tensor | list[FrameStream] | list
     pose: list[torch.Tensor]
     blink: list[torch.Tensor]
     audio: list[np.ndarray] | None

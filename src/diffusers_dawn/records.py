@@ -7,6 +7,8 @@ import numpy as np
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
 POSE_NAMES = ("yaw_deg", "pitch_deg", "roll_deg", "scale", "x", "y")
+POSE_DIM = len(POSE_NAMES)
+BLINK_DIM = 2
 
 
 @dataclass(frozen=True)

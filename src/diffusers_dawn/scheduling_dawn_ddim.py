@@ -1,6 +1,7 @@
 """The published DDIM sampler of DAWN as a diffusers scheduler."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from diffusers.utils.torch_utils import randn_tensor
 
 COSINE_OFFSET = 0.008
 LARGEST_BETA = 0.9999
+# what torch.quantile takes at most
+LARGEST_QUANTILE = 2**24
+# the quantile's search looks at this many at a time; all it makes beside them is of this size
+VALUES_AT_ONCE = 2**20
 
 
 class DAWNDDIMScheduler(DDIMScheduler):
@@ -160,13 +165,16 @@ class DAWNDDIMScheduler(DDIMScheduler):
         alpha, next_alpha = self._level_before(time), self._level_before(next_time)
         sigma = eta * ((1 - alpha / next_alpha) * (1 - next_alpha) / (1 - alpha)).sqrt()
         direction = (1 - next_alpha - sigma**2).sqrt()
-        next_sample = clean * next_alpha.sqrt() + direction * noise
+        # of a long clip every copy counts: sums go into the first of their terms
+        next_sample = (clean * next_alpha.sqrt()).add_(direction * noise)
         if eta > 0 and next_time > 0:
             if variance_noise is None:
-                variance_noise = randn_tensor(
+                fresh = randn_tensor(
                     model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
-                )
-            next_sample = next_sample + sigma * variance_noise
+                ).mul_(sigma)
+            else:
+                fresh = sigma * variance_noise
+            next_sample = next_sample.add_(fresh)
         if not return_dict:
             return next_sample, clean
         return DDIMSchedulerOutput(prev_sample=next_sample, pred_original_sample=clean)
@@ -177,7 +185,8 @@ class DAWNDDIMScheduler(DDIMScheduler):
         if self.config.prediction_type == "epsilon":
             return scale * sample - noise_scale * model_output, model_output
         if self.config.prediction_type == "sample":
-            return model_output, (scale * sample - model_output) / noise_scale
+            noise = (scale * sample - model_output) / noise_scale
+            return model_output.to(noise.dtype), noise
         if self.config.prediction_type == "v_prediction":
             signal, sigma = self.alphas_cumprod[time].sqrt(), (1 - self.alphas_cumprod[time]).sqrt()
             return signal * sample - sigma * model_output, signal * model_output + sigma * sample
@@ -197,12 +206,54 @@ class DAWNDDIMScheduler(DDIMScheduler):
 
     def _threshold_sample(self, sample: torch.Tensor) -> torch.Tensor:
         """Clip each sample at a quantile of its absolute values, at least 1, and divide by it (arXiv 2205.11487)."""
-        absolute = sample.abs().flatten(1).float()
-        # torch.quantile refuses long clips (more than 2^24 values); the two neighbours of the quantile do not need it
-        rank = torch.tensor(self.config.dynamic_thresholding_ratio) * (absolute.shape[1] - 1)
+        size = sample[0].numel()
+        # as torch.quantile rounds the rank; of more values, which it refuses, float32 has not the digits for it
+        precision = torch.float32 if size <= LARGEST_QUANTILE else torch.float64
+        rank = torch.tensor(self.config.dynamic_thresholding_ratio, dtype=precision) * (size - 1)
         lower = int(rank)
-        upper = min(lower + 1, absolute.shape[1] - 1)
-        low, high = (absolute.kthvalue(index + 1, dim=1).values for index in (lower, upper))
+        low, high = torch.stack([magnitudes_at_rank(values, lower) for values in sample]).unbind(1)
         threshold = torch.lerp(low, high, (rank - lower).to(low)).clamp(min=1.0, max=self.config.sample_max_value)
         threshold = threshold.view(-1, *[1] * (sample.ndim - 1)).to(sample.dtype)
-        return sample.clamp(-threshold, threshold) / threshold
+        return sample.clamp(-threshold, threshold).div_(threshold)
+
+
+def magnitudes_at_rank(values: torch.Tensor, rank: int) -> torch.Tensor:
+    """Find the absolute value of given rank and its successor, exactly and without a sorted copy.
+
+    Floats that are not negative are ordered like their bits. Counting the upper halves of the bits finds the upper
+    half of the one that is looked for, counting the lower halves of those that share it the rest.
+
+    Args:
+        values: Values, at least one.
+        rank: Rank counted from 0, of the smallest.
+
+    Returns:
+        Float32 tensor (2,): the value, and the one after it, which for the largest is itself.
+    """
+    upper_counts = _count_bits(values, lambda bits: bits >> 16)
+    found: dict[int, torch.Tensor] = {}
+    results = []
+    for wanted in (rank, min(rank + 1, values.numel() - 1)):
+        upper, before = _bin_of_rank(upper_counts, wanted)
+        if upper not in found:
+            found[upper] = _count_bits(values, lambda bits, upper=upper: (bits & 0xFFFF)[bits >> 16 == upper])
+        lower, _ = _bin_of_rank(found[upper], wanted - before)
+        results.append((upper << 16) + lower)
+    return torch.tensor(results, dtype=torch.int32, device=values.device).view(torch.float32)
+
+
+def _count_bits(values: torch.Tensor, select: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    # a few at a time, so that nothing as large as the values is made; their order does not matter
+    longest = max(range(values.ndim), key=values.shape.__getitem__)
+    step = max(1, VALUES_AT_ONCE * values.shape[longest] // values.numel())
+    counts = torch.zeros(2**16, dtype=torch.int64, device=values.device)
+    for part in values.split(step, dim=longest):
+        counts += torch.bincount(select(part.abs().float().flatten().view(torch.int32)), minlength=2**16)
+    return counts
+
+
+def _bin_of_rank(counts: torch.Tensor, rank: int) -> tuple[int, int]:
+    # the bin that holds the value of this rank, and how many values lie in the bins before it
+    ends = counts.cumsum(0)
+    index = int(torch.searchsorted(ends, rank, right=True))
+    return index, int(ends[index] - counts[index])

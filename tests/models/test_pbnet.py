@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from diffusers_dawn.models.attention import band_blocks
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 
 AUDIO_DIM = 5
@@ -246,6 +247,42 @@ def test_forward_compiles_into_one_graph():
 def test_unknown_kind_of_networks_is_an_error():
     with pytest.raises(ValueError, match=r"`networks` is 'both', must be one of 'separate'"):
         make_model(networks="both")
+
+
+@pytest.mark.parametrize("window", [None, 30])
+def test_in_a_clip_longer_than_those_of_training_a_frame_sees_half_of_one_to_either_side(window):
+    windows = {"pose_window": window, "blink_window": window}
+    audio, noise = make_audio(1, 41), torch.randn(1, 41, 16, generator=seeded(3))
+    long, half, whole = (
+        make_model(**options).generate(audio, *make_initial(1), noise=noise)
+        for options in (windows | {"clip_frames": 40}, {"pose_window": 20, "blink_window": 20}, windows)
+    )
+    for one, other, unlike in zip(long, half, whole, strict=True):
+        assert torch.equal(one, other)
+        assert not torch.allclose(one, unlike, rtol=0)
+    # up to the length of training nothing changes
+    short = make_model(**windows, clip_frames=41).generate(audio, *make_initial(1), noise=noise)
+    assert torch.equal(short[0], whole[0])
+
+
+def test_smaller_window_holds_in_long_clips_too():
+    audio, noise = make_audio(1, 41), torch.randn(1, 41, 16, generator=seeded(3))
+    first, second = (
+        make_model(clip_frames=frames).generate(audio, *make_initial(1), noise=noise) for frames in (40, 200)
+    )
+    assert torch.equal(first[0], second[0])
+
+
+@pytest.mark.parametrize("window", [None, 200])
+def test_no_table_grows_with_the_square_of_a_long_clip(window):
+    decoder = make_model(pose_window=window).tracks["pose"].decoder
+    blocks = band_blocks(decoder.self_bias, 15_000, decoder._window(15_000), torch.float32)
+    assert sum({id(block.bias): block.bias.numel() for block in blocks}.values()) < 15_000 * 20
+
+
+def test_clips_of_no_frames_in_training_are_an_error():
+    with pytest.raises(ValueError, match="`clip_frames` is 0"):
+        make_model(clip_frames=0)
 
 
 def test_blink_sizes_with_another_name_is_an_error():

@@ -187,7 +187,7 @@ def phase_kernels(weight: torch.Tensor) -> torch.Tensor:
     return torch.einsum("oiyx,pay,qbx->pqoiab", weight, taps, taps).flatten(0, 2)
 
 
-class ResidualBlock(nn.Module):
+class ImageResidualBlock(nn.Module):
     """Pre-activation residual block: twice batch norm, relu, convolution; then the input is added."""
 
     def __init__(self, channels: int):

@@ -163,9 +163,9 @@ class TrackDecoderLayer(nn.Module):
 class TrackDecoder(nn.Module):
     """First state, latent and speech of every frame to the difference of its state to the first."""
 
-    def __init__(self, sizes: TrackSizes, window: int | None) -> None:
+    def __init__(self, sizes: TrackSizes, window: int | None, clip_frames: int) -> None:
         super().__init__()
-        self.width, self.window = sizes.decoder_width, window
+        self.width, self.window, self.clip_frames = sizes.decoder_width, window, clip_frames
         self.embed_first = nn.Linear(sizes.state_dim, sizes.state_width)
         self.embed_audio = nn.Linear(sizes.audio_dim, sizes.audio_width)
         self.to_memory = nn.Linear(sizes.state_width + sizes.latent_dim + sizes.audio_width, self.width)
@@ -185,7 +185,7 @@ class TrackDecoder(nn.Module):
         num_batch, num_frames, _ = latent.shape
         first = self.embed_first(first)[:, None].expand(-1, num_frames, -1)
         memory = self.to_memory(torch.cat((first, latent, self.embed_audio(audio)), dim=-1))  # (B, F, C)
-        window = None if self.training else self.window
+        window = None if self.training else self._window(num_frames)
         self_blocks = band_blocks(self.self_bias, num_frames, window, memory.dtype)
         cross_blocks = band_blocks(self.cross_bias, num_frames, window, memory.dtype)
 
@@ -199,6 +199,13 @@ class TrackDecoder(nn.Module):
         # as published, padded frames are seen by the others; only their own output is taken away
         return difference if frame_mask is None else difference.masked_fill(~frame_mask[..., None], 0.0)
 
+    def _window(self, num_frames: int) -> int | None:
+        if num_frames <= self.clip_frames:
+            return self.window
+        # the mean over more frames than in training moves less; half a clip to either side is as many as there
+        half = self.clip_frames // 2
+        return half if self.window is None else min(half, self.window)
+
 
 class TrackVAE(nn.Module):
     """One network: the variational autoencoder of one kind of track (pose, blink, or both).
@@ -207,10 +214,13 @@ class TrackVAE(nn.Module):
         sizes: Its sizes.
         dropout: Dropout of the encoder in training.
         window: Farthest key that the decoder sees in evaluation mode [frames]; None: every key is.
+        clip_frames: Longest clip in training; in longer ones a frame sees no more others than in training.
         with_encoder: Whether the encoder exists.
     """
 
-    def __init__(self, sizes: TrackSizes, dropout: float, window: int | None, with_encoder: bool) -> None:
+    def __init__(
+        self, sizes: TrackSizes, dropout: float, window: int | None, clip_frames: int, with_encoder: bool
+    ) -> None:
         super().__init__()
         self.encoder = TrackEncoder(sizes, dropout) if with_encoder else None
-        self.decoder = TrackDecoder(sizes, window)
+        self.decoder = TrackDecoder(sizes, window, clip_frames)

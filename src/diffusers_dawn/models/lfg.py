@@ -16,7 +16,7 @@ from ..flow_geometry import warp, warp_frames
 from .blocks_2d import (
     ConvNormRelu,
     ImageFunction,
-    ResidualBlock,
+    ImageResidualBlock,
     UpBlock,
     convolution_by_rows,
     uses_running_statistics,
@@ -101,7 +101,7 @@ class ImageDecoder(nn.Module):
 
     def __init__(self, channels: Sequence[int], num_bottleneck_blocks: int):
         super().__init__()
-        self.bottleneck = nn.ModuleList(ResidualBlock(channels[-1]) for _ in range(num_bottleneck_blocks))
+        self.bottleneck = nn.ModuleList(ImageResidualBlock(channels[-1]) for _ in range(num_bottleneck_blocks))
         self.up_blocks = nn.ModuleList(
             UpBlock(channels[level], channels[level - 1]) for level in range(len(channels) - 1, 0, -1)
         )
@@ -135,7 +135,7 @@ class ImageDecoder(nn.Module):
         shape = occlusion.shape[:2]
         occlusion = occlusion.flatten(0, 1).float()
         warped = _warp_batched(encoded.skips[-1], flow)  # (B·F, C, h, w)
-        features = warped * _resize(occlusion, warped)
+        features = warped * _resize_occlusion(occlusion, warped)
         for refine in blocks.bottleneck:
             features = refine(features)
         for double, skip in zip(blocks.up_blocks, encoded.skips[:0:-1], strict=True):
@@ -153,7 +153,7 @@ def _warp_batched(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return warp_frames(features, flow).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def _resize(occlusion: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+def _resize_occlusion(occlusion: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     size = features.shape[-2:]
     if occlusion.shape[-2:] != size:
         occlusion = functional.interpolate(occlusion, size, mode="bilinear", align_corners=False)
@@ -161,7 +161,7 @@ def _resize(occlusion: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
 
 
 def _blend(features: torch.Tensor, warped: torch.Tensor, occlusion: torch.Tensor) -> torch.Tensor:
-    return torch.lerp(features, warped.to(features.dtype), _resize(occlusion, features))
+    return torch.lerp(features, warped.to(features.dtype), _resize_occlusion(occlusion, features))
 
 
 class LatentFlowGenerator(ModelMixin, ConfigMixin):

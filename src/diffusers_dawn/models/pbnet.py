@@ -11,9 +11,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
 
-POSE_DIM, BLINK_DIM = 6, 2
 # which networks a value of `networks` stands for, and how many numbers per frame each of them moves
 NETWORK_STATES = {
     "separate": {"pose": POSE_DIM, "blink": BLINK_DIM},
@@ -43,7 +43,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
 
     It holds two networks of one architecture (pose and blink), one network for both, or only one of the two. A state
     is what they move, per frame: the normalised pose (6), the blink (2), or the first followed by the second. In
-    training mode every frame sees the whole clip; in evaluation mode only frames within a window.
+    training mode every frame sees the whole clip; in evaluation mode only frames within a window, so that a clip of
+    any length is one pass, whose memory grows by some kilobytes per frame.
 
     Args:
         networks: "separate" (a pose and a blink network), "joint" (one for both), "pose" or "blink" (only that one).
@@ -64,11 +65,14 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         blink_window: The same for the blink network.
         pose_min: Smallest value of each pose number, in `records.POSE_NAMES` order; normalised to 0.
         pose_max: Largest value of each pose number; normalised to 1.
+        clip_frames: Longest clip in training [frames]. In a longer one, a frame sees half as many to either side: no
+            more than in training, because the mean over more of them moves less.
         blink_sizes: Sizes of the blink network that differ from those above, by argument name.
         with_encoder: Whether the encoders exist; inference needs only the decoders.
 
     Raises:
-        ValueError: `networks` is none of the four; `blink_sizes` names something else than a size.
+        ValueError: `networks` is none of the four; `blink_sizes` names something else than a size; `clip_frames` is
+            not positive.
     """
 
     # half precision would turn distant frames by a visibly wrong angle
@@ -96,12 +100,15 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         blink_window: int | None = 200,
         pose_min: tuple[float, ...] = (-90.0, -90.0, -90.0, 0.0, 0.0, 0.0),
         pose_max: tuple[float, ...] = (90.0, 90.0, 90.0, 1.0, 720.0, 1080.0),
+        clip_frames: int = 200,
         blink_sizes: dict[str, int] | None = None,
         with_encoder: bool = True,
     ) -> None:
         super().__init__()
         if networks not in NETWORK_STATES:
             raise ValueError(f"`networks` is {networks!r}, must be one of {', '.join(map(repr, NETWORK_STATES))}")
+        if clip_frames < 1:
+            raise ValueError(f"`clip_frames` is {clip_frames}, must be at least 1")
         sizes = {
             "audio_dim": audio_dim,
             "latent_dim": latent_dim,
@@ -128,7 +135,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         for name, state_dim in self.state_dims.items():
             own_sizes = TrackSizes(state_dim, **(sizes | blink_sizes if name == "blink" else sizes))
             window = blink_window if name == "blink" else pose_window
-            self.tracks[name] = TrackVAE(own_sizes, dropout, window, with_encoder)
+            self.tracks[name] = TrackVAE(own_sizes, dropout, window, clip_frames, with_encoder)
             self.latent_dims[name] = own_sizes.latent_dim
 
     def forward(

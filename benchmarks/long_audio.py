@@ -1,0 +1,321 @@
+"""Measure long recordings: peak memory against length, and what denoising in windows changes.
+
+The first table renders recordings of growing length, frames drawn and thrown away, each in a process of its own, and
+compares the growth of the memory's peak with the estimate. The second renders one clip in one pass and in windows: how
+much the two differ, against two seeds, and how much moves where windows meet, against elsewhere. The third encodes one
+recording at once, in pieces as published, and in overlapping ones.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from denoiser import MIB, Table, describe_machine, synchronise
+from diffusers_dawn import DAWNPipeline, FaceState, Portrait, Waveform, audio_features
+from diffusers_dawn.frame_windows import FrameWindows, plan_windows
+from diffusers_dawn.memory_budget import WINDOW_OVERLAP
+from diffusers_dawn.memory_estimate import stage_bytes
+from diffusers_dawn.random_checkpoint import SIZES, random_pipeline
+from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
+from diffusers_dawn.render_request import RenderRequest
+
+SELF = Path("/proc/self")
+
+
+def build_pipeline(args: argparse.Namespace) -> DAWNPipeline:
+    """Load the checkpoint, or make a pipeline with random weights."""
+    if args.checkpoint is None:
+        pipe = random_pipeline(args.network, full=False)
+        if args.dtype != torch.float32:
+            pipe.to(args.dtype)
+    else:
+        pipe = DAWNPipeline.from_pretrained(args.checkpoint, dtype=args.dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(args.device)
+
+
+def make_portrait(args: argparse.Namespace, pipe: DAWNPipeline) -> Portrait:
+    """Find the face of the picture, or invent a picture of noise with a face in it."""
+    if args.image is not None:
+        return pipe.prepare_portrait(args.image)
+    size = pipe.default_size
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    box_px = (0.27 * size, 0.74 * size, 0.31 * size, 0.86 * size)
+    return Portrait(picture, FaceState(np.array([0, 0, 0, 4.8e-4, 60, 70]), np.full(2, 0.3), box_px, (size, size)))
+
+
+def make_speech(args: argparse.Namespace, num_frames: int) -> Waveform:
+    """Read as much of the recording as there is, again and again; or make noise that swells four times a second."""
+    num_samples = num_frames * SAMPLE_RATE_HZ // FPS
+    if args.audio is None:
+        swelling = np.sin(np.arange(num_samples) * (4 * np.pi / SAMPLE_RATE_HZ)) ** 2
+        return Waveform(
+            (0.1 * swelling * np.random.default_rng(0).normal(size=num_samples)).astype(np.float32), 16_000
+        )
+    from diffusers_dawn.media import read_waveform, resample
+
+    samples = resample(read_waveform(args.audio), SAMPLE_RATE_HZ).samples
+    return Waveform(np.resize(samples, num_samples), SAMPLE_RATE_HZ)
+
+
+def reset_peak(device: str) -> int:
+    """Forget the largest memory held so far; returns what is held now [bytes]."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if (SELF / "clear_refs").exists():
+        (SELF / "clear_refs").write_text("5")
+    return peak_bytes(device)
+
+
+def peak_bytes(device: str) -> int:
+    """Read the largest memory held since `reset_peak`: on a CPU by the process, else by tensors on the device."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if (SELF / "status").exists():
+        line = next(line for line in (SELF / "status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def describe(windows: FrameWindows) -> str:
+    """Name the way of denoising in a word."""
+    count = len(windows.slices)
+    return "one pass" if count == 1 else f"{count} x {windows.slices[0].stop}"
+
+
+def measure_length(args: argparse.Namespace) -> dict:
+    """Render one recording; once per process."""
+    num_frames = args.frames[0]
+    pipe = build_pipeline(args)
+    portrait, speech = make_portrait(args, pipe), make_speech(args, num_frames)
+    size = args.size or pipe.default_size
+    settings = {"guidance_scale": args.guidance_scale, "window_frames": args.window_frames}
+    settings |= {"window_overlap": args.window_overlap, "memory_budget": args.memory_budget}
+    request = RenderRequest(size, size, output_type="stream", **settings)
+    windows = pipe.plan_windows(num_frames, request)
+    clip_size = request.clip_size(num_frames, windows.slices[0].stop)
+    expected = stage_bytes(pipe.unet, pipe.lfg, pipe.audio_encoder, clip_size, torch.device(args.device))
+    held = reset_peak(args.device)
+    start_s = time.perf_counter()
+    out = pipe(
+        portrait,
+        speech,
+        height=size,
+        width=size,
+        num_inference_steps=args.steps,
+        generator=torch.Generator().manual_seed(0),
+        output_type="stream",
+        **settings,
+    )
+    for _ in out.frames[0]:
+        pass
+    synchronise(args.device)
+    return {
+        "mode": describe(windows),
+        "seconds": time.perf_counter() - start_s,
+        "peak": peak_bytes(args.device) - held,
+        "expected": max(expected.values()),
+        "stage": max(expected, key=expected.get),
+        "stages": pipe.stage_seconds,
+    }
+
+
+def measure_in_new_process(args: argparse.Namespace, num_frames: int) -> dict:
+    """Run `measure_length` in a process of its own."""
+    command = [sys.executable, __file__, *args.words, "--measure", "--frames", str(num_frames)]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def print_memory(args: argparse.Namespace) -> None:
+    """Measure every length and print the table."""
+    table = Table(
+        f"recordings, {args.steps} steps: growth of the memory's peak beside the weights, measured and estimated",
+        ["frames", "minutes", "denoised in", "peak MiB", "estimate MiB", "estimate / peak", "at", "s", "s per frame"],
+    )
+    for num_frames in args.frames:
+        found = measure_in_new_process(args, num_frames)
+        peak, expected = found["peak"] / MIB, found["expected"] / MIB
+        table.add(
+            num_frames,
+            num_frames / FPS / 60,
+            found["mode"],
+            round(peak),
+            round(expected),
+            expected / peak,
+            found["stage"],
+            found["seconds"],
+            found["seconds"] / num_frames,
+        )
+    print(table, flush=True)
+
+
+class SeamClip:
+    """One clip, rendered in several ways with the same speech, pose and blinks.
+
+    Args:
+        args: Options of the command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.pipe = args, build_pipeline(args)
+        self.portrait = make_portrait(args, self.pipe)
+        speech = make_speech(args, args.seam_frames)
+        self.features = self.pipe.encode_audio(speech)[None]
+        pose, blink = torch.from_numpy(self.portrait.face.pose), torch.from_numpy(self.portrait.face.blink)
+        initial = (pose[None].float(), blink[None].float())
+        self.tracks = self.pipe.predict_motion(self.features, *initial, generator=torch.Generator().manual_seed(0))
+
+    def render(self, seed: int, windows: FrameWindows | None = None) -> torch.Tensor:
+        """Denoise the clip: latents (3, F, h, w)."""
+        size = self.args.size or self.pipe.default_size
+        out = self.pipe(
+            self.portrait,
+            audio_embeds=self.features,
+            pose=self.tracks[0],
+            blink=self.tracks[1],
+            height=size,
+            width=size,
+            num_inference_steps=self.args.steps,
+            guidance_scale=self.args.guidance_scale,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="latent",
+            window_frames=windows.slices[0].stop if windows else self.args.seam_frames + self.args.window_overlap,
+            window_overlap=windows.overlap if windows else self.args.window_overlap,
+        )
+        return out.frames[0].cpu()
+
+    def frame_difference(self, one: torch.Tensor, other: torch.Tensor) -> float:
+        """Mean absolute difference of the drawn frames, of 255."""
+        pairs = zip(
+            *(self.pipe.decode_motion(latents[None], [self.portrait]) for latents in (one, other)), strict=True
+        )
+        differences = [(first - second).abs().mean((0, 2, 3, 4)) for first, second in pairs]
+        return 255 * torch.cat(differences).mean().item()
+
+
+def where_windows_meet(windows: FrameWindows, num_frames: int) -> torch.Tensor:
+    """Mark the steps between frames (F - 1,) over which one window passes into the next."""
+    meeting = torch.zeros(num_frames - 1, dtype=torch.bool)
+    reach = max(windows.overlap // 2, 1)
+    for one, other in zip(windows.slices, windows.slices[1:], strict=False):
+        middle = (one.stop + other.start) // 2
+        meeting[max(middle - reach, 0) : middle + reach] = True
+    return meeting
+
+
+def print_seams(args: argparse.Namespace) -> None:
+    """Compare windows with one pass and print the table."""
+    clip = SeamClip(args)
+    one_pass, other_seed = clip.render(0), clip.render(1)
+    title = (
+        f"a clip of {args.seam_frames} frames, {args.steps} steps, against one pass with the same seed: difference of "
+        "latents (rms) and of frames (mean, of 255); motion (mean difference of latents between frames)"
+    )
+    columns = ["denoised in", "overlap", "latents", "frames", "motion at seams", "one pass there"]
+    table = Table(title, [*columns, "motion elsewhere", "one pass there"])
+
+    def motion(latents: torch.Tensor, steps: torch.Tensor) -> float | None:
+        return latents.diff(dim=1).abs().mean((0, 2, 3))[steps].mean().item() if steps.any() else None
+
+    every = torch.ones(args.seam_frames - 1, dtype=torch.bool)
+    plans = [plan_windows(args.seam_frames, size, args.window_overlap) for size in args.seam_windows]
+    plans += [plan_windows(args.seam_frames, args.seam_windows[0], 0)]
+    for name, latents, windows in (
+        ("one pass", one_pass, None),
+        ("another seed", other_seed, None),
+        *((describe(windows), clip.render(0, windows), windows) for windows in plans),
+    ):
+        meeting = ~every if windows is None else where_windows_meet(windows, args.seam_frames)
+        table.add(
+            name,
+            None if windows is None else windows.overlap,
+            (latents - one_pass).square().mean().sqrt().item(),
+            clip.frame_difference(latents, one_pass),
+            motion(latents, meeting),
+            motion(one_pass, meeting),
+            motion(latents, ~meeting),
+            motion(one_pass, ~meeting),
+        )
+    print(table, flush=True)
+
+
+def print_features(args: argparse.Namespace) -> None:
+    """Compare the audio encoder's frames in pieces with those of the recording at once and print the table."""
+    pipe, recording = build_pipeline(args), make_speech(args, args.feature_frames)
+    parts = (recording, pipe.audio_encoder, pipe.feature_extractor)
+    endless = args.feature_frames * 10
+    with patch.multiple(audio_features, FRAMES_PER_PIECE=endless):
+        at_once = audio_features.hidden_states(*parts)
+    spread = at_once.square().mean().sqrt().item()
+    title = f"{recording.duration_s:.0f} s of sound: rms difference to its features at once, whose rms is {spread:.3g}"
+    table = Table(title, ["pieces", "all", "near their meetings", "elsewhere", "largest"])
+    for name, published_frames in (("as published", endless), ("overlapping", 0)):
+        with patch.multiple(audio_features, PUBLISHED_FRAMES=published_frames):
+            difference = (audio_features.hidden_states(*parts) - at_once).square().mean(1).sqrt()
+            meeting = where_windows_meet(audio_features._pieces(len(at_once))._replace(overlap=20), len(at_once) + 1)
+        mean = (part.mean().item() for part in (difference, difference[meeting], difference[~meeting]))
+        table.add(name, *mean, difference.max().item())
+    print(table, flush=True)
+
+
+TASKS = {"memory": print_memory, "seams": print_seams, "features": print_features}
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=[*TASKS], default=[*TASKS])
+    parser.add_argument("--network", choices=SIZES, default="tiny", help="size of the random networks")
+    parser.add_argument("--checkpoint", help="saved pipeline instead; seams of random weights say little")
+    parser.add_argument("--image", help="portrait (default: noise)")
+    parser.add_argument("--audio", help="recording, repeated as needed (default: noise)")
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 300, 1000, 3000], help="lengths to measure")
+    parser.add_argument("--steps", type=int, default=2, help="denoising steps; memory does not depend on them")
+    parser.add_argument("--size", type=int, help="height and width of the video [px] (default: the networks')")
+    parser.add_argument("--guidance-scale", type=float, default=1.0)
+    parser.add_argument("--window-frames", type=int, help="frames denoised at once (default: by the memory)")
+    parser.add_argument("--window-overlap", type=int, default=WINDOW_OVERLAP)
+    parser.add_argument("--memory-budget", type=int, help="memory that may be taken [bytes] (default: what is free)")
+    parser.add_argument("--seam-frames", type=int, default=240, help="length of the clip of the second table")
+    parser.add_argument("--seam-windows", type=int, nargs="+", default=[80, 120], help="frames per window there")
+    parser.add_argument("--feature-frames", type=int, default=2200, help="length of the recording of the third table")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(words)
+    args.words, args.dtype = words, getattr(torch, args.dtype)
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for and print it."""
+    args = parse_arguments(arguments)
+    torch.set_num_threads(args.threads)
+    if args.measure:
+        print(json.dumps(measure_length(args)))
+        return
+    print(describe_machine())
+    networks = (
+        f"{args.network} networks, random weights" if args.checkpoint is None else os.path.basename(args.checkpoint)
+    )
+    print(f"{networks}, {args.dtype}, {args.device}")
+    for task in args.tasks:
+        TASKS[task](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What the denoiser predicts for a clip: in one pass over all frames, or window by window (paper section 3.3)."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .conditions import Conditions, null_conditions
+from .frame_windows import FrameWindows
+
+
+class WindowContexts:
+    """The denoiser's contexts of a clip of many frames, made for one window at a time.
+
+    At the published size the contexts of all frames take a megabyte per frame. Making those of a window takes 2 % of
+    the time of denoising it, so they are made anew in every step. What all windows have in common is made once: the
+    reference's share of the first convolution, and the context of the null condition, as all windows are equally long.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        reference: Features of the source images (B, C, h, w).
+        location: Features of the face's location (B, C', h, w).
+        conditions: Conditions of all frames.
+        windows: The windows.
+        with_null: Whether guidance needs the null condition too.
+    """
+
+    def __init__(
+        self,
+        denoiser: Any,
+        reference: torch.Tensor,
+        location: torch.Tensor,
+        conditions: Conditions,
+        windows: FrameWindows,
+        with_null: bool,
+    ) -> None:
+        self.windows = windows
+        self._denoiser, self._conditions = denoiser, conditions
+        # of a picture of one pixel, the share that is not used costs nothing
+        self._pixel = reference[..., :1, :1], location[..., :1, :1]
+        needed = self._conditions_of(windows.slices[0] if with_null else slice(0, 1))
+        null = denoiser.prepare_context(reference, location, *null_conditions(needed))
+        self._reference_share = null.reference
+        self._null = [null] if with_null else []
+
+    def of_window(self, window: slice) -> list[Any]:
+        """Make the context of one window, followed by that of the null condition where guidance needs it."""
+        context = self._denoiser.prepare_context(*self._pixel, *self._conditions_of(window))
+        return [context._replace(reference=self._reference_share), *self._null]
+
+    def _conditions_of(self, window: slice) -> Conditions:
+        return Conditions(*(condition[:, window] for condition in self._conditions))
+
+
+def predict(
+    denoiser: Any,
+    model_input: torch.Tensor,
+    timestep: torch.Tensor,
+    contexts: Sequence[Any] | WindowContexts,
+    guidance_scale: float = 1.0,
+    on_window_end: Callable[[], None] = lambda: None,
+) -> torch.Tensor:
+    """Predict noise (or what the scheduler is told) for all frames, with guidance.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        model_input: Noisy motion (B, 3, F, h, w).
+        timestep: Time of the step.
+        contexts: The denoiser's context of the clip, and that of the null condition for guidance; or both by window.
+        guidance_scale: Weight of the conditions against the null condition.
+        on_window_end: Called after each window, or after the one pass.
+
+    Returns:
+        Prediction (B, 3, F, h, w) in float32; that of windows is blended where they overlap.
+    """
+    if not isinstance(contexts, WindowContexts):
+        prediction = _guided(denoiser, model_input, timestep, contexts, guidance_scale)
+        on_window_end()
+        return prediction
+    windows = contexts.windows
+    prediction = torch.zeros_like(model_input, dtype=torch.float32)
+    for window, weights in zip(windows.slices, windows.weights(), strict=True):
+        part = _guided(denoiser, model_input[:, :, window], timestep, contexts.of_window(window), guidance_scale)
+        prediction[:, :, window].addcmul_(part, weights[:, None, None].to(part.device))
+        on_window_end()
+    return prediction
+
+
+def step_arguments(
+    scheduler: Any, generator: torch.Generator | list[torch.Generator] | None, eta: float
+) -> dict[str, Any]:
+    """Choose what a scheduler's step takes.
+
+    Args:
+        scheduler: The scheduler.
+        generator: Source of fresh noise, or one per clip.
+        eta: Share of fresh noise.
+
+    Returns:
+        Those of the two, by name, that the step of this scheduler has.
+    """
+    accepted = inspect.signature(scheduler.step).parameters
+    return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in accepted}
+
+
+def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]) -> Callable | None:
+    """Turn a callback of diffusers into a function from latents to latents.
+
+    Args:
+        pipeline: What the callback gets as its first argument.
+        callback: Called as callback(pipeline, step, time, tensors), returns tensors to go on with by name; or None.
+        names: Names of the tensors that it gets.
+
+    Returns:
+        Function of step, time and latents that returns the latents to go on with; None without a callback.
+    """
+    if callback is None:
+        return None
+
+    def on_step_end(index: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        changed = callback(pipeline, index, timestep, dict.fromkeys(names, latents)) or {}
+        return changed.get("latents", latents)
+
+    return on_step_end
+
+
+def _guided(
+    denoiser: Any, model_input: torch.Tensor, timestep: torch.Tensor, contexts: Sequence[Any], guidance_scale: float
+) -> torch.Tensor:
+    model_input = model_input.to(denoiser.dtype)
+    prediction, *null = (
+        denoiser(model_input, timestep, context=context, return_dict=False)[0].float() for context in contexts
+    )
+    return null[0] + guidance_scale * (prediction - null[0]) if null else prediction

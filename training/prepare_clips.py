@@ -75,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if state.is_main_process:
             print(f"prepare_clips: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    finally:
+        # a process that leaves its threads of communication to the interpreter's end is now and then aborted there
+        state.destroy_process_group()
     return 0
 
 

@@ -22,6 +22,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from training import evaluation_guided, evaluation_unguided
@@ -202,4 +203,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

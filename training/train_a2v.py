@@ -16,6 +16,7 @@ from diffusers import ModelMixin
 from torch import nn
 from torch.utils.data import Dataset
 
+from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.conditions import null_conditions, relative_conditions
 from diffusers_dawn.flow_geometry import face_box_mask
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
@@ -304,4 +305,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

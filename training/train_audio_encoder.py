@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import HubertConfig, HubertForCTC, Wav2Vec2FeatureExtractor
 
+from diffusers_dawn.allocator import keep_freed_memory
 from training.config import TrainingConfig
 from training.loop import run_script
 from training.synthetic.audio_augmentation import add_noise, augment
@@ -208,4 +209,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

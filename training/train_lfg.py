@@ -17,6 +17,7 @@ from diffusers import ModelMixin
 from torch import nn
 from torch.utils.data import Dataset
 
+from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
@@ -304,4 +305,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.data import Dataset
 
+from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.metrics import blink_rate
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
@@ -325,4 +326,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .allocator import keep_freed_memory
 from .records import FPS, Portrait, SquareCrop
 from .stage_timer import timed
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 USER_ERRORS = (ValueError, OSError, ImportError)
 LARGEST_SEED = 2**63 - 1
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+def program() -> int:
+    """Be the program `dawn`: run the command in a process of its own.
+
+    Returns:
+        Exit status, as of `main`.
+    """
+    keep_freed_memory()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,13 +43,14 @@ def masked_softmax(query, key, value, position_bias, window, scale):
     num_frames=st.one_of(st.just(1), st.integers(2, 70)),
     window=st.one_of(st.none(), st.integers(0, 80)),
     block_size=st.integers(1, 20),
+    recorded=st.booleans(),
 )
-@torch.no_grad()
-def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size):
+def test_blocks_equal_one_masked_softmax_with_and_without_gradients(seed, num_frames, window, block_size, recorded):
     query, key, value = make_inputs(seed, num_frames)
     bias = make_bias(seed)
     blocks = band_blocks(bias, num_frames, window, query.dtype, block_size)
-    result = attend_in_blocks(query, key, value, blocks, 0.5)
+    with torch.set_grad_enabled(recorded):
+        result = attend_in_blocks(query, key, value, blocks, 0.5)
     expected = masked_softmax(query, key, value, bias, window, 0.5)
     # float32 sums of at most 70 values of order 1 in another order
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
@@ -96,14 +97,16 @@ class ScoreSizes(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
             self.sizes.append(args[0].shape[2] * args[1].shape[2])
+        if function is torch.Tensor.softmax:
+            self.sizes.append(args[0].shape[1] * args[0].shape[2])
         return function(*args, **(kwargs or {}))
 
 
-@torch.no_grad()
-def test_no_score_tensor_is_larger_than_a_block_of_the_band():
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_score_tensor_is_larger_than_a_block_of_the_band(recorded):
     query, key, value = make_inputs(0, 400)
     blocks = band_blocks(make_bias(0), 400, 10, query.dtype, block_size=20)
-    with ScoreSizes() as scores:
+    with torch.set_grad_enabled(recorded), ScoreSizes() as scores:
         attend_in_blocks(query, key, value, blocks, 0.5)
     assert len(scores.sizes) == 20
     assert max(scores.sizes) == 20 * (20 + 2 * 10)

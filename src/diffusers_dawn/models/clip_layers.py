@@ -12,7 +12,7 @@ from torch import nn
 
 NORM_EPS = 1e-5
 # small enough for the cache of one core on a CPU; on other devices large chunks keep the device busy
-CHUNK_TOKENS_CPU = 2_048
+CHUNK_TOKENS_CPU = 4_096
 CHUNK_TOKENS_DEVICE = 1_048_576
 
 

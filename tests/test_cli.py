@@ -49,6 +49,8 @@ def animate(folder, output, **arguments):
     }
     words = ["animate", "-o", str(output)]
     for name, value in (defaults | arguments).items():
+        if value is None:
+            continue
         flag = "--" + name.replace("_", "-")
         words += [flag] if value is True else [flag, str(value)]
     return main(words)
@@ -84,6 +86,18 @@ def test_same_seed_gives_the_same_video_and_another_seed_another(folder, tmp_pat
     videos = [np.concatenate([frames for stem, frames in written if stem == name]) for name in "012"]
     assert np.array_equal(videos[0], videos[1])
     assert not np.array_equal(videos[0], videos[2])
+
+
+@needs_real
+def test_presets_name_their_sampler_and_steps(folder, tmp_path, capsys, detector):
+    for arguments, wanted in (
+        ({}, "10 steps of DPMSolver"),
+        ({"preset": "fast"}, "4 steps of DPMSolver"),
+        ({"preset": "quality"}, "20 steps of DAWNDDIM"),
+        ({"scheduler": "dawn"}, "20 steps of DAWNDDIM"),
+    ):
+        assert animate(folder, tmp_path / "out.mp4", steps=None, **arguments) == 0
+        assert wanted in capsys.readouterr().out
 
 
 @needs_real
@@ -151,6 +165,7 @@ BAD_ARGUMENTS = [
     ({"audio": "{bad}/silent_film.mp4"}, "no audio track"),
     ({"steps": -1}, "`--steps` is -1"),
     ({"steps": 100000}, "`--steps` is 100000"),
+    ({"preset": "fast"}, "`--preset` has its own sampler and steps"),
     ({"checkpoint": "{bad}/broken"}, "`--checkpoint`"),
     ({"checkpoint": "{bad}/nothing"}, "`--checkpoint`"),
     ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler cannot sample DAWN"),

@@ -81,6 +81,39 @@ def test_same_seed_same_video_and_another_seed_another(pipe):
     assert not torch.allclose(first, other)
 
 
+@pytest.mark.parametrize(
+    ("preset", "steps", "sampler"), [(None, 10, "DPMSolver"), ("fast", 4, "DPMSolver"), ("quality", 20, "DAWNDDIM")]
+)
+def test_a_preset_samples_and_leaves_the_pipelines_scheduler_as_it_is(pipe, preset, steps, sampler):
+    own, seen = pipe.scheduler, []
+
+    def look(pipeline, index, timestep, tensors):
+        seen.append(type(pipeline.scheduler).__name__)
+        return tensors
+
+    run(pipe, preset=preset, num_inference_steps=None, callback_on_step_end=look, output_type="latent")
+    assert len(seen) == pipe.num_timesteps == steps
+    assert all(name.startswith(sampler) for name in seen)
+    assert pipe.scheduler is own
+
+
+def test_the_published_sampler_is_a_preset(pipe):
+    named = run(pipe, preset="quality", num_inference_steps=None)
+    spelled = run(pipe, num_inference_steps=20, eta=1.0)
+    assert torch.equal(named.frames, spelled.frames)
+
+
+def test_after_an_error_the_pipeline_has_its_own_scheduler_again(pipe):
+    own = pipe.scheduler
+
+    def stop(*_):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        run(pipe, preset="fast", num_inference_steps=None, callback_on_step_end=stop)
+    assert pipe.scheduler is own
+
+
 def test_batch_with_generators_gives_what_single_calls_give(pipe):
     images, sounds = [picture(1), picture(2)], [speech(seed=1), speech(seed=2)]
     together = run(pipe, images, sounds, generator=[seeded(1), seeded(2)])

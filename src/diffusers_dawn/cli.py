@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .allocator import keep_freed_memory
 from .records import FPS, Portrait, SquareCrop
+from .sampler_presets import PRESETS
 from .stage_timer import timed
 
 if TYPE_CHECKING:
@@ -84,19 +85,16 @@ def animate(options: argparse.Namespace) -> None:
     seconds: dict[str, float] = {}
     with timed(seconds, "load"):
         pipe = _load_pipeline(options.checkpoint, options.dtype).to(device)
-    if options.scheduler is not None:
-        from .scheduler_choice import make_scheduler
-
-        pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
+    steps, eta = _choose_sampler(options, pipe)
     size = pipe.default_size if options.size is None else options.size
-    pipe.check_inputs(size, size, options.steps, options.guidance_scale)
+    pipe.check_inputs(size, size, steps, options.guidance_scale, eta)
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     window_frames, plan = _plan_windows(options, pipe, num_frames, size)
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
     _say(
-        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {options.steps} steps of "
+        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {steps} steps of "
         f"{type(pipe.scheduler).__name__}, seed {options.seed}; {plan}"
     )
     tracks = {}
@@ -111,8 +109,9 @@ def animate(options: argparse.Namespace) -> None:
         num_frames=num_frames,
         height=size,
         width=size,
-        num_inference_steps=options.steps,
+        num_inference_steps=steps,
         guidance_scale=options.guidance_scale,
+        eta=eta,
         generator=_generator(options.seed),
         output_type="stream",
         window_frames=window_frames,
@@ -190,7 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--audio", required=True, help="speech: any file with sound, also a video")
     command.add_argument("--output", "-o", required=True, help="the video to write, .mp4 or .mov")
     command.add_argument("--checkpoint", help="folder or Hub id of a saved pipeline")
-    command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
+    command.add_argument(
+        "--preset", choices=tuple(PRESETS), help="sampler and steps: quality (as published), balanced (default), fast"
+    )
+    command.add_argument("--steps", type=int, help="denoising steps, instead of a preset")
     command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
     command.add_argument("--guidance-scale", type=float, default=1.0, help="weight of the speech (default: 1)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
@@ -254,6 +256,21 @@ def _say_face(portrait: Portrait) -> None:
     )
 
 
+def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
+    """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
+    from .sampler_presets import choose_sampling
+    from .scheduler_choice import make_scheduler
+
+    steps = options.steps
+    if options.scheduler is not None:
+        pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
+        # a sampler by name is not a preset, also where it is that of the checkpoint
+        steps = PRESETS["quality"].num_inference_steps if steps is None else steps
+    sampling = choose_sampling(pipe.scheduler, options.preset, steps)
+    pipe.scheduler = sampling.scheduler
+    return sampling.num_inference_steps, sampling.eta
+
+
 def _plan_windows(options: argparse.Namespace, pipe: "DAWNPipeline", num_frames: int, size: int) -> tuple[int, str]:
     """Decide, once, how many frames are denoised at once, and say so."""
     from .render_request import RenderRequest
@@ -281,7 +298,9 @@ def _check_options(options: argparse.Namespace) -> None:
             "`--checkpoint` is missing: no trained weights ship yet; `dawn convert` makes a checkpoint from the "
             "published files, `dawn init` one with random weights"
         )
-    if not 1 <= options.steps <= 999:
+    if options.preset is not None and (options.steps, options.scheduler) != (None, None):
+        raise ValueError("`--preset` has its own sampler and steps; leave out `--steps` and `--scheduler`, or it")
+    if options.steps is not None and not 1 <= options.steps <= 999:
         raise ValueError(f"`--steps` is {options.steps}, must be from 1 to 999")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -43,6 +44,7 @@ from .portable_folder import portable_index, use_installed_classes, write_code
 from .portrait import prepare_portrait
 from .records import FPS, FaceState, Portrait
 from .render_request import RenderRequest
+from .sampler_presets import choose_sampling
 from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
 from .scheduling_dawn_ddim import DAWNDDIMScheduler
 from .stage_timer import timed
@@ -509,11 +511,11 @@ class DAWNPipeline(DiffusionPipeline):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 20,
+        num_inference_steps: int | None = None,
         timesteps: list[int] | None = None,
         sigmas: list[float] | None = None,
         guidance_scale: float = 1.0,
-        eta: float = 1.0,
+        eta: float | None = None,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
@@ -528,6 +530,7 @@ class DAWNPipeline(DiffusionPipeline):
         window_frames: int | None = None,
         window_overlap: int = WINDOW_OVERLAP,
         memory_budget: int | None = None,
+        preset: str | None = None,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
 
@@ -543,11 +546,11 @@ class DAWNPipeline(DiffusionPipeline):
             num_frames: Frames at 25 fps, at most as many as the recording lasts; None: all of it.
             height: Height of the video [px]; None: the size that the model was trained with.
             width: Width of the video [px].
-            num_inference_steps: Denoising steps.
+            num_inference_steps: Denoising steps of the pipeline's scheduler; None: see `preset`.
             timesteps: Own times of the steps, for schedulers that take them.
             sigmas: Own noise levels of the steps, for schedulers that take them.
             guidance_scale: Weight of the conditions against the null condition; 1 as published, one call per step.
-            eta: Share of fresh noise, in [0, 1], for schedulers that take it; 1 as published.
+            eta: Share of fresh noise, in [0, 1], for schedulers that take it; None: the preset's, or 1 as published.
             num_videos_per_prompt: Clips per portrait and recording.
             generator: Source of noise, or one per clip.
             latents: Initial noise (B, 3, F, h, w).
@@ -564,6 +567,9 @@ class DAWNPipeline(DiffusionPipeline):
                 blended, which changes the video a little. None: all where they fit in the memory, else 200 or 100.
             window_overlap: Frames that neighbouring windows share at least.
             memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
+            preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality" as published, "balanced"
+                or "fast" (see `sampler_presets.PRESETS`). None: "balanced" where no steps are given and the pipeline
+                has the scheduler of DAWN's checkpoints; a scheduler of your own is always used.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -576,58 +582,60 @@ class DAWNPipeline(DiffusionPipeline):
         """  # noqa: D414 diffusers fills the section in
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, timesteps, sigmas, eta)
         request = RenderRequest(
             height=self.default_size if height is None else height,
             width=self.default_size if width is None else width,
-            num_inference_steps=num_inference_steps,
-            timesteps=timesteps,
-            sigmas=sigmas,
+            num_inference_steps=sampling.num_inference_steps,
+            timesteps=sampling.timesteps,
+            sigmas=sampling.sigmas,
             guidance_scale=guidance_scale,
-            eta=eta,
+            eta=sampling.eta,
             output_type=output_type,
             decode_chunk_size=decode_chunk_size,
             window_frames=window_frames,
             window_overlap=window_overlap,
             memory_budget=memory_budget,
         )
-        self._check_request(request, callback_on_step_end_tensor_inputs)
-        self._guidance_scale, self._interrupt, self._current_timestep = guidance_scale, False, None
-        self.stage_seconds = {}
-        allow_long_clips(self.scheduler)
-        set_timesteps(self.scheduler, self._execution_device, *request.schedule)
+        with self._sampling_by(sampling.scheduler):
+            self._check_request(request, callback_on_step_end_tensor_inputs)
+            self._guidance_scale, self._interrupt, self._current_timestep = guidance_scale, False, None
+            self.stage_seconds = {}
+            allow_long_clips(self.scheduler)
+            set_timesteps(self.scheduler, self._execution_device, *request.schedule)
 
-        # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
-        clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
-        clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
-        frame_counts = [count_frames(clip, num_frames) for clip in clips]
-        generator = list(generator) if isinstance(generator, tuple) else generator
-        if isinstance(generator, list) and len(generator) != len(clips):
-            raise ValueError(f"`generator` has {len(generator)} entries, must have one per clip: {len(clips)}")
+            # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
+            clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
+            clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
+            frame_counts = [count_frames(clip, num_frames) for clip in clips]
+            generator = list(generator) if isinstance(generator, tuple) else generator
+            if isinstance(generator, list) and len(generator) != len(clips):
+                raise ValueError(f"`generator` has {len(generator)} entries, must have one per clip: {len(clips)}")
 
-        # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
-        equal = len(set(frame_counts)) == 1
-        if not equal and latents is not None:
-            raise ValueError("`latents` can be given only when all clips have the same number of frames")
-        batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
-        plans, held_bytes = [], 0
-        for batch in batches:
-            num_batch_frames = frame_counts[batch[0]]
-            plans.append(self.plan_windows(num_batch_frames, request, len(batch), held_bytes))
-            held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
-        on_step_end = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        rendered = [
-            self._render(
-                [clips[index] for index in batch],
-                frame_counts[batch[0]],
-                request,
-                windows,
-                [generator[index] for index in batch] if isinstance(generator, list) else generator,
-                latents,
-                on_step_end,
-            )
-            for batch, windows in zip(batches, plans, strict=True)
-        ]
-        self.maybe_free_model_hooks()
+            # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
+            equal = len(set(frame_counts)) == 1
+            if not equal and latents is not None:
+                raise ValueError("`latents` can be given only when all clips have the same number of frames")
+            batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
+            plans, held_bytes = [], 0
+            for batch in batches:
+                num_batch_frames = frame_counts[batch[0]]
+                plans.append(self.plan_windows(num_batch_frames, request, len(batch), held_bytes))
+                held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
+            on_step_end = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+            rendered = [
+                self._render(
+                    [clips[index] for index in batch],
+                    frame_counts[batch[0]],
+                    request,
+                    windows,
+                    [generator[index] for index in batch] if isinstance(generator, list) else generator,
+                    latents,
+                    on_step_end,
+                )
+                for batch, windows in zip(batches, plans, strict=True)
+            ]
+            self.maybe_free_model_hooks()
 
         # 3. what was made, and the sound that belongs to it
         waveforms = [clip.audio for clip in clips]
@@ -647,11 +655,12 @@ class DAWNPipeline(DiffusionPipeline):
         self,
         height: int,
         width: int,
-        num_inference_steps: int,
+        num_inference_steps: int | None = None,
         guidance_scale: float = 1.0,
-        eta: float = 1.0,
+        eta: float | None = None,
         output_type: str = "pil",
         callback_on_step_end_tensor_inputs: Sequence[str] = (),
+        preset: str | None = None,
     ) -> None:
         """Refuse what cannot be rendered, before any work; see `__call__` for the arguments.
 
@@ -663,14 +672,30 @@ class DAWNPipeline(DiffusionPipeline):
             eta: Share of fresh noise.
             output_type: Form of the frames.
             callback_on_step_end_tensor_inputs: Tensors for the callback.
+            preset: Sampler and steps by name.
 
         Raises:
             ValueError: An argument is not allowed.
         """
+        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, eta=eta)
         request = RenderRequest(
-            height, width, num_inference_steps, guidance_scale=guidance_scale, eta=eta, output_type=output_type
+            height,
+            width,
+            sampling.num_inference_steps,
+            guidance_scale=guidance_scale,
+            eta=sampling.eta,
+            output_type=output_type,
         )
-        self._check_request(request, callback_on_step_end_tensor_inputs)
+        with self._sampling_by(sampling.scheduler):
+            self._check_request(request, callback_on_step_end_tensor_inputs)
+
+    @contextmanager
+    def _sampling_by(self, scheduler: Any) -> Iterator[None]:
+        own, self.scheduler = self.scheduler, scheduler
+        try:
+            yield
+        finally:
+            self.scheduler = own
 
     def _check_request(self, request: RenderRequest, callback_tensors: Sequence[str]) -> None:
         multiple = self.unet.size_multiple * self.lfg.config.motion_stride

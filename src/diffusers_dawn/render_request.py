@@ -17,7 +17,7 @@ class RenderRequest:
     Attributes:
         height: Height of the video [px].
         width: Width of the video [px].
-        num_inference_steps: Denoising steps.
+        num_inference_steps: Denoising steps; memory does not depend on them.
         timesteps: Own times of the steps.
         sigmas: Own noise levels of the steps.
         guidance_scale: Weight of the conditions against the null condition.
@@ -31,7 +31,7 @@ class RenderRequest:
 
     height: int
     width: int
-    num_inference_steps: int = 20
+    num_inference_steps: int = 1
     timesteps: list[int] | None = None
     sigmas: list[float] | None = None
     guidance_scale: float = 1.0

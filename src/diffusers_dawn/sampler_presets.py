@@ -1,0 +1,88 @@
+"""Named choices of sampler and steps: how much quality for how many denoising calls."""
+
+from typing import Any, NamedTuple
+
+
+class SamplerPreset(NamedTuple):
+    """A sampler and its steps.
+
+    Attributes:
+        scheduler: Short name, see `scheduler_choice.SCHEDULERS`.
+        num_inference_steps: Denoising calls.
+        eta: Share of fresh noise, for schedulers that take it.
+    """
+
+    scheduler: str
+    num_inference_steps: int
+    eta: float
+
+
+class Sampling(NamedTuple):
+    """How one call of the pipeline samples.
+
+    Attributes:
+        scheduler: The scheduler.
+        num_inference_steps: Number of steps, unless one of the next is given.
+        timesteps: Own times of the steps.
+        sigmas: Own noise levels of the steps.
+        eta: Share of fresh noise, for schedulers that take it.
+    """
+
+    scheduler: Any
+    num_inference_steps: int
+    timesteps: list[int] | None
+    sigmas: list[float] | None
+    eta: float
+
+
+# chosen by benchmarks/samplers.py; "quality" is the published sampler (paper section 4.1)
+PRESETS = {
+    "quality": SamplerPreset("dawn", 20, eta=1.0),
+    "balanced": SamplerPreset("dpm++", 10, eta=0.0),
+    "fast": SamplerPreset("dpm++", 4, eta=0.0),
+}
+DEFAULT_PRESET = "balanced"
+
+
+def choose_sampling(
+    scheduler: Any,
+    preset: str | None = None,
+    num_inference_steps: int | None = None,
+    timesteps: list[int] | None = None,
+    sigmas: list[float] | None = None,
+    eta: float | None = None,
+) -> Sampling:
+    """Choose scheduler and steps of a call: a preset, or the pipeline's scheduler and the caller's steps.
+
+    Args:
+        scheduler: The pipeline's scheduler.
+        preset: Key of `PRESETS`; None: `DEFAULT_PRESET` where no steps are given and the scheduler is the one that
+            DAWN's checkpoints come with, else none.
+        num_inference_steps: Number of steps; None: as the default preset has.
+        timesteps: Own times.
+        sigmas: Own noise levels.
+        eta: Share of fresh noise; None: that of the preset, without a preset 1, as published.
+
+    Returns:
+        The choice; a preset's scheduler is new and has the noise levels of the pipeline's.
+
+    Raises:
+        ValueError: There is no such preset, or steps are given beside it.
+    """
+    # the command lists the presets before anything slow is imported
+    from .scheduler_choice import make_scheduler
+    from .scheduling_dawn_ddim import DAWNDDIMScheduler
+
+    given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas}
+    given = [name for name, value in given.items() if value is not None]
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"`preset` is {preset!r}, must be one of {', '.join(PRESETS)}")
+    if preset is not None and given:
+        raise ValueError(f"give either `preset`, which has its own steps, or `{given[0]}`")
+    if preset is None and not given and isinstance(scheduler, DAWNDDIMScheduler):
+        preset = DEFAULT_PRESET
+    if preset is None:
+        steps = PRESETS[DEFAULT_PRESET].num_inference_steps if num_inference_steps is None else num_inference_steps
+        return Sampling(scheduler, steps, timesteps, sigmas, 1.0 if eta is None else eta)
+    name, steps, preset_eta = PRESETS[preset]
+    return Sampling(make_scheduler(name, scheduler.config), steps, None, None, preset_eta if eta is None else eta)

@@ -14,7 +14,7 @@ LAYERS = [
     {"media", "face_crop", "face_pose", "scheduler_choice", "denoising", "memory_budget", "frame_output",
      "models.condition_attention", "models.blocks_track", "models.region_motion", "portable_code"},
     {"audio_features", "face_analysis", "video_writer", "portrait", "pipeline_output", "motion_latents",
-     "sampler_presets", "models.blocks_3d", "models.lfg", "models.pbnet", "hub_export"},
+     "sampler_presets", "saved_pipeline", "models.blocks_3d", "models.lfg", "models.pbnet", "hub_export"},
     {"face_track", "clip_inputs", "memory_estimate", "models.a2v_fdm", "conversion.lfg", "conversion.pbnet",
      "conversion.a2v_fdm"},
     {"render_request"},

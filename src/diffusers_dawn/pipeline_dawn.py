@@ -1,7 +1,5 @@
 """From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
 
-import inspect
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -18,7 +16,6 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from .audio_features import extract_features, num_video_frames
-from .checkpoint_folder import check_complete
 from .clip_inputs import (
     ClipInput,
     collect_clips,
@@ -40,11 +37,11 @@ from .memory_budget import WINDOW_OVERLAP, available_bytes, choose_windows
 from .memory_estimate import MOST_LATENT_COPIES, output_bytes, stage_bytes, weight_bytes
 from .motion_latents import motion_from_latents
 from .pipeline_output import DAWNPipelineOutput
-from .portable_folder import portable_index, use_installed_classes, write_code
 from .portrait import prepare_portrait
 from .records import FPS, FaceState, Portrait
 from .render_request import RenderRequest
 from .sampler_presets import choose_sampling
+from .saved_pipeline import SavedWithCode
 from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
 from .scheduling_dawn_ddim import DAWNDDIMScheduler
 from .stage_timer import timed
@@ -65,7 +62,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class DAWNPipeline(DiffusionPipeline):
+class DAWNPipeline(SavedWithCode, DiffusionPipeline):
     """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
 
     Args:
@@ -110,73 +107,6 @@ class DAWNPipeline(DiffusionPipeline):
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
         self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
-
-    @classmethod
-    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load `model_index.json` so that classes of this package are its own, not those of the saved code."""
-        loaded = super().load_config(*args, **kwargs)
-        use_installed_classes(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
-
-    @classmethod
-    def _dict_from_json_file(cls, json_file: Any) -> dict:
-        index = super()._dict_from_json_file(json_file)
-        if isinstance(index.get("_class_name"), list):  # file and class, which would be run instead of this class
-            index["_class_name"] = index["_class_name"][1]
-        return index
-
-    def to_json_string(self) -> str:
-        """Write `model_index.json` so that it names the code that `save_config` writes."""
-        return portable_index(super().to_json_string(), type(self))
-
-    def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Save `model_index.json`, and the code that it names, so that the folder loads without this package.
-
-        Args:
-            save_directory: Folder of the saved pipeline.
-            push_to_hub: Whether to upload it too.
-            **kwargs: As in diffusers.
-        """
-        write_code(super().to_json_string(), type(self), save_directory)
-        super().save_config(save_directory, push_to_hub, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "DAWNPipeline":
-        """Load a saved pipeline, see `DiffusionPipeline.from_pretrained`; weights that lack a tensor are an error.
-
-        Args:
-            pretrained_model_name_or_path: Folder, or id on the Hub.
-            **kwargs: As in diffusers.
-
-        Returns:
-            The pipeline.
-
-        Raises:
-            ValueError: A component's weights lack tensors.
-        """
-        folder = pretrained_model_name_or_path
-        if not os.path.isdir(folder):
-            folder = cls.download(str(folder), **kwargs)
-        pipe = super().from_pretrained(folder, **kwargs)
-        pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
-        check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
-        return pipe
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "DAWNPipeline":
-        """Make a pipeline of the components of another, see `DiffusionPipeline.from_pipe`.
-
-        Args:
-            pipeline: The other pipeline.
-            **kwargs: As in diffusers.
-
-        Returns:
-            The pipeline.
-        """
-        # passed by name, models may be of any class: diffusers takes only those that annotations name
-        names = inspect.signature(cls.__init__).parameters
-        parts = {name: part for name, part in pipeline.components.items() if name in names}
-        return super().from_pipe(pipeline, **parts | kwargs)
 
     def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: the denoiser reads weights outside of their layers' forward, which this offload does not see.

@@ -1,0 +1,84 @@
+"""Pipelines that are saved with their code, and loaded whole or not at all."""
+
+import inspect
+import os
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from .checkpoint_folder import check_complete
+from .portable_folder import portable_index, use_installed_classes, write_code
+
+
+class SavedWithCode:
+    """What a pipeline adds to the loading and saving of diffusers; goes before `DiffusionPipeline` among its bases.
+
+    It is no `DiffusionPipeline` itself: of a file with several of these, diffusers would not know which one to load.
+    """
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load `model_index.json` so that classes of this package are its own, not those of the saved code."""
+        loaded = super().load_config(*args, **kwargs)
+        use_installed_classes(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict:
+        index = super()._dict_from_json_file(json_file)
+        if isinstance(index.get("_class_name"), list):  # file and class, which would be run instead of this class
+            index["_class_name"] = index["_class_name"][1]
+        return index
+
+    def to_json_string(self) -> str:
+        """Write `model_index.json` so that it names the code that `save_config` writes."""
+        return portable_index(super().to_json_string(), type(self))
+
+    def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save `model_index.json`, and the code that it names, so that the folder loads without this package.
+
+        Args:
+            save_directory: Folder of the saved pipeline.
+            push_to_hub: Whether to upload it too.
+            **kwargs: As in diffusers.
+        """
+        write_code(super().to_json_string(), type(self), save_directory)
+        super().save_config(save_directory, push_to_hub, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
+        """Load a saved pipeline, see `DiffusionPipeline.from_pretrained`; weights that lack a tensor are an error.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or id on the Hub.
+            **kwargs: As in diffusers.
+
+        Returns:
+            The pipeline.
+
+        Raises:
+            ValueError: A component's weights lack tensors.
+        """
+        folder = pretrained_model_name_or_path
+        if not os.path.isdir(folder):
+            folder = cls.download(str(folder), **kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)
+        pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
+        check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
+        return pipe
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> DiffusionPipeline:
+        """Make a pipeline of the components of another, see `DiffusionPipeline.from_pipe`.
+
+        Args:
+            pipeline: The other pipeline.
+            **kwargs: As in diffusers.
+
+        Returns:
+            The pipeline.
+        """
+        # passed by name, models may be of any class: diffusers takes only those that annotations name
+        names = inspect.signature(cls.__init__).parameters
+        parts = {name: part for name, part in pipeline.components.items() if name in names}
+        return super().from_pipe(pipeline, **parts | kwargs)

@@ -8,7 +8,6 @@ the motion is compared with the true one, which LFG estimates from the filmed fr
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +54,9 @@ def true_motion(lfg: LatentFlowGenerator, clip: TruthClip) -> Motion:
     return as_motion(*motion_from_latents(torch.cat(parts, dim=2)), frames.shape[-1])
 
 
-def sampled_motion(pipe: DAWNPipeline, clip: TruthClip, eta: float, steps: int, seed: int) -> Motion:
+def sampled_motion(
+    pipe: DAWNPipeline, clip: TruthClip, eta: float, steps: int, seed: int, cache_interval: int
+) -> Motion:
     """Sample the motion of a clip, given its speech, pose and blinks."""
     latents = pipe(
         image=clip.portrait(),
@@ -66,6 +67,7 @@ def sampled_motion(pipe: DAWNPipeline, clip: TruthClip, eta: float, steps: int, 
         eta=eta,
         generator=torch.Generator().manual_seed(seed),
         output_type="latent",
+        cache_interval=cache_interval,
     ).frames
     return as_motion(*motion_from_latents(latents, pipe.unet.config.flow_scale), clip.frames.shape[1])
 
@@ -101,7 +103,13 @@ def compare(made: Motion, truth: Motion, mouth: torch.Tensor) -> dict[str, float
 
 
 def measure(
-    pipe: DAWNPipeline, clips: Sequence[tuple[TruthClip, Motion]], name: str, eta: float, steps: int, seed: int
+    pipe: DAWNPipeline,
+    clips: Sequence[tuple[TruthClip, Motion]],
+    name: str,
+    eta: float,
+    steps: int,
+    seed: int,
+    cache_interval: int,
 ) -> dict[str, float]:
     """Sample all clips by one sampler; returns the means over the clips, the calls, and the seconds per clip."""
     rows = []
@@ -109,10 +117,10 @@ def measure(
         pipe.scheduler = make_scheduler(name, pipe.scheduler.config)
         size = truth.flow_px.shape[1:3]
         mouth = mouth_box_mask(torch.from_numpy(clip.labels["mouth_px"])[None], clip.frames.shape[1:3], *size)
-        start_s = time.perf_counter()
-        made = sampled_motion(pipe, clip, eta, steps, seed + index)
-        seconds = pipe.stage_seconds["denoising"] if pipe.stage_seconds else time.perf_counter() - start_s
-        rows.append({"calls": pipe.num_timesteps, "s": seconds} | compare(made, truth, mouth[0, 0]))
+        made = sampled_motion(pipe, clip, eta, steps, seed + index, cache_interval)
+        rows.append(
+            {"calls": pipe.num_timesteps, "s": pipe.stage_seconds["denoising"]} | compare(made, truth, mouth[0, 0])
+        )
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
@@ -131,6 +139,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-frames", type=int, default=100)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 8, 10, 15, 20])
     parser.add_argument("--samplers", nargs="+", choices=[name for name, _ in SAMPLERS], help="(default: all)")
+    parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.__call__")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
@@ -148,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clips = validation_clips(args.dataset, args.num_clips, args.max_frames)
     pairs = [(clip, true_motion(lfg, clip)) for clip in clips]
     print(describe_machine())
-    print(f"{args.pipeline}, {len(pairs)} clips of up to {args.max_frames} frames, seed {args.seed}")
+    settings = f"seed {args.seed}, cache interval {args.cache_interval}"
+    print(f"{args.pipeline}, {len(pairs)} clips of up to {args.max_frames} frames, {settings}")
     names = ("calls", "s", "mouth r", "open r", "mouth px", "all px", "restless")
     print("means over the clips, against the motion of the film")
     print(row_of("sampler", "eta", *names))
@@ -156,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, eta in chosen:
         for steps in args.steps:
             try:
-                figures = measure(pipe, pairs, name, eta, steps, args.seed)
+                figures = measure(pipe, pairs, name, eta, steps, args.seed, args.cache_interval)
             except ValueError as error:
                 print(f"{name} in {steps}: {error}")
                 continue

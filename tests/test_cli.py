@@ -91,8 +91,8 @@ def test_same_seed_gives_the_same_video_and_another_seed_another(folder, tmp_pat
 @needs_real
 def test_presets_name_their_sampler_and_steps(folder, tmp_path, capsys, detector):
     for arguments, wanted in (
-        ({}, "10 steps of DPMSolver"),
-        ({"preset": "fast"}, "4 steps of DPMSolver"),
+        ({}, "10 steps of DDIM"),
+        ({"preset": "fast"}, "4 steps of DDIM"),
         ({"preset": "quality"}, "20 steps of DAWNDDIM"),
         ({"scheduler": "dawn"}, "20 steps of DAWNDDIM"),
     ):
@@ -165,6 +165,7 @@ BAD_ARGUMENTS = [
     ({"audio": "{bad}/silent_film.mp4"}, "no audio track"),
     ({"steps": -1}, "`--steps` is -1"),
     ({"steps": 100000}, "`--steps` is 100000"),
+    ({"cache_interval": 0}, "`--cache-interval` is 0"),
     ({"preset": "fast"}, "`--preset` has its own sampler and steps"),
     ({"checkpoint": "{bad}/broken"}, "`--checkpoint`"),
     ({"checkpoint": "{bad}/nothing"}, "`--checkpoint`"),

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from diffusers_dawn import DAWNDDIMScheduler
 from diffusers_dawn.conditions import Conditions, null_conditions
-from diffusers_dawn.denoising import WindowContexts, predict, step_arguments
+from diffusers_dawn.denoising import StepCache, WindowContexts, predict, step_arguments
 from diffusers_dawn.frame_windows import plan_windows
 from diffusers_dawn.random_checkpoint import random_pipeline
 
@@ -106,6 +106,31 @@ def test_each_window_is_reported_when_it_is_done(denoiser):
     latents = noise(1, 3, NUM_FRAMES, 16, 16)
     predict(denoiser, latents, TIMESTEP, contexts, on_window_end=lambda: calls.append(1))
     assert len(calls) == len(contexts.windows.slices) == 4
+
+
+@pytest.mark.parametrize("in_windows", [False, True])
+def test_cached_steps_use_what_the_deep_levels_made_of_the_same_window_and_condition(denoiser, in_windows):
+    both = [
+        denoiser.prepare_context(*references(1), *part) for part in (conditions(1), null_conditions(conditions(1)))
+    ]
+    contexts = window_contexts(denoiser, with_null=True) if in_windows else both
+    latents, cache = noise(1, 3, NUM_FRAMES, 16, 16), StepCache(2)
+    exact = predict(denoiser, latents, TIMESTEP, contexts, 1.5)
+    for index in range(3):
+        cache.begin_step(index)
+        # of equal inputs the features are those that the deep levels would make again
+        torch.testing.assert_close(predict(denoiser, latents, TIMESTEP, contexts, 1.5, cache=cache), exact)
+
+
+def test_every_second_step_leaves_the_deep_levels_out(denoiser):
+    ran, cache = [], StepCache(2)
+    handle = denoiser.middle.register_forward_hook(lambda *_: ran.append(index))
+    context = [denoiser.prepare_context(*references(1), *conditions(1))]
+    for index in range(5):
+        cache.begin_step(index)
+        predict(denoiser, noise(1, 3, NUM_FRAMES, 16, 16, seed=index), TIMESTEP, context, cache=cache)
+    handle.remove()
+    assert ran == [0, 2, 4]
 
 
 def test_latents_are_not_changed(denoiser):

@@ -17,6 +17,8 @@ def test_defaults_are_allowed():
         ({"height": 0, "width": 0}, "`height` and `width` are 0 and 0"),
         ({"width": 72}, "must be equal"),
         ({"height": 60, "width": 60}, "multiple of 8"),
+        ({"cache_interval": 0}, "`cache_interval` is 0"),
+        ({"cache_interval": 1.5}, "`cache_interval` is 1.5"),
         ({"num_inference_steps": 1000}, "`num_inference_steps` is 1000"),
         ({"guidance_scale": -1.0}, "`guidance_scale` is -1"),
         ({"eta": 1.5}, "`eta` is 1.5"),

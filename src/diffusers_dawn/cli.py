@@ -116,6 +116,7 @@ def animate(options: argparse.Namespace) -> None:
         output_type="stream",
         window_frames=window_frames,
         window_overlap=options.window_overlap,
+        cache_interval=options.cache_interval,
     )
     seconds |= pipe.stage_seconds
     # a folder's name, not where it lies: the video goes to other people
@@ -194,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--steps", type=int, help="denoising steps, instead of a preset")
     command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
+    command.add_argument(
+        "--cache-interval", type=int, default=1, help="compute the network's deep levels in every so many steps only"
+    )
     command.add_argument("--guidance-scale", type=float, default=1.0, help="weight of the speech (default: 1)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU if there is one)")
@@ -282,12 +286,20 @@ def _plan_windows(options: argparse.Namespace, pipe: "DAWNPipeline", num_frames:
         output_type="stream",
         window_frames=options.window_frames,
         window_overlap=options.window_overlap,
+        cache_interval=options.cache_interval,
     )
     windows = pipe.plan_windows(num_frames, request).slices
     window_frames = windows[0].stop
     mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {window_frames} frames"
     needed = pipe.estimate_memory(
-        num_frames, size, size, 1, options.guidance_scale, request.output_type, window_frames
+        num_frames,
+        size,
+        size,
+        1,
+        options.guidance_scale,
+        request.output_type,
+        window_frames,
+        options.cache_interval,
     )
     return max(window_frames, options.window_overlap + 1), f"{mode}, about {needed / 2**30:.1f} GiB of memory"
 
@@ -302,6 +314,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError("`--preset` has its own sampler and steps; leave out `--steps` and `--scheduler`, or it")
     if options.steps is not None and not 1 <= options.steps <= 999:
         raise ValueError(f"`--steps` is {options.steps}, must be from 1 to 999")
+    if options.cache_interval < 1:
+        raise ValueError(f"`--cache-interval` is {options.cache_interval}, must be at least 1")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
     for name in ("image", "audio", "pose_from"):

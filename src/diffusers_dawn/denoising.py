@@ -53,6 +53,33 @@ class WindowContexts:
         return Conditions(*(condition[:, window] for condition in self._conditions))
 
 
+class StepCache:
+    """Deep features of a clip's denoiser, kept from one step for the next ones (DeepCache, arXiv 2312.00858).
+
+    Args:
+        interval: Every so many calls all levels run; in between, those of the highest resolution only. 1: always all.
+    """
+
+    def __init__(self, interval: int = 1) -> None:
+        self.interval = interval
+        self._features: dict[tuple[int, int], torch.Tensor] = {}
+
+    def begin_step(self, index: int) -> None:
+        """Forget the features where all levels are to run in this step."""
+        if index % self.interval == 0:
+            self._features.clear()
+
+    def call(self, denoiser: Any, place: tuple[int, int], *inputs: Any, context: Any) -> torch.Tensor:
+        """Call the denoiser for one window and one condition, whose number is the place."""
+        if self.interval == 1:
+            return denoiser(*inputs, context=context, return_dict=False)[0]
+        known = self._features.get(place)
+        output = denoiser(*inputs, context=context, deep_features=known, return_deep_features=known is None)
+        if known is None:
+            self._features[place] = output.deep_features
+        return output.sample
+
+
 def predict(
     denoiser: Any,
     model_input: torch.Tensor,
@@ -60,6 +87,7 @@ def predict(
     contexts: Sequence[Any] | WindowContexts,
     guidance_scale: float = 1.0,
     on_window_end: Callable[[], None] = lambda: None,
+    cache: StepCache | None = None,
 ) -> torch.Tensor:
     """Predict noise (or what the scheduler is told) for all frames, with guidance.
 
@@ -70,18 +98,21 @@ def predict(
         contexts: The denoiser's context of the clip, and that of the null condition for guidance; or both by window.
         guidance_scale: Weight of the conditions against the null condition.
         on_window_end: Called after each window, or after the one pass.
+        cache: Deep features of earlier steps; None: none are kept.
 
     Returns:
         Prediction (B, 3, F, h, w) in float32; that of windows is blended where they overlap.
     """
+    cache = StepCache() if cache is None else cache
     if not isinstance(contexts, WindowContexts):
-        prediction = _guided(denoiser, model_input, timestep, contexts, guidance_scale)
+        prediction = _guided(denoiser, model_input, timestep, contexts, guidance_scale, cache, 0)
         on_window_end()
         return prediction
     windows = contexts.windows
     prediction = torch.zeros_like(model_input, dtype=torch.float32)
-    for window, weights in zip(windows.slices, windows.weights(), strict=True):
-        part = _guided(denoiser, model_input[:, :, window], timestep, contexts.of_window(window), guidance_scale)
+    for index, (window, weights) in enumerate(zip(windows.slices, windows.weights(), strict=True)):
+        own = contexts.of_window(window)
+        part = _guided(denoiser, model_input[:, :, window], timestep, own, guidance_scale, cache, index)
         prediction[:, :, window].addcmul_(part, weights[:, None, None].to(part.device))
         on_window_end()
     return prediction
@@ -126,10 +157,17 @@ def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]
 
 
 def _guided(
-    denoiser: Any, model_input: torch.Tensor, timestep: torch.Tensor, contexts: Sequence[Any], guidance_scale: float
+    denoiser: Any,
+    model_input: torch.Tensor,
+    timestep: torch.Tensor,
+    contexts: Sequence[Any],
+    guidance_scale: float,
+    cache: StepCache,
+    window: int,
 ) -> torch.Tensor:
     model_input = model_input.to(denoiser.dtype)
     prediction, *null = (
-        denoiser(model_input, timestep, context=context, return_dict=False)[0].float() for context in contexts
+        cache.call(denoiser, (window, index), model_input, timestep, context=context).float()
+        for index, context in enumerate(contexts)
     )
     return null[0] + guidance_scale * (prediction - null[0]) if null else prediction

@@ -48,6 +48,7 @@ class ClipSize(NamedTuple):
         output_type: Form of the frames, one of `pipeline_output.OUTPUT_TYPES`.
         decode_chunk_size: Frames drawn at once.
         latent_copies: Copies of the latents that the sampler's step holds.
+        keeps_deep_features: Whether the denoiser's deep features are kept for later steps.
     """
 
     num_frames: int
@@ -59,6 +60,7 @@ class ClipSize(NamedTuple):
     output_type: str = "pil"
     decode_chunk_size: int = 8
     latent_copies: int = LATENT_COPIES
+    keeps_deep_features: bool = False
 
 
 def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
@@ -96,11 +98,12 @@ def stage_bytes(
     on_cpu = device.type == "cpu"
     kept = min(network, KEPT_BYTES) if on_cpu else 0
     output = output_bytes(size) if on_cpu or size.output_type == "pt" else 0
+    deep = size.keeps_deep_features * (1 + size.with_null) * _deep_feature_bytes(denoiser, num_frames, height, width)
     return {
         "speech features": features + _speech_bytes(audio_encoder, size.num_frames),
         # the noisy latents, and the prediction so far
-        "denoising": features + 2 * latents + network,
-        "sampler's step": features + size.latent_copies * latents + kept * (latents >= LARGE_BYTES),
+        "denoising": features + 2 * latents + network + deep,
+        "sampler's step": features + size.latent_copies * latents + deep + kept * (latents >= LARGE_BYTES),
         "frames": latents + output + round(DECODER_COPIES * layer) + weights + kept * (layer >= LARGE_BYTES),
     }
 
@@ -146,6 +149,12 @@ def output_bytes(size: ClipSize) -> int:
     """
     channel_bytes = {"pil": 1, "np": FLOAT_BYTES, "pt": FLOAT_BYTES}.get(size.output_type, 0)
     return size.batch_size * size.num_frames * 3 * size.height * size.width * channel_bytes
+
+
+def _deep_feature_bytes(denoiser: torch.nn.Module, num_frames: int, height: int, width: int) -> int:
+    # overlapping frames, usually one in four, are kept once per window
+    values = num_frames * height // 2 * (width // 2) * denoiser.config.block_out_channels[0]
+    return round(1.25 * values * denoiser.dtype.itemsize)
 
 
 def _context_bytes(config: Any, item_bytes: int) -> int:

@@ -30,7 +30,7 @@ from .clip_inputs import (
     stack_tracks,
 )
 from .conditions import Conditions, null_conditions, relative_conditions
-from .denoising import WindowContexts, predict, step_arguments, step_callback
+from .denoising import StepCache, WindowContexts, predict, step_arguments, step_callback
 from .frame_output import deliver_frames
 from .frame_windows import FrameWindows
 from .memory_budget import WINDOW_OVERLAP, available_bytes, choose_windows
@@ -314,6 +314,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
         contexts: Sequence[Any] | WindowContexts,
         step_kwargs: dict,
         on_step_end: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        cache_interval: int = 1,
     ) -> torch.Tensor:
         """Run the denoising steps. In each, windows are denoised one by one and blended, then all frames step at once.
 
@@ -323,20 +324,23 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
             contexts: Result of `prepare_conditions`.
             step_kwargs: Further arguments of the scheduler's step.
             on_step_end: Called with step, time and latents; returns the latents to go on with.
+            cache_interval: Every so many calls all levels of the denoiser run, see `denoising.StepCache`.
 
         Returns:
             The motion (B, 3, F, h, w) in float32.
         """
         num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
+        cache = StepCache(cache_interval)
         # no decorator: it would hold on to the initial noise, which of a long clip is large
         with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
             for index, timestep in enumerate(timesteps):
                 if self.interrupt:
                     continue
                 self._current_timestep = timestep
+                cache.begin_step(index)
                 model_input = self.scheduler.scale_model_input(latents, timestep)
                 prediction = predict(
-                    self.unet, model_input, timestep, contexts, self.guidance_scale, progress_bar.update
+                    self.unet, model_input, timestep, contexts, self.guidance_scale, progress_bar.update, cache
                 )
                 del model_input
                 latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
@@ -355,6 +359,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
         guidance_scale: float = 1.0,
         output_type: str = "pil",
         window_frames: int | None = None,
+        cache_interval: int = 1,
     ) -> int:
         """Estimate the peak memory of rendering, see `memory_estimate`.
 
@@ -366,6 +371,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
             guidance_scale: Weight of the conditions.
             output_type: Form of the frames.
             window_frames: Frames denoised at once; None: all.
+            cache_interval: Above 1, the denoiser's deep features are kept.
 
         Returns:
             Bytes beside the process itself, weights included; fitted on a CPU.
@@ -375,6 +381,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
             width or self.default_size,
             guidance_scale=guidance_scale,
             output_type=output_type,
+            cache_interval=cache_interval,
         )
         return self._needed_bytes(request, num_frames, window_frames, batch_size)
 
@@ -461,6 +468,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
         window_overlap: int = WINDOW_OVERLAP,
         memory_budget: int | None = None,
         preset: str | None = None,
+        cache_interval: int = 1,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
 
@@ -500,6 +508,8 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
             preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality" as published, "balanced"
                 or "fast" (see `sampler_presets.PRESETS`). None: "balanced" where no steps are given and the pipeline
                 has the scheduler of DAWN's checkpoints; a scheduler of your own is always used.
+            cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
+                highest resolution, on what the others made last; 1: all in every call.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -526,6 +536,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
             window_frames=window_frames,
             window_overlap=window_overlap,
             memory_budget=memory_budget,
+            cache_interval=cache_interval,
         )
         with self._sampling_by(sampling.scheduler):
             self._check_request(request, callback_on_step_end_tensor_inputs)
@@ -674,6 +685,7 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
                 contexts,
                 step_arguments(self.scheduler, generator, request.eta),
                 on_step_end,
+                request.cache_interval,
             )
         del contexts, features, generate
 

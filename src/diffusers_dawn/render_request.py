@@ -27,6 +27,7 @@ class RenderRequest:
         window_frames: Frames denoised at once; None: chosen by the memory.
         window_overlap: Frames that neighbouring windows share at least.
         memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
+        cache_interval: Every so many calls all levels of the denoiser run; 1: in every call.
     """
 
     height: int
@@ -41,6 +42,7 @@ class RenderRequest:
     window_frames: int | None = None
     window_overlap: int = WINDOW_OVERLAP
     memory_budget: int | None = None
+    cache_interval: int = 1
 
     @property
     def schedule(self) -> tuple[int, list[int] | None, list[float] | None]:
@@ -74,6 +76,8 @@ class RenderRequest:
             raise ValueError(f"`output_type` is {self.output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
         if not isinstance(self.decode_chunk_size, int) or self.decode_chunk_size < 1:
             raise ValueError(f"`decode_chunk_size` is {self.decode_chunk_size!r}, must be a whole number from 1")
+        if not isinstance(self.cache_interval, int) or self.cache_interval < 1:
+            raise ValueError(f"`cache_interval` is {self.cache_interval!r}, must be a whole number from 1")
         check_windows(WINDOW_FRAMES[0] if self.window_frames is None else self.window_frames, self.window_overlap)
         if self.memory_budget is not None and self.memory_budget <= 0:
             raise ValueError(f"`memory_budget` is {self.memory_budget}, must be a positive number of bytes, or None")
@@ -98,4 +102,5 @@ class RenderRequest:
             with_null=self.guidance_scale != 1.0,
             output_type=self.output_type,
             decode_chunk_size=self.decode_chunk_size,
+            keeps_deep_features=self.cache_interval > 1,
         )

@@ -38,8 +38,8 @@ class Sampling(NamedTuple):
 # chosen by benchmarks/samplers.py; "quality" is the published sampler (paper section 4.1)
 PRESETS = {
     "quality": SamplerPreset("dawn", 20, eta=1.0),
-    "balanced": SamplerPreset("dpm++", 10, eta=0.0),
-    "fast": SamplerPreset("dpm++", 4, eta=0.0),
+    "balanced": SamplerPreset("ddim", 10, eta=0.0),
+    "fast": SamplerPreset("ddim", 4, eta=0.0),
 }
 DEFAULT_PRESET = "balanced"
 

@@ -211,6 +211,36 @@ def test_half_precision_is_near_float32(model, tmp_path, dtype):
     assert max(errors) < (0.15 if dtype == torch.bfloat16 else 0.04)
 
 
+@torch.no_grad()
+def test_deep_features_of_the_same_call_give_the_same_prediction(model):
+    inputs = inputs_for(batch=2)
+    full = model(**inputs, return_deep_features=True)
+    assert full.deep_features.shape[:2] == (2, 5)
+    assert torch.equal(full.sample, model(**inputs).sample)
+    before = full.deep_features.clone()
+    assert torch.equal(model(**inputs, deep_features=full.deep_features).sample, full.sample)
+    assert torch.equal(full.deep_features, before)
+
+
+@torch.no_grad()
+def test_deep_features_of_an_earlier_step_leave_the_deep_levels_out(model):
+    ran = []
+    for level in (*model.down_levels, model.middle, *model.up_levels):
+        level.register_forward_hook(lambda module, *_: ran.append(module))
+    deep = model(**inputs_for(), return_deep_features=True).deep_features
+    ran.clear()
+    inputs = inputs_for()
+    other = model(**inputs | {"sample": inputs["sample"] + 0.1}, deep_features=deep).sample
+    assert ran == [model.down_levels[0], model.up_levels[-1]]
+    assert not torch.equal(other, model(**inputs).sample)
+
+
+def test_deep_features_are_a_result_only_where_they_are_asked_for(model):
+    inputs = inputs_for()
+    assert len(model(**inputs, return_dict=False)) == 1
+    assert len(model(**inputs, return_deep_features=True, return_dict=False)) == 2
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_whole_model_compiles_as_one_graph(model):
@@ -295,6 +325,13 @@ def test_one_level_is_enough():
     model = A2VFlowDiffusionModel(**TINY | {"block_out_channels": (8,)}).eval()
     inputs = inputs_for()
     assert model(**inputs).sample.shape == inputs["sample"].shape
+
+
+@pytest.mark.parametrize("argument", [{"return_deep_features": True}, {"deep_features": torch.zeros(1, 5, 4, 4, 8)}])
+def test_one_level_has_no_deep_features(argument):
+    model = A2VFlowDiffusionModel(**TINY | {"block_out_channels": (8,)}).eval()
+    with pytest.raises(ValueError, match="`deep_features` need a network of several levels"):
+        model(**inputs_for(), **argument)
 
 
 def test_scaled_conditions_equal_conditions_given_scaled(model):

@@ -36,9 +36,11 @@ class A2VFlowDiffusionOutput(BaseOutput):
 
     Args:
         sample: Prediction of the denoiser (B, 3, F, h, w).
+        deep_features: What the deep levels made, where it was asked for.
     """
 
     sample: torch.Tensor
+    deep_features: torch.Tensor | None = None
 
 
 class FaceLocationEncoder(nn.Module):
@@ -337,8 +339,10 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         pose: torch.Tensor | None = None,
         blink: torch.Tensor | None = None,
         context: ClipContext | None = None,
+        deep_features: torch.Tensor | None = None,
+        return_deep_features: bool = False,
         return_dict: bool = True,
-    ) -> A2VFlowDiffusionOutput | tuple[torch.Tensor]:
+    ) -> A2VFlowDiffusionOutput | tuple[torch.Tensor, ...]:
         """Predict noise (or what the scheduler is told) for noisy motion.
 
         In train mode the whole clip attends in time, in eval mode the window of the config holds.
@@ -352,13 +356,17 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             pose: Pose minus that of the reference (B, F, 6).
             blink: Eye openness minus that of the reference (B, F, 2).
             context: Result of `prepare_context` for this clip.
+            deep_features: Of an earlier step, from which they hardly differ: all levels but the highest resolution
+                are left out (DeepCache, arXiv 2312.00858).
+            return_deep_features: Whether to return them too (B, F, h / 2, w / 2, C).
             return_dict: Whether to return an `A2VFlowDiffusionOutput` instead of a tuple.
 
         Returns:
-            Prediction (B, 3, F, h, w).
+            Prediction (B, 3, F, h, w), and the deep features where they are asked for.
 
         Raises:
-            ValueError: The motion's size does not fit the network, or not the context.
+            ValueError: The motion's size does not fit the network, or not the context, or the network has a single
+                level and deep features are given or asked for.
         """
         batch, channels, num_frames, height, width = sample.shape
         if channels != self.config.in_channels or height % self.size_multiple or width % self.size_multiple:
@@ -393,19 +401,34 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         first = x + context.reference if torch.is_grad_enabled() else x.add_(context.reference)
         x = self.temporal_attention_in(first.clone(), frames)
 
-        conditions = iter(context.conditions)
-        skips = []
-        for level in self.down_levels:
-            x, skip = self._run(level, x, time, [next(conditions), next(conditions)], frames)
-            skips.append(skip)
-        x = self._run(self.middle, x, time, [next(conditions), next(conditions)], frames)
-        for level in self.up_levels:
-            x = torch.cat((x, skips.pop()), dim=-1)
-            x, _ = self._run(level, x, time, [next(conditions), next(conditions)], frames)
+        if len(self.down_levels) == 1 and (deep_features is not None or return_deep_features):
+            raise ValueError("`deep_features` need a network of several levels, this one has one")
+        conditions = [context.conditions[index : index + 2] for index in range(0, len(context.conditions), 2)]
+        x, skip = self._run(self.down_levels[0], x, time, conditions[0], frames)
+        if deep_features is None:
+            x, deep_features = self._run_deep_levels(x, time, conditions[1:-1], frames)
+        else:
+            x = convolve_frames(self.up_levels[-2].resample, deep_features)
+        x, _ = self._run(self.up_levels[-1], torch.cat((x, skip), dim=-1), time, conditions[-1], frames)
 
         x = torch.cat((x, first), dim=-1)
         prediction = torch.cat((self.flow_head(x), self.occlusion_head(x)), dim=-1).permute(0, 4, 1, 2, 3)
-        return A2VFlowDiffusionOutput(sample=prediction) if return_dict else (prediction,)
+        output = A2VFlowDiffusionOutput(prediction, deep_features if return_deep_features else None)
+        return output if return_dict else output.to_tuple()
+
+    def _run_deep_levels(
+        self, x: torch.Tensor, time: torch.Tensor, conditions: list[list[ConditionContext]], frames: FrameContext
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        # all between the first level down and the last level up; the second result is before the last resampling
+        conditions, skips, deep_features = iter(conditions), [], None
+        for level in self.down_levels[1:]:
+            x, skip = self._run(level, x, time, next(conditions), frames)
+            skips.append(skip)
+        x = self._run(self.middle, x, time, next(conditions), frames)
+        for level in self.up_levels[:-1]:
+            x = torch.cat((x, skips.pop()), dim=-1)
+            x, deep_features = self._run(level, x, time, next(conditions), frames)
+        return x, deep_features
 
     def _levels(self) -> list[nn.Module]:
         return [*self.down_levels, self.middle, *self.up_levels]

@@ -7,56 +7,29 @@ computed once per clip and listed by itself, while the plain formulation compute
 
 import argparse
 import copy
-import importlib.metadata
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator
+from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.memory_estimate import denoising_bytes
+from layer_kinds import KINDS_OF_DECODING, KINDS_OF_DENOISING, arithmetic_by_kind, by_kind
 from plain_decoder import decode_motion
 from plain_denoiser import PlainDenoiser
+from report import Table, describe_machine, fitted_exponent, matrix_peak, synchronise, time_call
 
 MIB = 2**20
 TIMESTEP = 500
-ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "OMP_WAIT_POLICY")
-KIND_OF_FUNCTION = {
-    torch.conv2d: "convolutions",
-    torch.conv3d: "convolutions",
-    torch.conv_transpose2d: "convolutions",
-    torch.conv_transpose3d: "convolutions",
-    F.linear: "convolutions",  # by itself it is a 1x1 convolution; those inside attentions count as attention
-    F.batch_norm: "norms",
-    F.grid_sample: "warping",
-}
-KIND_OF_CLASS = {
-    "TemporalAttention": "temporal attention",
-    "SpatialAttention": "spatial attention",
-    "SpatialLinearAttention": "spatial attention",
-    "ConditionMixer": "cross-attention",
-    "ClipGroupNorm": "norms",
-    "PlainTemporalAttention": "temporal attention",
-    "PlainSpatialAttention": "spatial attention",
-    "PlainCrossAttention": "cross-attention",
-    "PlainGroupNorm": "norms",
-}
-KINDS_OF_DENOISING = ("convolutions", "temporal attention", "spatial attention", "cross-attention", "norms")
-KINDS_OF_DECODING = ("convolutions", "warping", "norms")
 TINY_DENOISER = {
     "sample_size": 16,
     "reference_channels": 16,
@@ -107,12 +80,14 @@ class Comparison(NamedTuple):
         ours: Takes the result of `prepare`.
         plain: Takes nothing.
         networks: Modules that the two run, "ours" and "plain".
+        shallow: Takes the result of `prepare`, returns ours on deep features of an earlier step; None: there are none.
     """
 
     prepare: Callable[[], object]
     ours: Callable[[object], torch.Tensor]
     plain: Callable[[], torch.Tensor]
     networks: dict[str, nn.Module]
+    shallow: Callable[[object], Callable[[], torch.Tensor]] | None = None
 
     def formulations(self) -> dict[str, Callable[[], torch.Tensor]]:
         """Prepare ours, and return both as functions without arguments."""
@@ -136,7 +111,13 @@ def compare_denoisers(args: argparse.Namespace, num_frames: int) -> Comparison:
         noise(config.face_location_channels, latent, latent),
         *(noise(num_frames, width) for width in (config.audio_dim, config.pose_dim, config.blink_dim)),
     )
+
+    def shallow(context: object) -> Callable[[], torch.Tensor]:
+        deep = model(sample, TIMESTEP, context=context, return_deep_features=True).deep_features
+        return lambda: model(sample, TIMESTEP, context=context, deep_features=deep).sample
+
     return Comparison(
+        shallow=shallow,
         prepare=lambda: model.prepare_context(*clip),
         ours=lambda context: model(sample, TIMESTEP, context=context, return_dict=False)[0],
         plain=lambda: plain(sample, TIMESTEP, *clip),
@@ -162,21 +143,6 @@ def compare_decoders(args: argparse.Namespace, num_frames: int) -> Comparison:
 
 
 COMPARISONS = {"denoising": compare_denoisers, "decoding": compare_decoders}
-
-
-def synchronise(device: str) -> None:
-    """Wait until the device has done all work."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def time_call(function: Callable[[], object], device: str) -> float:
-    """Measure one call [s]."""
-    synchronise(device)
-    start_s = time.perf_counter()
-    function()
-    synchronise(device)
-    return time.perf_counter() - start_s
 
 
 def peak_memory_bytes(device: str) -> int:
@@ -213,145 +179,95 @@ def memory_in_new_process(args: argparse.Namespace, task: str, formulation: str,
     """
     command = [sys.executable, __file__, "--measure-memory", task, formulation, "--frames", str(num_frames)]
     command += ["--size", str(args.size), "--dtype", str(args.dtype).removeprefix("torch."), "--device", args.device]
-    command += ["--threads", str(args.threads)] + ["--tiny"] * args.tiny
+    command += ["--threads", str(args.threads), "--allocator", args.allocator] + ["--tiny"] * args.tiny
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-class KindTimer(TorchFunctionMode):
-    """Add up the time spent in each kind of layer; the outermost kind counts.
-
-    Args:
-        network: Module whose layers are watched while the mode is active.
-        device: Device it runs on.
-    """
-
-    def __init__(self, network: nn.Module, device: str) -> None:
-        super().__init__()
-        self.seconds: Counter[str] = Counter()
-        self._device = device
-        self._open: list[tuple[str, float]] = []
-        self._handles = []
-        for module in network.modules():
-            if kind := KIND_OF_CLASS.get(type(module).__name__):
-                self._handles.append(module.register_forward_pre_hook(lambda *_, kind=kind: self._enter(kind)))
-                self._handles.append(module.register_forward_hook(lambda *_: self._leave()))
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop watching."""
-        super().__exit__(*exception)
-        for handle in self._handles:
-            handle.remove()
-
-    def __torch_function__(
-        self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        """Call a torch function, timed if it is a layer by itself."""
-        kind = KIND_OF_FUNCTION.get(function)
-        if kind is None or self._open:
-            return function(*args, **(kwargs or {}))
-        self._enter(kind)
-        result = function(*args, **(kwargs or {}))
-        self._leave()
-        return result
-
-    def _enter(self, kind: str) -> None:
-        if not self._open:
-            synchronise(self._device)
-        self._open.append((kind, time.perf_counter()))
-
-    def _leave(self) -> None:
-        kind, start_s = self._open.pop()
-        if not self._open:
-            synchronise(self._device)
-            self.seconds[kind] += time.perf_counter() - start_s
+def difference(outputs: dict[str, torch.Tensor], first: str, second: str) -> float | None:
+    """Find the largest difference of two results, where there are both."""
+    if first not in outputs or second not in outputs:
+        return None
+    return (outputs[first].float() - outputs[second].float()).abs().max().item()
 
 
-def seconds_by_kind(network: nn.Module, function: Callable[[], object], kinds: Sequence[str], device: str) -> list:
-    """Measure one call with every layer timed; returns the seconds of each kind, of all others, and their sum."""
-    with KindTimer(network, device) as timer:
-        total_s = time_call(function, device)
-    by_kind_s = [timer.seconds[kind] for kind in kinds]
-    return [*by_kind_s, total_s - sum(by_kind_s), total_s]
+def in_float32(args: argparse.Namespace, task: str, num_frames: int) -> torch.Tensor:
+    """Compute ours with the same weights and inputs in float32."""
+    exact = argparse.Namespace(**vars(args) | {"dtype": torch.float32})
+    return COMPARISONS[task](exact, num_frames).formulations()["ours"]()
 
 
-class Table:
-    """Rows of text under a title, aligned when printed.
-
-    Args:
-        title: Line above.
-        columns: Names of the columns.
-    """
-
-    def __init__(self, title: str, columns: Sequence[str]) -> None:
-        self.title, self.rows = title, [list(columns)]
-
-    def add(self, *values: object) -> None:
-        """Append a row; floats get three digits, None a dash."""
-        self.rows.append(["-" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v) for v in values])
-
-    def __str__(self) -> str:
-        """Lay the table out."""
-        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
-        lines = ("  ".join(map(str.rjust, row, widths)) for row in self.rows)
-        return "\n".join(["", self.title, *lines])
-
-
-def describe_machine() -> str:
-    """Name the processor, the versions and the settings of allocator and threads in one line."""
-    cpu_info = Path("/proc/cpuinfo")
-    names = [line for line in cpu_info.read_text().splitlines() if "model name" in line] if cpu_info.exists() else []
-    processor = names[0].split(":")[1].strip() if names else platform.processor()
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "numpy"))
-    settings = ", ".join(f"{name} {os.environ.get(name, 'not set')}" for name in ENVIRONMENT)
-    return (
-        f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {memory_gib:.0f} GiB, "
-        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()} {packages}; {settings}"
-    )
-
-
-def print_task(args: argparse.Namespace, task: str, memory: dict[tuple, float]) -> None:
+def print_task(args: argparse.Namespace, task: str, memory: dict[tuple, float], peak_gflops: float) -> None:
     """Measure one task at every clip length and print its tables."""
     kinds = KINDS_OF_DENOISING if task == "denoising" else KINDS_OF_DECODING
     pair = ("ours s", "plain s", "plain / ours", "ours MiB", "plain MiB", "plain / ours")
-    calls = Table(f"{task}: one call", ["frames", *pair, "largest difference", "largest value"])
-    preparation = Table(
-        "ours: prepare_context once per clip; peak of a call as measured, and as `memory_estimate` predicts it",
-        ["frames", "s", "MiB held", "peak MiB", "predicted MiB", "predicted / peak"],
+    calls = Table(f"{task}: one call", ["frames", *pair, "difference", "from float32", "largest value"])
+    rates = Table(
+        f"{task}: arithmetic of one call; the fastest product measured here has {peak_gflops:.0f} GFLOP/s",
+        ["frames", "", "GFLOP", "GFLOP/s", "of the peak"],
     )
-    shares = Table(f"{task}: seconds by kind", ["frames", "", *kinds, "other", "sum"])
+    preparation = Table(
+        "ours: prepare_context once per clip; peak of a call as measured, and as `memory_estimate` predicts it; a "
+        "call on deep features of an earlier step",
+        ["frames", "s", "MiB held", "peak MiB", "predicted MiB", "predicted / peak", "s on deep features"],
+    )
+    shares = Table(f"{task}: seconds and GFLOP by kind", ["frames", "", "", *kinds, "other", "sum"])
+    ours_by_frames: dict[int, tuple[float, float | None]] = {}
     for num_frames in args.frames:
         comparison = COMPARISONS[task](args, num_frames)
-        held_mib = sum(tensor.nbytes for tensor in tree_leaves(comparison.prepare())) / MIB
-        preparation_s = [time_call(comparison.prepare, args.device) for _ in range(args.repeats)]
-        if task == "denoising":
-            latent, peak_mib = args.size // 4, memory[task, num_frames].get("ours")
-            predicted_mib = denoising_bytes(comparison.networks["ours"], num_frames, latent, latent) / MIB
-            ratio = predicted_mib / peak_mib if peak_mib else None
-            preparation.add(num_frames, median(preparation_s), held_mib, peak_mib, predicted_mib, ratio)
         functions = comparison.formulations()
         if num_frames > args.skip_plain_above:
             del functions["plain"]
         outputs = {name: function() for name, function in functions.items()}  # the first call is not timed
+        if args.dtype != torch.float32:
+            outputs["float32"] = in_float32(args, task, num_frames)
         seconds = {name: [] for name in functions}
         for _ in range(args.repeats):
             for name, function in functions.items():
                 seconds[name].append(time_call(function, args.device))
+        middle = {name: median(values) for name, values in seconds.items()}
         row = []
-        for measured in ({name: median(values) for name, values in seconds.items()}, memory[task, num_frames]):
+        for measured in (middle, memory[task, num_frames]):
             ours, plain = measured.get("ours"), measured.get("plain")
             row += [ours, plain, plain / ours if ours and plain else None]
-        errors = [None, None]
-        if "plain" in outputs:
-            errors = [(outputs["ours"] - outputs["plain"]).abs().max().item(), outputs["plain"].abs().max().item()]
-        calls.add(num_frames, *row, *errors)
+        errors = difference(outputs, "ours", "plain"), difference(outputs, "ours", "float32")
+        calls.add(num_frames, *row, *errors, outputs["ours"].abs().max().item())
+        ours_by_frames[num_frames] = middle["ours"], memory[task, num_frames].get("ours")
         for name, function in functions.items():
-            by_kind_s = seconds_by_kind(comparison.networks[name], function, kinds, args.device)
-            shares.add(num_frames, name, *by_kind_s)
+            arithmetic = arithmetic_by_kind(comparison.networks[name], function, kinds)
+            rate = arithmetic[-1] / middle[name]
+            rates.add(num_frames, name, arithmetic[-1], rate, rate / peak_gflops)
+
+            def read() -> float:
+                synchronise(args.device)
+                return time.perf_counter()
+
+            shares.add(num_frames, name, "s", *by_kind(comparison.networks[name], function, kinds, read))
+            shares.add(num_frames, name, "GFLOP", *arithmetic)
+        if task == "denoising":
+            preparation.add(num_frames, *_preparation_figures(args, comparison, num_frames, memory))
     print(calls)
+    if len(args.frames) > 2:
+        for name, column in (("time", 0), ("memory", 1)):
+            amounts = [figures[column] for figures in ours_by_frames.values()]
+            if all(amounts):
+                print(f"our {name} grows with frames ** {fitted_exponent(args.frames, amounts):.2f}")
+    print(rates)
     if task == "denoising":
         print(preparation)
     print(shares, flush=True)
+
+
+def _preparation_figures(
+    args: argparse.Namespace, comparison: Comparison, num_frames: int, memory: dict[tuple, float]
+) -> list[float | None]:
+    held_mib = sum(tensor.nbytes for tensor in tree_leaves(comparison.prepare())) / MIB
+    seconds = [time_call(comparison.prepare, args.device) for _ in range(args.repeats)]
+    latent, peak_mib = args.size // 4, memory["denoising", num_frames].get("ours")
+    predicted_mib = denoising_bytes(comparison.networks["ours"], num_frames, latent, latent) / MIB
+    ratio = predicted_mib / peak_mib if peak_mib else None
+    shallow = comparison.shallow(comparison.prepare())
+    shallow_s = [time_call(shallow, args.device) for _ in range(args.repeats)]
+    return [median(seconds), held_mib, peak_mib, predicted_mib, ratio, median(shallow_s)]
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -365,6 +281,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tasks", nargs="+", choices=[*COMPARISONS], default=[*COMPARISONS])
     parser.add_argument("--skip-plain-above", type=int, default=200, help="longer clips: ours only [frames]")
+    parser.add_argument(
+        "--allocator", choices=["default", "kept"], default="default", help="kept: as the `dawn` command sets glibc"
+    )
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
     parser.add_argument("--measure-memory", nargs=2, help=argparse.SUPPRESS)
@@ -378,19 +297,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it."""
     args = parse_arguments(arguments)
     torch.set_num_threads(args.threads)
+    if args.allocator == "kept" and not keep_freed_memory():
+        raise SystemExit("--allocator kept: the C library is not glibc, or the environment sets its allocator")
     if args.measure_memory:
         print(measure_memory(args))
         return
     print(describe_machine())
     networks = "tiny networks" if args.tiny else "networks of the published size"
-    print(f"{networks}, random weights, {args.size} px, {args.dtype}, {args.device}; median of {args.repeats} calls")
+    print(
+        f"{networks}, random weights, {args.size} px, {args.dtype}, {args.device}, {args.allocator} allocator; "
+        f"median of {args.repeats} calls"
+    )
     memory = {(task, num_frames): {} for task in args.tasks for num_frames in args.frames}
     for (task, num_frames), measured in memory.items():  # first, while this process is small
         skipped = num_frames > args.skip_plain_above
         for formulation in [] if args.no_memory else ["ours"] if skipped else ["ours", "plain"]:
             measured[formulation] = memory_in_new_process(args, task, formulation, num_frames) / MIB
+    peak_gflops = matrix_peak(args.dtype, args.device)
     for task in args.tasks:
-        print_task(args, task, memory)
+        print_task(args, task, memory, peak_gflops)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from denoiser import MIB, Table, describe_machine, synchronise
+from denoiser import MIB
 from diffusers_dawn import DAWNPipeline, FaceState, Portrait, Waveform, audio_features
 from diffusers_dawn.frame_windows import FrameWindows, plan_windows
 from diffusers_dawn.memory_budget import WINDOW_OVERLAP
@@ -28,6 +28,7 @@ from diffusers_dawn.memory_estimate import stage_bytes
 from diffusers_dawn.random_checkpoint import SIZES, random_pipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
 from diffusers_dawn.render_request import RenderRequest
+from report import Table, describe_machine, synchronise
 
 SELF = Path("/proc/self")
 

@@ -17,11 +17,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `training` lies beside this folder
 
-from denoiser import describe_machine
 from diffusers_dawn import DAWNPipeline, LatentFlowGenerator
 from diffusers_dawn.metrics import pearson_correlation
 from diffusers_dawn.motion_latents import motion_from_latents
 from diffusers_dawn.scheduler_choice import make_scheduler
+from report import describe_machine
 from training.diffusion_targets import mouth_box_mask
 from training.motion_cache import estimate_motion
 from training.validation import TruthClip, validation_clips

@@ -17,7 +17,7 @@ def benchmark():
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         yield module
-    for name in ("plain_denoiser", "plain_decoder"):
+    for name in ("plain_denoiser", "plain_decoder", "layer_kinds", "report"):
         sys.modules.pop(name, None)
 
 
@@ -43,8 +43,47 @@ def test_script_prints_tables_of_both_tasks(benchmark, capsys):
     assert torch.get_num_threads() == num_threads
     printed = capsys.readouterr().out
     assert "MALLOC_MMAP_MAX_" in printed.splitlines()[0]
-    for title in ("denoising: one call", "prepare_context", "denoising: seconds by kind", "decoding: one call"):
+    for title in (
+        "denoising: one call",
+        "prepare_context",
+        "denoising: seconds and GFLOP by kind",
+        "decoding: one call",
+    ):
         assert title in printed
+
+
+@torch.no_grad()
+def test_arithmetic_is_that_of_products_and_convolutions_by_their_outermost_kind(benchmark):
+    args = benchmark.parse_arguments(["--tiny", "--size", "64"])
+    kinds = benchmark.KINDS_OF_DENOISING
+    counts = []
+    for num_frames in (4, 8):
+        comparison = benchmark.compare_denoisers(args, num_frames)
+        function = comparison.formulations()["ours"]
+        counts.append(benchmark.arithmetic_by_kind(comparison.networks["ours"], function, kinds))
+    convolutions, temporal, spatial, cross, norms, _, total = counts[0]
+    assert min(convolutions, temporal, spatial, cross) > 0 == norms
+    # linear in the frames, but for the time embedding, which every block projects once
+    assert counts[1][0] == pytest.approx(2 * convolutions, rel=1e-3)
+    assert total == pytest.approx(sum(counts[0][:-1]))
+    image, kernel = torch.ones(2, 3, 8, 8), torch.ones(5, 3, 3, 3)
+    by_hand = 2 * 2 * 5 * 3 * 9 * 64 / 1e9
+    counted = benchmark.arithmetic_by_kind(torch.nn.Identity(), lambda: torch.conv2d(image, kernel, padding=1), kinds)
+    assert counted[0] == counted[-1] == pytest.approx(by_hand)
+
+
+def test_a_power_law_is_found_again(benchmark):
+    lengths = [40, 100, 200]
+    assert benchmark.fitted_exponent(lengths, [3 * n**1.5 for n in lengths]) == pytest.approx(1.5)
+
+
+@torch.no_grad()
+def test_half_precision_is_compared_with_float32(benchmark, capsys):
+    arguments = ["--tiny", "--size", "64", "--frames", "4", "--repeats", "1", "--no-memory", "--dtype", "bfloat16"]
+    benchmark.main([*arguments, "--tasks", "denoising"])
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line.split() for line in lines if line.split()[:1] == ["4"])
+    assert 0 < float(row[8]) < 0.5 * float(row[9])
 
 
 def test_longer_clips_skip_the_plain_formulation(benchmark, capsys):

@@ -1,0 +1,90 @@
+"""What every measurement prints: the machine, and tables."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from math import log
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "OMP_WAIT_POLICY")
+
+
+class Table:
+    """Rows of text under a title, aligned when printed.
+
+    Args:
+        title: Line above.
+        columns: Names of the columns.
+    """
+
+    def __init__(self, title: str, columns: Sequence[str]) -> None:
+        self.title, self.rows = title, [list(columns)]
+
+    def add(self, *values: object) -> None:
+        """Append a row; floats get three digits, None a dash."""
+        self.rows.append(["-" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v) for v in values])
+
+    def __str__(self) -> str:
+        """Lay the table out."""
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        lines = ("  ".join(map(str.rjust, row, widths)) for row in self.rows)
+        return "\n".join(["", self.title, *lines])
+
+
+def describe_machine() -> str:
+    """Name the processor, the versions and the settings of allocator and threads in one line."""
+    cpu_info = Path("/proc/cpuinfo")
+    names = [line for line in cpu_info.read_text().splitlines() if "model name" in line] if cpu_info.exists() else []
+    processor = names[0].split(":")[1].strip() if names else platform.processor()
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    packages = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "numpy"))
+    settings = ", ".join(f"{name} {os.environ.get(name, 'not set')}" for name in ENVIRONMENT)
+    return (
+        f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {memory_gib:.0f} GiB, "
+        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()} {packages}; {settings}"
+    )
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done all work."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def time_call(function: Callable[[], object], device: str) -> float:
+    """Measure one call [s]."""
+    synchronise(device)
+    start_s = time.perf_counter()
+    function()
+    synchronise(device)
+    return time.perf_counter() - start_s
+
+
+def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
+    """Measure the fastest matrix product or convolution that torch does here [GFLOP/s]."""
+    square, image, kernel = (
+        torch.randn(shape, device=device) for shape in ((2048, 2048), (200, 512, 4, 4), (512, 512, 3, 3))
+    )
+    square, kernel = square.to(dtype), kernel.to(dtype)
+    image = image.to(dtype).contiguous(memory_format=torch.channels_last)
+    candidates = (
+        (lambda: square @ square, 2 * 2048**3),
+        (lambda: F.conv2d(image, kernel, padding=1), 2 * 200 * 16 * 512 * 512 * 9),
+    )
+    rates = []
+    for function, num_operations in candidates:
+        function()  # the first call is not timed
+        rates += [num_operations / time_call(function, device) / 1e9 for _ in range(repeats)]
+    return max(rates)
+
+
+def fitted_exponent(lengths: Sequence[float], amounts: Sequence[float]) -> float:
+    """Fit amount = c * length ** p by least squares of the logarithms; returns p."""
+    x, y = ([log(value) for value in values] for values in (lengths, amounts))
+    mean_x, mean_y = (sum(values) / len(values) for values in (x, y))
+    return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)

@@ -247,7 +247,7 @@ class PlainDenoiser(nn.Module):
         model = self.model
         conditions = {"audio": audio_features, "pose": pose, "blink": blink}
         frames = self._frames(sample)
-        time = model.time_embedding(torch.full(sample.shape[:1], timestep, device=sample.device))
+        time = model.time_embedding(torch.full(sample.shape[:1], timestep, device=sample.device), sample.dtype)
         constant = torch.cat((reference_features, face_location_features), dim=1)[:, :, None]
         x = torch.cat((sample, constant.expand(-1, -1, sample.shape[2], -1, -1)), dim=1)
         first = convolve(model.conv_in, x)  # (B, C, F, h, w)

@@ -101,6 +101,24 @@ def test_presets_name_their_sampler_and_steps(folder, tmp_path, capsys, detector
 
 
 @needs_real
+@pytest.mark.parametrize("arguments", [{"label": True}, {"label": "made by me", "full_image": True}])
+def test_a_label_is_seen_in_the_corner_of_every_frame(folder, tmp_path, detector, monkeypatch, arguments):
+    written, write = [], VideoWriter.write
+
+    def write_and_remember(writer, frames):
+        written.append(frames.copy())
+        write(writer, frames)
+
+    monkeypatch.setattr(VideoWriter, "write", write_and_remember)
+    assert animate(folder, tmp_path / "plain.mp4", **arguments | {"label": None}) == 0
+    plain, written[:] = np.concatenate(written), []
+    assert animate(folder, tmp_path / "labelled.mp4", **arguments) == 0
+    changed = (np.concatenate(written) != plain).any(axis=-1)
+    assert changed[:, -3:, :20].any(axis=(1, 2)).all()
+    assert not changed[:, : changed.shape[1] // 2].any()
+
+
+@needs_real
 def test_full_image_keeps_the_picture_around_the_face(folder, tmp_path, detector):
     output = tmp_path / "full.mp4"
     assert animate(folder, output, image=REAL / "full_body.png", full_image=True) == 0

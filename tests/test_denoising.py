@@ -124,8 +124,8 @@ def test_cached_steps_use_what_the_deep_levels_made_of_the_same_window_and_condi
 
 def test_every_second_step_leaves_the_deep_levels_out(denoiser):
     ran, cache = [], StepCache(2)
-    handle = denoiser.middle.register_forward_hook(lambda *_: ran.append(index))
     context = [denoiser.prepare_context(*references(1), *conditions(1))]
+    handle = denoiser.middle.register_forward_hook(lambda *_: ran.append(index))
     for index in range(5):
         cache.begin_step(index)
         predict(denoiser, noise(1, 3, NUM_FRAMES, 16, 16, seed=index), TIMESTEP, context, cache=cache)

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, FaceState, Portrait, PoseBlinkNet
 from diffusers_dawn.clip_inputs import initial_states
@@ -279,9 +279,37 @@ def test_given_blink_completes_a_pose_network(pipe):
         run(pose_only)
 
 
-def test_sequential_offload_is_refused(pipe):
-    with pytest.raises(ValueError, match="enable_model_cpu_offload"):
-        pipe.enable_sequential_cpu_offload()
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="accelerate's sequential offload needs a GPU")
+def test_sequential_offload_renders_the_same():
+    generator, expected = seeded(), run(random_pipeline("tiny").to("cuda"), generator=seeded()).frames
+    offloaded = random_pipeline("tiny")
+    offloaded.enable_sequential_cpu_offload()
+    torch.testing.assert_close(run(offloaded, generator=generator).frames, expected, **BATCH_TOLERANCE)
+
+
+def test_sequential_offload_keeps_on_the_device_what_its_hooks_do_not_suit(monkeypatch, pipe):
+    kept = []
+    monkeypatch.setattr(
+        DiffusionPipeline, "enable_sequential_cpu_offload", lambda self: kept.append(self._exclude_from_cpu_offload)
+    )
+    pipe.enable_sequential_cpu_offload()
+    assert kept == [["lfg", "pbnet"]]
+    assert pipe._exclude_from_cpu_offload == []
+
+
+@pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
+@pytest.mark.parametrize("exclude", [None, "audio_encoder", ["audio_encoder"]])
+def test_group_offload_renders_the_same(pipe, offload_type, exclude):
+    offloaded = random_pipeline("tiny")
+    offloaded.set_progress_bar_config(disable=True)
+    offloaded.enable_group_offload(
+        torch.device("cpu"),
+        torch.device("cpu"),
+        offload_type=offload_type,
+        num_blocks_per_group=1,
+        exclude_modules=exclude,
+    )
+    torch.testing.assert_close(run(offloaded).frames, run(pipe).frames, **BATCH_TOLERANCE)
 
 
 def test_model_offload_renders_the_same(tmp_path, pipe):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # What goes wrong with what a user gives has a sentence of its own; of anything else the line names the kind too
 USER_ERRORS = (ValueError, OSError, ImportError)
 LARGEST_SEED = 2**63 - 1
+LABEL = "AI generated"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -72,6 +73,7 @@ def animate(options: argparse.Namespace) -> None:
         options: The parsed options.
     """
     from .audio_features import num_video_frames
+    from .frame_label import FrameLabel
     from .media import read_image, read_waveform
     from .video_writer import VideoWriter, check_output_path
 
@@ -90,6 +92,9 @@ def animate(options: argparse.Namespace) -> None:
     pipe.check_inputs(size, size, steps, options.guidance_scale, eta)
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     window_frames, plan = _plan_windows(options, pipe, num_frames, size)
+    label = None
+    if options.label is not None:
+        label = FrameLabel(options.label, *(picture.shape[:2] if options.full_image else (size, size)))
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
@@ -124,7 +129,8 @@ def animate(options: argparse.Namespace) -> None:
     metadata = {"comment": f"synthetic video made by diffusers_dawn with {model}, seed {options.seed}"}
     with timed(seconds, "frames"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
         for frames in talk.frames[0]:
-            writer.write(_in_full_picture(frames, picture, portrait) if options.full_image else frames)
+            frames = _in_full_picture(frames, picture, portrait) if options.full_image else frames
+            writer.write(frames if label is None else label.draw(frames))
     _say("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
     _say(f"wrote {output}")
 
@@ -204,6 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: float32)")
     command.add_argument("--pose-from", metavar="VIDEO", help="take head pose and blinks from this video's face")
     command.add_argument("--full-image", action="store_true", help="put the animated square back into the picture")
+    command.add_argument(
+        "--label", nargs="?", const=LABEL, help=f"write this into the frames' corner (without text: {LABEL!r})"
+    )
     command.add_argument("--face-index", type=int, help="which face, 0 is the largest (default)")
     command.add_argument(
         "--crop", action=argparse.BooleanOptionalAction, help="crop around the face (default: when it is needed)"

@@ -48,6 +48,8 @@ from .stage_timer import timed
 
 # pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
 PIECES_PER_GROUP = 25
+# LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
+KEPT_ON_DEVICE = ("lfg", "pbnet")
 EXAMPLE_DOC_STRING = """
     Examples:
         ```py
@@ -109,16 +111,30 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
         self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
 
     def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: the denoiser reads weights outside of their layers' forward, which this offload does not see.
+        """Keep weights on the CPU but for those in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
+
+        LFG and PBNet stay on the device.
 
         Args:
             *args: As in diffusers.
             **kwargs: As in diffusers.
-
-        Raises:
-            ValueError: Always.
         """
-        raise ValueError("`enable_sequential_cpu_offload` does not suit DAWN; `enable_model_cpu_offload` does")
+        self._exclude_from_cpu_offload = list(KEPT_ON_DEVICE)
+        try:
+            super().enable_sequential_cpu_offload(*args, **kwargs)
+        finally:
+            del self._exclude_from_cpu_offload
+
+    def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:
+        """Offload groups of layers, see `DiffusionPipeline.enable_group_offload`; LFG and PBNet stay on the device.
+
+        Args:
+            *args: As in diffusers.
+            exclude_modules: Further components that stay on the device.
+            **kwargs: As in diffusers.
+        """
+        further = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or [])
+        super().enable_group_offload(*args, exclude_modules=[*KEPT_ON_DEVICE, *further], **kwargs)
 
     @property
     def default_size(self) -> int:

@@ -1,20 +1,22 @@
 """A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .attention import RelativePositionBias, RotaryEmbedding, band_blocks
 from .blocks_3d import FrameContext, ResidualBlock, SpatialAttention, SpatialLinearAttention, TemporalAttention
-from .clip_layers import convolve_frames
+from .clip_layers import PartialConv2d, convolve_frames
 from .condition_attention import ConditionContext
 
 
@@ -74,12 +76,12 @@ class TimeEmbedding(nn.Module):
         self.linear1 = nn.Linear(channels, time_dim)
         self.linear2 = nn.Linear(time_dim, time_dim)
 
-    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        """Embed steps (B,) as (B, T)."""
+    def forward(self, timestep: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Embed steps (B,) as (B, T) in the dtype of the network's inputs."""
         half = self.channels // 2
         exponents = torch.arange(half, device=timestep.device, dtype=torch.float32) / (half - 1)
         angles = timestep.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
-        features = torch.cat((angles.sin(), angles.cos()), dim=-1).to(self.linear1.weight.dtype)
+        features = torch.cat((angles.sin(), angles.cos()), dim=-1).to(dtype)
         return self.linear2(F.gelu(self.linear1(features)))
 
 
@@ -105,9 +107,15 @@ class UNetLevel(nn.Module):
         self.resample = resample
 
     def forward(
-        self, x: torch.Tensor, time: torch.Tensor, conditions: list[ConditionContext], frames: FrameContext
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, F, H, W, C_in) to the resampled result and the result before resampling."""
+        self,
+        x: torch.Tensor | dict[str, torch.Tensor],
+        time: torch.Tensor | None = None,
+        conditions: list[ConditionContext] | None = None,
+        frames: FrameContext | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor] | list[ConditionContext]:
+        """Map (B, F, H, W, C_in) to the resampled result and the result before; of conditions, project these."""
+        if isinstance(x, dict):
+            return _project_conditions(self, x)
         x = self.block1(x, time, conditions[0])
         x = self.block2(x, time, conditions[1])
         x = self.spatial_attention(x)
@@ -132,13 +140,24 @@ class UNetMiddle(nn.Module):
         self.block2 = ResidualBlock(channels, channels, **block)
 
     def forward(
-        self, x: torch.Tensor, time: torch.Tensor, conditions: list[ConditionContext], frames: FrameContext
-    ) -> torch.Tensor:
-        """Map (B, F, H, W, C) to the same shape."""
+        self,
+        x: torch.Tensor | dict[str, torch.Tensor],
+        time: torch.Tensor | None = None,
+        conditions: list[ConditionContext] | None = None,
+        frames: FrameContext | None = None,
+    ) -> torch.Tensor | list[ConditionContext]:
+        """Map (B, F, H, W, C) to the same shape; of conditions, project these."""
+        if isinstance(x, dict):
+            return _project_conditions(self, x)
         x = self.block1(x, time, conditions[0])
         x = self.spatial_attention(x)
         x = self.temporal_attention(x, frames)
         return self.block2(x, time, conditions[1])
+
+
+def _project_conditions(level: nn.Module, conditions: dict[str, torch.Tensor]) -> list[ConditionContext]:
+    # inside of the level's forward, because that is where offloading has moved its weights
+    return [block.conditions.project(conditions) for block in (level.block1, level.block2)]
 
 
 class OutputHead(nn.Module):
@@ -161,7 +180,7 @@ class OutputHead(nn.Module):
         return self.linear(self.block(x))
 
 
-class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
+class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Predict the noise in the motion of all frames of a clip from speech, pose, blink and one reference image.
 
     The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size, see `motion_latents`. The
@@ -195,8 +214,6 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    # weights are read outside of their layers' forward, which group offloading does not see
-    _supports_group_offloading = False
     _keep_in_fp32_modules = ["rotary"]
     _repeated_blocks = ["UNetLevel", "UNetMiddle"]
 
@@ -244,7 +261,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         self.time_embedding = TimeEmbedding(first, time_dim)
         self.position_bias = RelativePositionBias(position_buckets, position_max_distance, num_attention_heads)
         self.rotary = RotaryEmbedding(attention_head_dim)
-        self.conv_in = nn.Conv2d(in_channels + reference_channels + face_location_channels, first, 7, padding=3)
+        self.conv_in = PartialConv2d(in_channels + reference_channels + face_location_channels, first, 7, padding=3)
         self.temporal_attention_in = TemporalAttention(first, **attention)
         self.down_levels = nn.ModuleList(
             UNetLevel(
@@ -276,12 +293,10 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         """Multiple that height and width of the motion must be of."""
         return 2 ** (len(self.config.block_out_channels) - 1)
 
-    @apply_forward_hook
     def encode_face_location(self, face_mask: torch.Tensor) -> torch.Tensor:
         """Encode a face mask (B, 1, 4 h, 4 w) as features (B, C, h, w)."""
-        return self.face_location_encoder(face_mask)
+        return self.forward(inside=partial(self.face_location_encoder, face_mask))
 
-    @apply_forward_hook
     def prepare_context(
         self,
         reference_features: torch.Tensor,
@@ -305,6 +320,17 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: A width, a size or a number of frames does not fit.
         """
+        inputs = reference_features, face_location_features, audio_features, pose, blink
+        return self.forward(inside=partial(self._prepare_context, *inputs))
+
+    def _prepare_context(
+        self,
+        reference_features: torch.Tensor,
+        face_location_features: torch.Tensor,
+        audio_features: torch.Tensor,
+        pose: torch.Tensor,
+        blink: torch.Tensor,
+    ) -> ClipContext:
         conditions = {"audio": audio_features, "pose": pose, "blink": blink}
         for name, condition in conditions.items():
             expected = (*audio_features.shape[:-1], self.config[f"{name}_dim"])
@@ -321,18 +347,16 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             if tuple(features.shape) != (batch, width, *size):
                 raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
         constant = torch.cat((reference_features, face_location_features), dim=1)
-        weight = self.conv_in.weight[:, self.config.in_channels :]
-        reference = F.conv2d(constant, weight, self.conv_in.bias, padding=3)
-        blocks = [block for level in self._levels() for block in (level.block1, level.block2)]
+        reference = self.conv_in(constant, slice(self.config.in_channels, None))
         return ClipContext(
             reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
-            conditions=[block.conditions.project(conditions) for block in blocks],
+            conditions=[projected for level in self._levels() for projected in level(conditions)],
         )
 
     def forward(
         self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor | float | int,
+        sample: torch.Tensor | None = None,
+        timestep: torch.Tensor | float | int | None = None,
         reference_features: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
@@ -342,6 +366,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
         deep_features: torch.Tensor | None = None,
         return_deep_features: bool = False,
         return_dict: bool = True,
+        inside: Callable[[], Any] | None = None,
     ) -> A2VFlowDiffusionOutput | tuple[torch.Tensor, ...]:
         """Predict noise (or what the scheduler is told) for noisy motion.
 
@@ -360,6 +385,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
                 are left out (DeepCache, arXiv 2312.00858).
             return_deep_features: Whether to return them too (B, F, h / 2, w / 2, C).
             return_dict: Whether to return an `A2VFlowDiffusionOutput` instead of a tuple.
+            inside: Computed and returned instead of all this, here where offloading has moved the weights.
 
         Returns:
             Prediction (B, 3, F, h, w), and the deep features where they are asked for.
@@ -368,6 +394,8 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             ValueError: The motion's size does not fit the network, or not the context, or the network has a single
                 level and deep features are given or asked for.
         """
+        if inside is not None:
+            return inside()
         batch, channels, num_frames, height, width = sample.shape
         if channels != self.config.in_channels or height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
@@ -382,7 +410,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
                     "`blink`"
                 )
             location = self.face_location_encoder(face_mask)
-            context = self.prepare_context(reference_features, location, audio_features, pose, blink)
+            context = self._prepare_context(reference_features, location, audio_features, pose, blink)
         if context.reference.shape[0] != batch or context.conditions[0].gram.shape[0] != batch * num_frames:
             raise ValueError(
                 f"`sample` has {batch} clip(s) of {num_frames} frame(s), the context {context.reference.shape[0]} "
@@ -392,12 +420,12 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin):
             wanted = tuple(context.reference.shape[2:4])
             raise ValueError(f"`sample` is {height}x{width}, must be {wanted[0]}x{wanted[1]} like the reference")
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
-        time = self.time_embedding(timestep)
+        time = self.time_embedding(timestep, sample.dtype)
         frames = self._frame_context(num_frames, sample.dtype)
 
         # the reference's share of the first convolution is added, not computed again   (B, F, h, w, C)
         x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(x, self.conv_in.weight[:, :channels], padding=3).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        x = self.conv_in(x, slice(channels), with_bias=False).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
         first = x + context.reference if torch.is_grad_enabled() else x.add_(context.reference)
         x = self.temporal_attention_in(first.clone(), frames)
 

@@ -1,5 +1,6 @@
 """Blocks of the motion denoiser, on clips (B, F, H, W, C); see `clip_layers` for what they overwrite."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import BandBlock, attend_in_blocks, rotate_pairs
-from .clip_layers import ChannelNorm, ClipGroupNorm, add_in_chunks, convolve_frames
+from .clip_layers import ChannelNorm, ClipGroupNorm, add_in_chunks, convolve_frames, matrix_of
 from .condition_attention import ConditionContext, ConditionMixer
 
 
@@ -94,18 +95,19 @@ class SpatialLinearAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, F, H, W, C) to the same shape."""
         frames = x.flatten(0, 1).flatten(1, 2)
-        return add_in_chunks(frames, self._attend, dim=0, tokens_per_index=frames.shape[1]).view(x.shape)
+        matrix, bias = matrix_of(self.to_out, x)
+        attend = partial(self._attend, matrix.unflatten(0, (self.num_heads, self.head_dim)), bias)
+        return add_in_chunks(frames, attend, dim=0, tokens_per_index=frames.shape[1]).view(x.shape)
 
-    def _attend(self, pixels: torch.Tensor, _: slice) -> torch.Tensor:
+    def _attend(self, matrix: torch.Tensor, bias: torch.Tensor, pixels: torch.Tensor, _: slice) -> torch.Tensor:
         heads = (self.num_heads, self.head_dim)
         query, key, value = self.to_qkv(self.norm(pixels)).chunk(3, dim=-1)  # (N, P, heads * D)
         query = query.unflatten(-1, heads).softmax(-1).flatten(-2)
         key = key.softmax(1).unflatten(-1, heads)
         mixed = torch.einsum("nphd,nphe->nhde", key, value.unflatten(-1, heads)) * self.head_dim**-0.5
         # mix, then project: the product of the two small matrices is taken first
-        out_weight = self.to_out.weight.unflatten(1, heads)
-        weight = torch.einsum("nhde,che->nhdc", mixed, out_weight).flatten(1, 2)
-        return torch.baddbmm(self.to_out.bias, query, weight)
+        weight = torch.einsum("nhde,hec->nhdc", mixed, matrix).flatten(1, 2)
+        return torch.baddbmm(bias, query, weight)
 
 
 class SpatialAttention(nn.Module):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 NORM_EPS = 1e-5
+PROBE_SCALE = 1024.0
 # small enough for the cache of one core on a CPU; on other devices large chunks keep the device busy
 CHUNK_TOKENS_CPU = 4_096
 CHUNK_TOKENS_DEVICE = 1_048_576
@@ -25,6 +26,31 @@ def convolve_frames(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Apply a 2-D layer to every frame: (B, F, H, W, C) to (B, F, H', W', C')."""
     frames = x.flatten(0, 1).permute(0, 3, 1, 2)  # channels-last (B F, C, H, W) without a copy
     return layer(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+class PartialConv2d(nn.Conv2d):
+    """A convolution that can be applied to some of its channels in, with or without its bias."""
+
+    def forward(self, x: torch.Tensor, channels: slice = slice(None), with_bias: bool = True) -> torch.Tensor:
+        """Map those channels (N, C, H, W) to their share of the result."""
+        return self._conv_forward(x, self.weight[:, channels], self.bias if with_bias else None)
+
+
+def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ask a linear layer for its matrix and its bias by calling it, so that offloading, adapters and casts take part.
+
+    Args:
+        layer: `nn.Linear`, or what stands in its place.
+        like: Tensor of the dtype and on the device of its inputs.
+
+    Returns:
+        Matrix (in, out), and bias (out,), zero where there is none.
+    """
+    size = layer.in_features
+    # a large multiple, so that in half precision the sum with the bias takes no digits from the matrix
+    probe = torch.cat((like.new_zeros(1, size), PROBE_SCALE * torch.eye(size, dtype=like.dtype, device=like.device)))
+    bias, *_ = answer = layer(probe)
+    return (answer[1:] - bias) / PROBE_SCALE, bias
 
 
 def chunks(x: torch.Tensor, dim: int, tokens_per_index: int) -> list[slice]:
@@ -72,8 +98,10 @@ class ChannelNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (..., C)."""
+    def forward(self, x: torch.Tensor | None) -> torch.Tensor:
+        """Normalise (..., C); of None, return the gain (C,)."""
+        if x is None:
+            return self.weight.clone()  # offloading empties the weight itself when the call is over
         return F.layer_norm(x, self.weight.shape, self.weight, None, NORM_EPS)
 
 

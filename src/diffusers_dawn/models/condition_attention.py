@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .clip_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32
+from .clip_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of
 
 
 class ConditionContext(NamedTuple):
@@ -47,7 +47,7 @@ class ConditionCrossAttention(nn.Module):
     def __init__(self, condition_dim: int, channels_in: int, channels_out: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
         inner = num_heads * head_dim
-        self.num_heads = num_heads
+        self.num_heads, self.head_dim = num_heads, head_dim
         self.embed = nn.Linear(condition_dim, 2 * channels_out)
         self.norm_in = ChannelNorm(channels_in)
         self.to_query = nn.Linear(channels_in, inner, bias=False)
@@ -58,31 +58,37 @@ class ConditionCrossAttention(nn.Module):
         self.to_out = nn.Linear(inner, channels_out, bias=False)
         self.norm_out = ChannelNorm(channels_out)
 
-    def project(self, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Turn a condition (N, D) into score map (N, C_in, 1 + heads), basis and Gram matrix, as ConditionContext."""
+    def forward(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Turn a condition (N, D) into what `ConditionContext` has of it: query weight, score map, basis and Gram."""
         tokens = self.to_key_value(self.embed(F.silu(condition)))
+        queries, _ = matrix_of(self.to_query, condition)
+        answers, _ = matrix_of(self.to_out, condition)
+        queries = queries * self.norm_in(None)[:, None]
         with torch.autocast(tokens.device.type, enabled=False):
-            score_map, basis, gram = self._project(*tokens.to(at_least_float32(tokens.dtype)).chunk(2, dim=-1))
-        return score_map.to(condition.dtype), basis.to(condition.dtype), gram
+            precise = at_least_float32(tokens.dtype)
+            projected = self._project(*(part.to(precise) for part in (*tokens.chunk(2, dim=-1), queries, answers)))
+        score_map, basis, gram = projected
+        return queries.t(), score_map.to(condition.dtype), basis.to(condition.dtype), gram
 
-    def _project(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _project(
+        self, keys: torch.Tensor, values: torch.Tensor, queries: torch.Tensor, answers: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         heads = (self.num_heads, -1)
         keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
         null_key, null_value = self.null_key_value.to(keys.dtype).unbind(0)
         # softmax over (condition, null) is the sigmoid of the difference of their scores; cosine scores times 8
         key_difference = F.normalize(keys, dim=-1) - F.normalize(null_key, dim=-1)
         key_difference = key_difference * (8 * self.query_scale * self.key_scale)
-        query_weight = (self.to_query.weight * self.norm_in.weight).to(keys.dtype).unflatten(0, heads)
-        score_map = torch.einsum("hdc,nhd->nch", query_weight, key_difference)
-        out_weight = self.to_out.weight.to(keys.dtype).unflatten(1, heads)
+        score_map = torch.einsum("chd,nhd->nch", queries.unflatten(-1, heads), key_difference)
+        answers = answers.unflatten(0, heads)
         # out = to_out(null + sigmoid * (value - null)): linear in the sigmoids. The constant's score is 0, its
         # sigmoid 1/2, hence the 2.
-        constant = 2 * torch.einsum("ohd,d->o", out_weight, null_value)
-        slopes = torch.einsum("ohd,nhd->nho", out_weight, values - null_value)
+        constant = 2 * torch.einsum("hdo,d->o", answers, null_value)
+        slopes = torch.einsum("hdo,nhd->nho", answers, values - null_value)
         basis = torch.cat((constant.expand(len(slopes), 1, -1), slopes), dim=1)
         basis = basis - basis.mean(-1, keepdim=True)
         gram = basis @ basis.transpose(1, 2) / basis.shape[-1]
-        return F.pad(score_map, (1, 0)), basis * self.norm_out.weight, gram
+        return F.pad(score_map, (1, 0)), basis * self.norm_out(None), gram
 
 
 class ConditionMixer(nn.Module):
@@ -109,17 +115,17 @@ class ConditionMixer(nn.Module):
         """Project conditions (B, F, D) by name, once per clip."""
         score_maps, bases, grams, query_weights = [], [], [], []
         for name, attention in self.attentions.items():
-            score_map, basis, gram = attention.project(conditions[name].flatten(0, 1))
+            query_weight, score_map, basis, gram = attention(conditions[name].flatten(0, 1))
+            query_weights.append(query_weight)
             score_maps.append(score_map)
             bases.append(basis)
             grams.append(gram)
-            query_weights.append(attention.to_query.weight * attention.norm_in.weight)
         group, num_heads = grams[0].shape[-1], attention.num_heads
         num_groups = group * len(grams)
         gram = grams[0].new_zeros(grams[0].shape[0], num_groups, num_groups)
         for index, part in enumerate(grams):
             gram[:, index * group : (index + 1) * group, index * group : (index + 1) * group] = part
-        ones = gram.new_ones(attention.query_scale.numel(), 1)
+        ones = gram.new_ones(attention.head_dim, 1)
         head_sum = F.pad(torch.block_diag(*[ones] * num_heads), (1, 0))
         return ConditionContext(
             query_weight=torch.cat(query_weights),

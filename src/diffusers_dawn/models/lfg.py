@@ -188,7 +188,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         ValueError: The motion's resolution is not that of the deepest features.
     """
 
-    # weights are read outside of their layers' forward, which group offloading does not see
+    # frames are drawn with weights that norms are folded into, which hooks of single layers do not see
     _supports_group_offloading = False
 
     @register_to_config

@@ -1,0 +1,59 @@
+"""A visible label on frames, so that whoever sees a video knows what it is."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# of the picture's height; smaller letters than the least cannot be read after encoding
+LETTER_SHARE, LEAST_LETTER_PX, MARGIN_SHARE = 1 / 18, 8, 1 / 60
+DARKENING = 0.45
+
+
+class FrameLabel:
+    """A line of white text on a darkened strip at the lower left corner of frames.
+
+    Args:
+        text: What it says; one line.
+        height: Height of the frames [px].
+        width: Width of the frames [px].
+
+    Raises:
+        ValueError: The text is empty, has several lines, or does not fit in the width.
+    """
+
+    def __init__(self, text: str, height: int, width: int) -> None:
+        text = text.strip()
+        if not text or len(text.splitlines()) != 1:
+            raise ValueError(f"`label` is {text!r}, must be one line of text")
+        font = ImageFont.load_default(max(LEAST_LETTER_PX, round(height * LETTER_SHARE)))
+        left, top, right, bottom = (round(side) for side in font.getbbox(text))
+        margin = max(1, round(height * MARGIN_SHARE))
+        strip_height, strip_width = bottom - top + 2 * margin, right - left + 2 * margin
+        if strip_width > width or strip_height > height:
+            raise ValueError(
+                f"`label` is {text!r}, which takes {strip_width}x{strip_height} px; the frames have {width}x{height}"
+            )
+        strip = Image.new("L", (strip_width, strip_height))
+        ImageDraw.Draw(strip).text((margin - left, margin - top), text, fill=255, font=font)
+        self._letters = np.asarray(strip, dtype=np.float32)[..., None] / 255
+        self._frame_size = height, width
+
+    def draw(self, frames: np.ndarray) -> np.ndarray:
+        """Draw the label.
+
+        Args:
+            frames: uint8 frames (F, H, W, 3) of the label's height and width; not changed.
+
+        Returns:
+            New frames.
+
+        Raises:
+            ValueError: The frames have another size or type.
+        """
+        if frames.dtype != np.uint8 or frames.shape[1:] != (*self._frame_size, 3):
+            height, width = self._frame_size
+            raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (F, {height}, {width}, 3)")
+        frames = frames.copy()
+        height, width = self._letters.shape[:2]
+        corner = frames[:, -height:, :width]
+        corner[:] = (corner * (1 - DARKENING) * (1 - self._letters) + 255 * self._letters).round().astype(np.uint8)
+        return frames

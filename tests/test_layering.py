@@ -1,6 +1,7 @@
 """The layer table: a module imports only from lower layers, and heavy packages only where they belong."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,12 @@ def layer_of(module: str) -> int:
 
 def test_every_module_has_a_layer():
     assert set(MODULES) == set().union(*LAYERS)
+
+
+def test_contributors_read_the_same_table():
+    text = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, flags=re.MULTILINE)
+    assert [(int(row), set(re.findall(r"`([^`]+)`", modules))) for row, modules in rows] == list(enumerate(LAYERS))
 
 
 @pytest.mark.parametrize("module", MODULES)

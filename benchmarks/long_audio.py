@@ -17,56 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
 import torch
 
+from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from denoiser import MIB
-from diffusers_dawn import DAWNPipeline, FaceState, Portrait, Waveform, audio_features
+from diffusers_dawn import audio_features
 from diffusers_dawn.frame_windows import FrameWindows, plan_windows
 from diffusers_dawn.memory_budget import WINDOW_OVERLAP
 from diffusers_dawn.memory_estimate import stage_bytes
-from diffusers_dawn.random_checkpoint import SIZES, random_pipeline
-from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
+from diffusers_dawn.records import FPS
 from diffusers_dawn.render_request import RenderRequest
 from report import Table, describe_machine, synchronise
 
 SELF = Path("/proc/self")
-
-
-def build_pipeline(args: argparse.Namespace) -> DAWNPipeline:
-    """Load the checkpoint, or make a pipeline with random weights."""
-    if args.checkpoint is None:
-        pipe = random_pipeline(args.network, full=False)
-        if args.dtype != torch.float32:
-            pipe.to(args.dtype)
-    else:
-        pipe = DAWNPipeline.from_pretrained(args.checkpoint, dtype=args.dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(args.device)
-
-
-def make_portrait(args: argparse.Namespace, pipe: DAWNPipeline) -> Portrait:
-    """Find the face of the picture, or invent a picture of noise with a face in it."""
-    if args.image is not None:
-        return pipe.prepare_portrait(args.image)
-    size = pipe.default_size
-    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    box_px = (0.27 * size, 0.74 * size, 0.31 * size, 0.86 * size)
-    return Portrait(picture, FaceState(np.array([0, 0, 0, 4.8e-4, 60, 70]), np.full(2, 0.3), box_px, (size, size)))
-
-
-def make_speech(args: argparse.Namespace, num_frames: int) -> Waveform:
-    """Read as much of the recording as there is, again and again; or make noise that swells four times a second."""
-    num_samples = num_frames * SAMPLE_RATE_HZ // FPS
-    if args.audio is None:
-        swelling = np.sin(np.arange(num_samples) * (4 * np.pi / SAMPLE_RATE_HZ)) ** 2
-        return Waveform(
-            (0.1 * swelling * np.random.default_rng(0).normal(size=num_samples)).astype(np.float32), 16_000
-        )
-    from diffusers_dawn.media import read_waveform, resample
-
-    samples = resample(read_waveform(args.audio), SAMPLE_RATE_HZ).samples
-    return Waveform(np.resize(samples, num_samples), SAMPLE_RATE_HZ)
 
 
 def reset_peak(device: str) -> int:
@@ -278,11 +241,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_options(parser)
     parser.add_argument("--tasks", nargs="+", choices=[*TASKS], default=[*TASKS])
-    parser.add_argument("--network", choices=SIZES, default="tiny", help="size of the random networks")
-    parser.add_argument("--checkpoint", help="saved pipeline instead; seams of random weights say little")
-    parser.add_argument("--image", help="portrait (default: noise)")
-    parser.add_argument("--audio", help="recording, repeated as needed (default: noise)")
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 300, 1000, 3000], help="lengths to measure")
     parser.add_argument("--steps", type=int, default=2, help="denoising steps; memory does not depend on them")
     parser.add_argument("--size", type=int, help="height and width of the video [px] (default: the networks')")
@@ -293,9 +253,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seam-frames", type=int, default=240, help="length of the clip of the second table")
     parser.add_argument("--seam-windows", type=int, nargs="+", default=[80, 120], help="frames per window there")
     parser.add_argument("--feature-frames", type=int, default=2200, help="length of the recording of the third table")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(words)
     args.words, args.dtype = words, getattr(torch, args.dtype)

@@ -121,3 +121,19 @@ def test_training_script_counts_the_published_runs():
     for samples, each_gflop, exa, hours in rows.values():
         assert exa == pytest.approx(samples * each_gflop / 1e9, rel=0.01)
         assert hours == pytest.approx(exa * 1e6 / 50 / 3600, rel=0.01)
+
+
+@pytest.mark.slow
+def test_whole_pipeline_script_prints_a_row_per_length_and_preset():
+    command = [sys.executable, str(BENCHMARKS / "whole_pipeline.py"), "--seconds", "0.4", "0.8", "--repeats", "1"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split() for line in printed[-4:]]
+    assert [row[:3] for row in rows] == [
+        [seconds, preset, str(calls)]
+        for seconds in ("0.4", "0.8")
+        for preset, calls in (("balanced", 10), ("fast", 4))
+    ]
+    for row in rows:
+        *parts, total = map(float, row[3:])
+        # three printed digits
+        assert sum(parts) == pytest.approx(total, rel=0.02)

@@ -11,7 +11,12 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers import ModelMixin
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.training_utils import EMAModel
+from diffusers.utils import logging
+from safetensors.torch import load_file
+
+from training.networks import has_adapter
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -69,7 +74,8 @@ class WeightAverages:
 class Checkpoints:
     """Folders `checkpoint-N` of one training.
 
-    A checkpoint holds each network as diffusers saves it (`NAME/`, and `NAME_ema/` with averaged weights), and what
+    A checkpoint holds each network, or its adapter, as diffusers saves it (`NAME/`, and `NAME_ema/` with averaged
+    weights), and what
     accelerate saves of optimizers, loss scaling and random states.
 
     Args:
@@ -161,20 +167,61 @@ class Checkpoints:
         if not self.accelerator.is_main_process:
             return
         for name, network in self.networks.items():
-            network.save_pretrained(Path(folder, name))
+            write_trained(network, Path(folder, name))
         if self.averages is not None:
             with self.averages.applied():
                 for name, network in self.averages.networks.items():
-                    network.save_pretrained(Path(folder, f"{name}_ema"))
+                    write_trained(network, Path(folder, f"{name}_ema"))
 
     def _load_networks(self, models: list[torch.nn.Module], folder: str) -> None:
         models.clear()
-        for name, network in self.networks.items():
-            network.load_state_dict(type(network).from_pretrained(Path(folder, name)).state_dict())
         for name, average in self.averages.averages.items() if self.averages is not None else ():
-            saved = type(self.networks[name]).from_pretrained(Path(folder, f"{name}_ema"))
-            for shadow, parameter in zip(average.shadow_params, saved.parameters(), strict=True):
+            read_trained(self.networks[name], Path(folder, f"{name}_ema"))
+            for shadow, parameter in zip(average.shadow_params, self.networks[name].parameters(), strict=True):
                 shadow.copy_(parameter.detach())
+        for name, network in self.networks.items():
+            read_trained(network, Path(folder, name))
+
+
+def write_trained(network: ModelMixin, folder: Path) -> None:
+    """Save what is trained of a network: its adapter (`networks.add_lora`) if it has one, else all of it.
+
+    Args:
+        network: The network.
+        folder: Where.
+    """
+    if not has_adapter(network):
+        network.save_pretrained(folder)
+        return
+    # diffusers warns of a cast that it does not make
+    with _silenced_diffusers():
+        network.save_lora_adapter(folder)
+
+
+@contextmanager
+def _silenced_diffusers() -> Iterator[None]:
+    """Keep diffusers' warnings from the terminal for the time of a `with` block."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def read_trained(network: ModelMixin, folder: Path) -> None:
+    """Give a network the weights that `write_trained` saved.
+
+    Args:
+        network: The network, with an adapter if it had one.
+        folder: Where.
+    """
+    if not has_adapter(network):
+        network.load_state_dict(type(network).from_pretrained(folder).state_dict())
+        return
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(network, load_file(folder / LORA_WEIGHT_NAME_SAFE))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -127,6 +127,42 @@ def build_network(
         if (tuple(found) if isinstance(found, list) else found) != value:
             raise ValueError(f"`model.{key}` is {value}, but `pretrained_model` {pretrained} has {found}")
     return network.train()
+
+
+def add_lora(network: ModelMixin, rank: int, alpha: float, layers: Sequence[str], seed: int) -> None:
+    """Freeze a network and give it an adapter of low rank (arXiv 2106.09685), which changes nothing until trained.
+
+    Args:
+        network: The network; needs diffusers' `PeftAdapterMixin`.
+        rank: Rank of the changes.
+        alpha: Their factor, times rank.
+        layers: Last parts of the names of the layers that are changed.
+        seed: Seed of the adapter's weights.
+
+    Raises:
+        ImportError: peft is not installed.
+        ValueError: No layer has such a name.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ImportError("`lora_rank` needs peft: pip install 'diffusers_dawn[lora]'") from error
+
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    modules = network.named_modules()
+    known = {name.rsplit(".", maxsplit=1)[-1] for name, module in modules if isinstance(module, kinds)}
+    unknown = [layer for layer in layers if layer not in known]
+    if unknown or not layers:
+        raise ValueError(f"`lora_layers` is {list(layers)}, must be some of {', '.join(sorted(known))}")
+    network.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(layers)))
+
+
+def has_adapter(network: ModelMixin) -> bool:
+    """Tell whether a network has an adapter, which alone is trained then."""
+    return bool(getattr(network, "peft_config", None))
 
 
 def load_audio_encoder(source: str | None, clips: ClipShards) -> "tuple[PreTrainedModel, Any]":

@@ -24,6 +24,7 @@ from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+from training.checkpoints import write_trained
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig, check_choice
 from training.datasets import MotionWindows
@@ -38,8 +39,14 @@ from training.diffusion_targets import (
 from training.loop import run_script
 from training.losses import denoising_losses, weighted_total
 from training.motion_cache import MotionCache, estimate_motion
-from training.networks import build_network, load_audio_encoder, load_network, load_pbnet
+from training.networks import add_lora, build_network, load_audio_encoder, load_network, load_pbnet
 from training.validation import Validation, render_clips
+
+LORA_USAGE = """from diffusers_dawn import DAWNPipeline
+
+pipe = DAWNPipeline.from_pretrained("{base}")
+pipe.load_lora_weights("{repository}")
+frames = pipe("portrait.png", "speech.wav").frames[0]"""
 
 
 @dataclass(kw_only=True)
@@ -64,6 +71,9 @@ class A2VConfig(TrainingConfig):
         cached_references: Motion is estimated once, from so many reference frames per clip; 0: anew in every step.
         validation_frames: Longest clip rendered for validation.
         validation_inference_steps: Denoising steps of validation.
+        lora_rank: Train an adapter of this rank (LoRA) on `pretrained_model`, instead of all weights; None: all.
+        lora_alpha: Factor of the adapter, times rank; None: the rank, a factor of 1.
+        lora_layers: Layers that the adapter changes.
     """
 
     lfg: str
@@ -82,6 +92,9 @@ class A2VConfig(TrainingConfig):
     cached_references: int = 0
     validation_frames: int = 100
     validation_inference_steps: int = 20
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_layers: tuple[str, ...] = ("to_qkv", "to_out", "to_query", "to_key_value")
 
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
@@ -100,6 +113,11 @@ class A2VConfig(TrainingConfig):
             raise ValueError("`pbnet_blink` is given without `pbnet`, which makes the poses")
         if self.validation_frames < 2:
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
+        if self.lora_rank is not None:
+            if self.lora_rank < 1:
+                raise ValueError(f"`lora_rank` is {self.lora_rank}, must be at least 1")
+            if self.pretrained_model is None:
+                raise ValueError("`lora_rank` is given without `pretrained_model`, which the adapter changes")
         if self.cached_references < 0:
             raise ValueError(f"`cached_references` is {self.cached_references}, must not be negative")
         if self.cached_references and self.colour_jitter:
@@ -218,6 +236,13 @@ class A2VStage:
         )
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
+        if config.lora_rank is not None:
+            alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha
+            add_lora(self.unet, config.lora_rank, alpha, config.lora_layers, config.seed)
+            self.result, self.usage = (
+                "lora",
+                LORA_USAGE.format(base=config.pretrained_model, repository="{repository}"),
+            )
         self.pbnet = None
         if config.pbnet is not None:
             self.pbnet = load_pbnet(config.pbnet, config.pbnet_blink).requires_grad_(False).eval()
@@ -261,12 +286,15 @@ class A2VStage:
         )
 
     def save_result(self, folder: Path) -> None:
-        """Save the whole pipeline, ready for `dawn animate --checkpoint`.
+        """Save the whole pipeline, ready for `dawn animate --checkpoint`; or the adapter alone.
 
         Args:
             folder: Where.
         """
-        self._pipeline().save_pretrained(folder)
+        if self.config.lora_rank is not None:
+            write_trained(self.unet, folder)
+        else:
+            self._pipeline().save_pretrained(folder)
 
     def _pipeline(self) -> DAWNPipeline:
         pipe = DAWNPipeline(

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from diffusers import DiffusionPipeline
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from .checkpoint_folder import check_complete
 from .portable_folder import portable_index, use_installed_classes, write_code
@@ -82,3 +83,21 @@ class SavedWithCode:
         names = inspect.signature(cls.__init__).parameters
         parts = {name: part for name, part in pipeline.components.items() if name in names}
         return super().from_pipe(pipeline, **parts | kwargs)
+
+    def load_lora_weights(
+        self, pretrained_model_name_or_path: Any, adapter_name: str | None = None, **kwargs: Any
+    ) -> None:
+        """Put an adapter of low rank onto the denoiser; needs peft.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or id on the Hub, with `pytorch_lora_weights.safetensors`, as
+                `training/train_a2v.py --lora_rank` writes it.
+            adapter_name: Its name, for `unet.set_adapters`, `unet.disable_adapters` and the like.
+            **kwargs: As for `unet.load_lora_adapter`, such as `weight_name`; pickled weights are never read.
+        """
+        settings = {"prefix": None, "weight_name": LORA_WEIGHT_NAME_SAFE} | kwargs | {"use_safetensors": True}
+        self.unet.load_lora_adapter(pretrained_model_name_or_path, adapter_name=adapter_name, **settings)
+
+    def unload_lora_weights(self) -> None:
+        """Take all adapters off the denoiser."""
+        self.unet.unload_lora()

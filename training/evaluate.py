@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sampler_presets import PRESETS, choose_sampling
 from training import evaluation_guided, evaluation_unguided
 from training.evaluation_clips import Evaluation, EvaluationSettings
 from training.evaluation_figures import NUM_RESAMPLES
@@ -143,6 +144,7 @@ def _load_pipeline(name: str, device: torch.device) -> DAWNPipeline:
 def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
     """What was evaluated, and how; names of folders, not where they lie."""
     settings = dataclasses.asdict(evaluation.settings)
+    sampling = choose_sampling(evaluation.pipe.scheduler, settings["preset"], settings["num_inference_steps"])
     del settings["quiet"], settings["output"]
     entries = [evaluation.shards.entries[index] for index in evaluation.indices]
     return settings | {
@@ -153,7 +155,8 @@ def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str,
         "num_clips": len(evaluation),
         "num_identities": len({entry.identity for entry in entries}),
         "size_px": evaluation.shards.info.size_px,
-        "scheduler": type(evaluation.pipe.scheduler).__name__,
+        "num_inference_steps": sampling.num_inference_steps,
+        "scheduler": type(sampling.scheduler).__name__,
     }
 
 
@@ -188,11 +191,13 @@ def _parser() -> argparse.ArgumentParser:
         "num_long": "rows of clips joined to long videos, at most",
         "num_portraits": "portraits that speak each recording, at most",
         "frame_stride": "every so many frames of a clip are reconstructed",
-        "num_inference_steps": "denoising steps",
+        "num_inference_steps": "denoising steps of the pipeline's scheduler, instead of a preset",
         "seed": "same seed, same report",
     }
     for name, text in counts.items():
-        add(f"--{name}", type=int, default=getattr(default, name), help=f"{text} (default: %(default)s)")
+        value = getattr(default, name)
+        add(f"--{name}", type=int, default=value, help=text if value is None else f"{text} (default: {value})")
+    add("--preset", choices=tuple(PRESETS), help="sampler and steps (default: as the pipeline does by itself)")
     add("--clip_seconds", type=float, default=default.clip_seconds, help="length of clips (default: %(default)s)")
     add("--long_seconds", type=float, default=default.long_seconds, help="of long videos (default: %(default)s)")
     add("--reader_processes", type=int, default=1, help="processes that read faces (default: %(default)s)")

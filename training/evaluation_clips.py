@@ -38,7 +38,8 @@ class EvaluationSettings:
         num_long: How many rows of clips become long videos, at most, each forwards and backwards.
         num_portraits: How many portraits speak each recording, at most.
         frame_stride: Every so many frames of a clip are reconstructed.
-        num_inference_steps: Denoising steps.
+        preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
+        num_inference_steps: Steps of the pipeline's scheduler, instead of a preset.
         seed: Everything random is a function of it and of a clip's place.
         recordings: Files with real speech.
         output: Folder for videos of the recordings.
@@ -51,7 +52,8 @@ class EvaluationSettings:
     num_long: int = 8
     num_portraits: int = 3
     frame_stride: int = 1
-    num_inference_steps: int = 20
+    preset: str | None = None
+    num_inference_steps: int | None = None
     seed: int = 0
     recordings: tuple[Path, ...] = ()
     output: Path = Path()
@@ -59,7 +61,7 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that no evaluation can have."""
-        for name in ("num_clips", "num_long", "num_portraits", "frame_stride", "num_inference_steps"):
+        for name in ("num_clips", "num_long", "num_portraits", "frame_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
         if self.num_frames < FEWEST_FRAMES:
@@ -133,7 +135,7 @@ class Evaluation:
             )
         if info.audio_dim not in (None, width):
             raise ValueError(f"`dataset` has speech features of width {info.audio_dim}, the pipeline expects {width}")
-        pipe.check_inputs(info.size_px, info.size_px, settings.num_inference_steps)
+        pipe.check_inputs(info.size_px, info.size_px, settings.num_inference_steps, preset=settings.preset)
         usable = [index for index, entry in enumerate(self.shards.entries) if entry.num_frames >= FEWEST_FRAMES]
         if not usable:
             raise ValueError(f"`dataset` has no clip of {FEWEST_FRAMES} frames or more in its test split: {dataset}")
@@ -236,6 +238,7 @@ class Evaluation:
             audio_embeds=speech,
             pose=pose,
             blink=blink,
+            preset=self.settings.preset,
             num_inference_steps=self.settings.num_inference_steps,
             generator=generator,
             output_type="latent",

@@ -98,7 +98,6 @@ def test_features_of_the_same_encoder_need_no_note(pipe, tmp_path):
     [
         ({"num_clips": 0}, "`num_clips` is 0"),
         ({"frame_stride": 0}, "`frame_stride` is 0"),
-        ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
         ({"clip_seconds": 0.3}, "`clip_seconds` is 0.3"),
         ({"long_seconds": 1.0}, "`long_seconds` is 1.0"),
         ({"seed": -1}, "`seed` is -1"),
@@ -139,6 +138,12 @@ def test_nothing_is_read_without_a_reader(pipe, data_set):
             read()
 
 
-def test_steps_beyond_the_schedule_are_refused_at_once(pipe, data_set):
-    with pytest.raises(ValueError, match="`num_inference_steps` is 1000"):
-        Evaluation(pipe, data_set, replace(SHORT, num_inference_steps=1000), None)
+@pytest.mark.parametrize("steps", [0, 1000])
+def test_steps_outside_of_the_schedule_are_refused_at_once(pipe, data_set, steps):
+    with pytest.raises(ValueError, match=f"`num_inference_steps` is {steps}"):
+        Evaluation(pipe, data_set, replace(SHORT, num_inference_steps=steps), None)
+
+
+def test_a_preset_and_steps_are_refused_together(pipe, data_set):
+    with pytest.raises(ValueError, match="either `preset`"):
+        Evaluation(pipe, data_set, replace(SHORT, preset="fast", num_inference_steps=5), None)

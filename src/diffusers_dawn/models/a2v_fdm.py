@@ -1,13 +1,11 @@
 """A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -15,9 +13,10 @@ from diffusers.utils import BaseOutput
 from torch import nn
 
 from .attention import RelativePositionBias, RotaryEmbedding, band_blocks
-from .blocks_3d import FrameContext, ResidualBlock, SpatialAttention, SpatialLinearAttention, TemporalAttention
+from .blocks_3d import FrameContext, TemporalAttention
 from .clip_layers import PartialConv2d, convolve_frames
 from .condition_attention import ConditionContext
+from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
 
 
 class ClipContext(NamedTuple):
@@ -43,141 +42,6 @@ class A2VFlowDiffusionOutput(BaseOutput):
 
     sample: torch.Tensor
     deep_features: torch.Tensor | None = None
-
-
-class FaceLocationEncoder(nn.Module):
-    """Two strided convolutions from a mask of the face's box to latent resolution.
-
-    Args:
-        channels: Channels out; half as many in between.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, channels // 2, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
-
-    def forward(self, face_mask: torch.Tensor) -> torch.Tensor:
-        """Map a mask (B, 1, H, W) to features (B, C, H / 4, W / 4)."""
-        return F.relu(self.conv2(F.relu(self.conv1(face_mask))))
-
-
-class TimeEmbedding(nn.Module):
-    """Sinusoidal features of the diffusion step and a two-layer perceptron.
-
-    Args:
-        channels: Sinusoidal features.
-        time_dim: Width of the embedding.
-    """
-
-    def __init__(self, channels: int, time_dim: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.linear1 = nn.Linear(channels, time_dim)
-        self.linear2 = nn.Linear(time_dim, time_dim)
-
-    def forward(self, timestep: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Embed steps (B,) as (B, T) in the dtype of the network's inputs."""
-        half = self.channels // 2
-        exponents = torch.arange(half, device=timestep.device, dtype=torch.float32) / (half - 1)
-        angles = timestep.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
-        features = torch.cat((angles.sin(), angles.cos()), dim=-1).to(dtype)
-        return self.linear2(F.gelu(self.linear1(features)))
-
-
-class UNetLevel(nn.Module):
-    """One resolution of the way down or up: two conditioned blocks, attention in space, attention in time, resampling.
-
-    Args:
-        channels_in: Channels in.
-        channels_out: Channels of both blocks.
-        block: Keyword arguments of `ResidualBlock`.
-        attention: Keyword arguments of the attentions.
-        resample: Layer on 2-D images at the end; None: none.
-    """
-
-    def __init__(
-        self, channels_in: int, channels_out: int, block: dict, attention: dict, resample: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.block1 = ResidualBlock(channels_in, channels_out, **block)
-        self.block2 = ResidualBlock(channels_out, channels_out, **block)
-        self.spatial_attention = SpatialLinearAttention(channels_out, **attention)
-        self.temporal_attention = TemporalAttention(channels_out, **attention)
-        self.resample = resample
-
-    def forward(
-        self,
-        x: torch.Tensor | dict[str, torch.Tensor],
-        time: torch.Tensor | None = None,
-        conditions: list[ConditionContext] | None = None,
-        frames: FrameContext | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor] | list[ConditionContext]:
-        """Map (B, F, H, W, C_in) to the resampled result and the result before; of conditions, project these."""
-        if isinstance(x, dict):
-            return _project_conditions(self, x)
-        x = self.block1(x, time, conditions[0])
-        x = self.block2(x, time, conditions[1])
-        x = self.spatial_attention(x)
-        x = self.temporal_attention(x, frames)
-        return (x if self.resample is None else convolve_frames(self.resample, x)), x
-
-
-class UNetMiddle(nn.Module):
-    """The lowest resolution: block, full attention in space, attention in time, block.
-
-    Args:
-        channels: Channels.
-        block: Keyword arguments of `ResidualBlock`.
-        attention: Keyword arguments of the attentions.
-    """
-
-    def __init__(self, channels: int, block: dict, attention: dict) -> None:
-        super().__init__()
-        self.block1 = ResidualBlock(channels, channels, **block)
-        self.spatial_attention = SpatialAttention(channels, **attention)
-        self.temporal_attention = TemporalAttention(channels, **attention)
-        self.block2 = ResidualBlock(channels, channels, **block)
-
-    def forward(
-        self,
-        x: torch.Tensor | dict[str, torch.Tensor],
-        time: torch.Tensor | None = None,
-        conditions: list[ConditionContext] | None = None,
-        frames: FrameContext | None = None,
-    ) -> torch.Tensor | list[ConditionContext]:
-        """Map (B, F, H, W, C) to the same shape; of conditions, project these."""
-        if isinstance(x, dict):
-            return _project_conditions(self, x)
-        x = self.block1(x, time, conditions[0])
-        x = self.spatial_attention(x)
-        x = self.temporal_attention(x, frames)
-        return self.block2(x, time, conditions[1])
-
-
-def _project_conditions(level: nn.Module, conditions: dict[str, torch.Tensor]) -> list[ConditionContext]:
-    # inside of the level's forward, because that is where offloading has moved its weights
-    return [block.conditions.project(conditions) for block in (level.block1, level.block2)]
-
-
-class OutputHead(nn.Module):
-    """An unconditioned block and a linear map to one part of the prediction.
-
-    Args:
-        channels_in: Channels in.
-        channels: Channels of the block.
-        channels_out: Channels of the prediction.
-        norm_groups: Groups of the norms.
-    """
-
-    def __init__(self, channels_in: int, channels: int, channels_out: int, norm_groups: int) -> None:
-        super().__init__()
-        self.block = ResidualBlock(channels_in, channels, norm_groups)
-        self.linear = nn.Linear(channels, channels_out)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, F, H, W, C_in) to (B, F, H, W, C_out)."""
-        return self.linear(self.block(x))
 
 
 class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):

@@ -26,8 +26,8 @@ LATENT_COPIES = 6
 MOST_LATENT_COPIES = 12
 # Copies of the recording: as given, resampled, normalised twice
 RECORDING_COPIES = 4
-# what convolutions work in, beside their inputs and outputs
-WORKSPACE_BYTES = 30 * 2**20
+# what convolutions and attention work in, beside their inputs and outputs
+WORKSPACE_BYTES = 60 * 2**20
 # Of the denoiser's activations, what glibc keeps after they are freed; later tensors take its place unless they are
 # large, for which glibc always asks the system
 KEPT_BYTES = 100 * 2**20

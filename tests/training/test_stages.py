@@ -186,7 +186,7 @@ def test_loss_of_one_clip_falls_by_the_factor(configs, single_clip, name, term, 
     stage = STAGES[name](config)
     objective = stage.objectives[name if name != "a2v" else "unet"]
     losses = []
-    objective.register_forward_hook(lambda module, inputs, terms: losses.append(float(terms[term])))
+    objective.register_forward_hook(lambda module, inputs, terms: losses.append(float(terms[term].detach())))
     train(stage, config)
     assert np.mean(losses[-5:]) < factor * np.mean(losses[:5])
 

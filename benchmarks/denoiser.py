@@ -20,13 +20,21 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator
-from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.memory_estimate import denoising_bytes
 from layer_kinds import KINDS_OF_DECODING, KINDS_OF_DENOISING, arithmetic_by_kind, by_kind
 from plain_decoder import decode_motion
 from plain_denoiser import PlainDenoiser
-from report import Table, describe_machine, fitted_exponent, matrix_peak, synchronise, time_call
+from report import (
+    Table,
+    add_allocator_option,
+    describe_machine,
+    fitted_exponent,
+    matrix_peak,
+    set_up_process,
+    synchronise,
+    time_call,
+)
 
 MIB = 2**20
 TIMESTEP = 500
@@ -281,9 +289,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tasks", nargs="+", choices=[*COMPARISONS], default=[*COMPARISONS])
     parser.add_argument("--skip-plain-above", type=int, default=200, help="longer clips: ours only [frames]")
-    parser.add_argument(
-        "--allocator", choices=["default", "kept"], default="default", help="kept: as the `dawn` command sets glibc"
-    )
+    add_allocator_option(parser)
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
     parser.add_argument("--measure-memory", nargs=2, help=argparse.SUPPRESS)
@@ -296,9 +302,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it."""
     args = parse_arguments(arguments)
-    torch.set_num_threads(args.threads)
-    if args.allocator == "kept" and not keep_freed_memory():
-        raise SystemExit("--allocator kept: the C library is not glibc, or the environment sets its allocator")
+    set_up_process(args.threads, args.allocator)
     if args.measure_memory:
         print(measure_memory(args))
         return

@@ -1,5 +1,6 @@
 """What every measurement prints: the machine, and tables."""
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+
+from diffusers_dawn.allocator import keep_freed_memory
 
 ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "OMP_WAIT_POLICY")
 
@@ -34,6 +37,19 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
         lines = ("  ".join(map(str.rjust, row, widths)) for row in self.rows)
         return "\n".join(["", self.title, *lines])
+
+
+def add_allocator_option(parser: argparse.ArgumentParser, default: str = "default") -> None:
+    """Add the option that `set_up_process` reads."""
+    text = "kept: freed memory is kept, as by the `dawn` command"
+    parser.add_argument("--allocator", choices=["default", "kept"], default=default, help=text)
+
+
+def set_up_process(num_threads: int, allocator: str) -> None:
+    """Set threads and allocator of this process, before anything is measured."""
+    torch.set_num_threads(num_threads)
+    if allocator == "kept" and not keep_freed_memory():
+        raise SystemExit("--allocator kept: the C library is not glibc, or the environment sets its allocator")
 
 
 def describe_machine() -> str:

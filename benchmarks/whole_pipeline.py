@@ -17,12 +17,11 @@ import torch
 
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from diffusers_dawn import DAWNPipeline, Portrait, Waveform
-from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.records import FPS
 from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS
 from diffusers_dawn.stage_timer import timed
 from diffusers_dawn.video_writer import VideoWriter
-from report import Table, describe_machine, synchronise
+from report import Table, add_allocator_option, describe_machine, set_up_process, synchronise
 
 STAGES = ("speech features", "pose and blink", "conditions", "denoising", "frames")
 
@@ -60,7 +59,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.__call__")
     parser.add_argument("--size", type=int, help="height and width of the video [px] (default: the networks')")
     parser.add_argument("--repeats", type=int, default=3, help="renderings of each; medians are printed")
-    parser.add_argument("--allocator", choices=["default", "kept"], default="kept", help="kept: as the command does")
+    add_allocator_option(parser, default="kept")
     args = parser.parse_args(arguments)
     args.dtype = getattr(torch, args.dtype)
     return args
@@ -70,9 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it."""
     args = parse_arguments(arguments)
-    torch.set_num_threads(args.threads)
-    if args.allocator == "kept" and not keep_freed_memory():
-        raise SystemExit("--allocator kept: the C library is not glibc, or the environment sets its allocator")
+    set_up_process(args.threads, args.allocator)
     pipe = build_pipeline(args)
     portrait = make_portrait(args, pipe)
     print(describe_machine())

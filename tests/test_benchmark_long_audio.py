@@ -1,25 +1,14 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+from benchmark_scripts import imported_script
 from diffusers_dawn.frame_windows import plan_windows
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)  # the script imports its neighbours
-        spec = importlib.util.spec_from_file_location("long_audio_benchmark", BENCHMARKS / "long_audio.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-    for name in ("denoiser", "plain_denoiser", "plain_decoder"):
-        sys.modules.pop(name, None)
+    with imported_script("long_audio") as script:
+        yield script
 
 
 def test_seam_table_has_both_seeds_and_every_way_of_denoising(benchmark, capsys):

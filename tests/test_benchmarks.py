@@ -1,24 +1,16 @@
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from benchmark_scripts import BENCHMARKS, imported_script
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)  # the scripts import their neighbours
-        spec = importlib.util.spec_from_file_location("denoiser_benchmark", BENCHMARKS / "denoiser.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-    for name in ("plain_denoiser", "plain_decoder", "layer_kinds", "report"):
-        sys.modules.pop(name, None)
+    with imported_script("denoiser") as script:
+        yield script
 
 
 # both sum float32 in different orders; values are of the order of 1

@@ -94,7 +94,7 @@ def test_presets_name_their_sampler_and_steps(folder, tmp_path, capsys, detector
         ({}, "10 steps of DDIM"),
         ({"preset": "fast"}, "4 steps of DDIM"),
         ({"preset": "quality"}, "20 steps of DAWNDDIM"),
-        ({"scheduler": "dawn"}, "20 steps of DAWNDDIM"),
+        ({"scheduler": "dawn"}, "10 steps of DAWNDDIM"),
     ):
         assert animate(folder, tmp_path / "out.mp4", steps=None, **arguments) == 0
         assert wanted in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
-from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, FaceState, Portrait, PoseBlinkNet
+from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline, DAWNPipelineOutput, FaceState, Portrait, PoseBlinkNet
 from diffusers_dawn.clip_inputs import initial_states
 from diffusers_dawn.random_checkpoint import random_pipeline
 from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
@@ -104,6 +104,13 @@ def test_a_step_cache_changes_the_video_a_little(pipe):
     )
     other = run(pipe, num_inference_steps=4, eta=0.0, output_type="latent", generator=seeded(1)).frames
     assert 0 < (exact - cached).abs().mean() < (exact - other).abs().mean()
+
+
+def test_a_step_cache_is_refused_where_there_are_no_deep_levels(pipe):
+    shallow = A2VFlowDiffusionModel.from_config(pipe.unet.config, block_out_channels=[8])
+    flat = DAWNPipeline(**(pipe.components | {"unet": shallow}))
+    with pytest.raises(ValueError, match="`cache_interval` is 2, must be 1: this denoiser has no deep levels"):
+        run(flat, cache_interval=2)
 
 
 def test_the_published_sampler_is_a_preset(pipe):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .allocator import keep_freed_memory
 from .records import FPS, Portrait, SquareCrop
-from .sampler_presets import PRESETS
+from .sampler_presets import DEFAULT_PRESET, PRESETS
 from .stage_timer import timed
 
 if TYPE_CHECKING:
@@ -199,7 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="sampler and steps: quality (as published), balanced (default), fast"
     )
-    command.add_argument("--steps", type=int, help="denoising steps, instead of a preset")
+    command.add_argument(
+        "--steps", type=int, help="denoising steps, instead of a preset; of `--scheduler` by default 10"
+    )
     command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
     command.add_argument(
         "--cache-interval", type=int, default=1, help="compute the network's deep levels in every so many steps only"
@@ -278,7 +280,7 @@ def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[
     if options.scheduler is not None:
         pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
         # a sampler by name is not a preset, also where it is that of the checkpoint
-        steps = PRESETS["quality"].num_inference_steps if steps is None else steps
+        steps = PRESETS[DEFAULT_PRESET].num_inference_steps if steps is None else steps
     sampling = choose_sampling(pipe.scheduler, options.preset, steps)
     pipe.scheduler = sampling.scheduler
     return sampling.num_inference_steps, sampling.eta

@@ -13,7 +13,7 @@ from .frame_windows import FrameWindows
 class WindowContexts:
     """The denoiser's contexts of a clip of many frames, made for one window at a time.
 
-    At the published size the contexts of all frames take a megabyte per frame. Making those of a window takes 2 % of
+    At the published size the contexts of all frames take a megabyte per frame. Making those of a window takes 3 % of
     the time of denoising it, so they are made anew in every step. What all windows have in common is made once: the
     reference's share of the first convolution, and the context of the null condition, as all windows are equally long.
 
@@ -70,7 +70,7 @@ class StepCache:
             self._features.clear()
 
     def call(self, denoiser: Any, place: tuple[int, int], *inputs: Any, context: Any) -> torch.Tensor:
-        """Call the denoiser for one window and one condition, whose number is the place."""
+        """Call the denoiser for the window and the condition whose numbers are the place; returns (B, 3, F, h, w)."""
         if self.interval == 1:
             return denoiser(*inputs, context=context, return_dict=False)[0]
         known = self._features.get(place)

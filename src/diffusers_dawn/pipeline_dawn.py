@@ -657,6 +657,10 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
     def _check_request(self, request: RenderRequest, callback_tensors: Sequence[str]) -> None:
         multiple = self.unet.size_multiple * self.lfg.config.motion_stride
         request.check(multiple, self.scheduler.config.num_train_timesteps - 1)
+        if request.cache_interval > 1 and len(self.unet.config.block_out_channels) == 1:
+            raise ValueError(
+                f"`cache_interval` is {request.cache_interval}, must be 1: this denoiser has no deep levels"
+            )
         unknown = [name for name in callback_tensors if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(

@@ -94,6 +94,10 @@ class SavedWithCode:
                 `training/train_a2v.py --lora_rank` writes it.
             adapter_name: Its name, for `unet.set_adapters`, `unet.disable_adapters` and the like.
             **kwargs: As for `unet.load_lora_adapter`, such as `weight_name`; pickled weights are never read.
+
+        Raises:
+            ValueError: peft is not installed, or the adapter does not suit the denoiser.
+            OSError: There is no such file.
         """
         settings = {"prefix": None, "weight_name": LORA_WEIGHT_NAME_SAFE} | kwargs | {"use_safetensors": True}
         self.unet.load_lora_adapter(pretrained_model_name_or_path, adapter_name=adapter_name, **settings)

@@ -133,6 +133,12 @@ def test_a_resumed_adapter_equals_the_uninterrupted_run(lora_config, tmp_path):
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_adapters_without_peft_name_the_extra(lora_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"`lora_rank` needs peft: pip install 'diffusers_dawn\[lora\]'"):
+        A2VStage(lora_config)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

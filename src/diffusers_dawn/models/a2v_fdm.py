@@ -184,18 +184,15 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Raises:
             ValueError: A width, a size or a number of frames does not fit.
         """
-        inputs = reference_features, face_location_features, audio_features, pose, blink
-        return self.forward(inside=partial(self._prepare_context, *inputs))
+        references = {"reference_features": reference_features, "face_location_features": face_location_features}
+        conditions = {"audio": audio_features, "pose": pose, "blink": blink}
+        return self.forward(inside=partial(self._prepare_context, references, conditions))
 
     def _prepare_context(
-        self,
-        reference_features: torch.Tensor,
-        face_location_features: torch.Tensor,
-        audio_features: torch.Tensor,
-        pose: torch.Tensor,
-        blink: torch.Tensor,
+        self, references: dict[str, torch.Tensor], conditions: dict[str, torch.Tensor]
     ) -> ClipContext:
-        conditions = {"audio": audio_features, "pose": pose, "blink": blink}
+        conditions = dict(conditions)
+        audio_features, reference_features = conditions["audio"], references["reference_features"]
         for name, condition in conditions.items():
             expected = (*audio_features.shape[:-1], self.config[f"{name}_dim"])
             if condition.ndim != 3 or tuple(condition.shape) != expected:
@@ -205,12 +202,11 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if (scale := self.config[f"{name}_scale"]) is not None:
                 conditions[name] = conditions[name] * conditions[name].new_tensor(scale)
         batch, size = audio_features.shape[0], reference_features.shape[2:]
-        references = {"reference_features": reference_features, "face_location_features": face_location_features}
         widths = self.config.reference_channels, self.config.face_location_channels
         for (name, features), width in zip(references.items(), widths, strict=True):
             if tuple(features.shape) != (batch, width, *size):
                 raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
-        constant = torch.cat((reference_features, face_location_features), dim=1)
+        constant = torch.cat(tuple(references.values()), dim=1)
         reference = self.conv_in(constant, slice(self.config.in_channels, None))
         return ClipContext(
             reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
@@ -274,7 +270,10 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                     "`blink`"
                 )
             location = self.face_location_encoder(face_mask)
-            context = self._prepare_context(reference_features, location, audio_features, pose, blink)
+            context = self._prepare_context(
+                {"reference_features": reference_features, "face_location_features": location},
+                {"audio": audio_features, "pose": pose, "blink": blink},
+            )
         if context.reference.shape[0] != batch or context.conditions[0].gram.shape[0] != batch * num_frames:
             raise ValueError(
                 f"`sample` has {batch} clip(s) of {num_frames} frame(s), the context {context.reference.shape[0]} "

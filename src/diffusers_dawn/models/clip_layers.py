@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 NORM_EPS = 1e-5
-PROBE_SCALE = 1024.0
+# Layers are asked for their matrices by so many units of each input: in half precision the sum with the bias takes
+# few digits from the matrix, and gradients, which pass through the inverse, keep their range
+PROBE_SCALE = 32.0
 # small enough for the cache of one core on a CPU; on other devices large chunks keep the device busy
 CHUNK_TOKENS_CPU = 4_096
 CHUNK_TOKENS_DEVICE = 1_048_576
@@ -29,11 +31,12 @@ def convolve_frames(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 class PartialConv2d(nn.Conv2d):
-    """A convolution that can be applied to some of its channels in, with or without its bias."""
+    """A convolution that can be applied to some of its channels in, with or without its bias; padded by zeros."""
 
     def forward(self, x: torch.Tensor, channels: slice = slice(None), with_bias: bool = True) -> torch.Tensor:
-        """Map those channels (N, C, H, W) to their share of the result."""
-        return self._conv_forward(x, self.weight[:, channels], self.bias if with_bias else None)
+        """Map those channels (N, C, H, W) to their share of the result (N, C_out, H', W')."""
+        bias = self.bias if with_bias else None
+        return F.conv2d(x, self.weight[:, channels], bias, self.stride, self.padding)
 
 
 def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +50,6 @@ def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch
         Matrix (in, out), and bias (out,), zero where there is none.
     """
     size = layer.in_features
-    # a large multiple, so that in half precision the sum with the bias takes no digits from the matrix
     probe = torch.cat((like.new_zeros(1, size), PROBE_SCALE * torch.eye(size, dtype=like.dtype, device=like.device)))
     bias, *_ = answer = layer(probe)
     return (answer[1:] - bias) / PROBE_SCALE, bias

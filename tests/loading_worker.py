@@ -68,6 +68,7 @@ def package_online(place):
     yield "folder", frames(pipe)
     pipe.save_pretrained(str(place / "pushed"), push_to_hub=True, repo_id="me/saved")
     pipe.push_to_hub("me/pushed")
+    pipe.push_to_hub("me/carded")
     half = DAWNPipeline.from_pretrained(place / "half", variant="fp16", dtype=torch.float32)
     yield "variant in a folder", frames(half)
     loaded = DAWNPipeline.from_pretrained("me/saved")

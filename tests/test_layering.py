@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 LAYERS = [
     {"records", "flow_geometry", "frame_windows", "stage_timer", "scheduling_dawn_ddim", "conditions",
      "checkpoint_folder", "models.attention", "models.blocks_2d", "models.clip_layers", "conversion.renaming",
-     "metrics", "module_source", "portable_folder", "allocator", "frame_label"},
+     "metrics", "module_source", "portable_folder", "allocator", "frame_label", "model_card"},
     {"media", "face_crop", "face_pose", "scheduler_choice", "denoising", "memory_budget", "frame_output",
      "models.condition_attention", "models.blocks_track", "models.region_motion", "portable_code"},
     {"audio_features", "face_analysis", "video_writer", "portrait", "pipeline_output", "motion_latents",

@@ -26,6 +26,7 @@ from stand_in_hub import StandInHub
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 # not among what diffusers[torch] and transformers need
 OPTIONAL = ("av", "einops", "librosa", "mediapipe", "scipy", "soundfile")
+CARD = "---\nlibrary_name: diffusers\n---\n\n# What this is\n"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,9 @@ def place(tmp_path_factory):
     """Pipelines saved in all ways, and the frames that each is to make, in `expected.npz`."""
     place = tmp_path_factory.mktemp("saved_form")
     pipe = random_pipeline("tiny")
+    pipe.model_card = CARD
     pipe.save_pretrained(place / "saved")
+    write_carded_repository(place / "hub" / "me" / "carded")
     expected = {"whole": loading_worker.frames(pipe, face=FaceState(**loading_worker.FACE))}
     without_pbnet = DAWNPipeline(**pipe.components | {"pbnet": None})
     without_pbnet.save_pretrained(place / "no_pbnet")
@@ -60,6 +63,11 @@ def write_inputs(place):
         frame.sample_rate = loading_worker.RATE_HZ
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def write_carded_repository(folder):
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(CARD.replace("What this is", "a card of its own"))
 
 
 def write_pipeline_without_own_parts(folder, to):
@@ -207,6 +215,14 @@ def test_uploads_hold_the_code_that_was_saved(place, alone_online):
     for name in ("saved", "pushed", "again"):
         folder = place / "hub" / "me" / name
         assert {path.relative_to(folder): path.read_text() for path in folder.rglob("*.py")} == code
+
+
+@pytest.mark.slow
+def test_uploads_carry_the_card_unless_the_repository_has_one(place, package_online):
+    assert (place / "pushed" / "README.md").read_text() == CARD
+    for name in ("saved", "pushed"):
+        assert (place / "hub" / "me" / name / "README.md").read_text() == CARD
+    assert "a card of its own" in (place / "hub" / "me" / "carded" / "README.md").read_text()
 
 
 def test_index_names_the_files_that_lie_beside_the_weights(place):

@@ -2,12 +2,15 @@
 
 import inspect
 import os
+from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from huggingface_hub import file_exists
 
 from .checkpoint_folder import check_complete
+from .model_card import CARD_FILE, card_of_folder
 from .portable_folder import portable_index, use_installed_classes, write_code
 
 
@@ -15,7 +18,12 @@ class SavedWithCode:
     """What a pipeline adds to the loading and saving of diffusers; goes before `DiffusionPipeline` among its bases.
 
     It is no `DiffusionPipeline` itself: of a file with several of these, diffusers would not know which one to load.
+
+    Attributes:
+        model_card: Markdown that is saved and uploaded as its `README.md`; loaded from there. None: diffusers' own.
     """
+
+    model_card: str | None = None
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -36,7 +44,7 @@ class SavedWithCode:
         return portable_index(super().to_json_string(), type(self))
 
     def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Save `model_index.json`, and the code that it names, so that the folder loads without this package.
+        """Save `model_index.json`, the code it names, so that the folder loads without this package, and the card.
 
         Args:
             save_directory: Folder of the saved pipeline.
@@ -45,6 +53,14 @@ class SavedWithCode:
         """
         write_code(super().to_json_string(), type(self), save_directory)
         super().save_config(save_directory, push_to_hub, **kwargs)
+        if self.model_card is not None:
+            Path(save_directory, CARD_FILE).write_text(self.model_card, encoding="utf-8")
+
+    def _upload_folder(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        # by now diffusers has put there the card of the repository, or one that it made up
+        if self.model_card is not None and not file_exists(repo_id, CARD_FILE, token=kwargs.get("token")):
+            Path(working_dir, CARD_FILE).write_text(self.model_card, encoding="utf-8")
+        return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
@@ -65,6 +81,7 @@ class SavedWithCode:
             folder = cls.download(str(folder), **kwargs)
         pipe = super().from_pretrained(folder, **kwargs)
         pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
+        pipe.model_card = card_of_folder(folder)
         check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         return pipe
 

@@ -15,6 +15,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from diffusers_dawn.checkpoint_folder import save_new
 from diffusers_dawn.conversion.published import convert_published, read_checkpoint
+from diffusers_dawn.model_card import packaged_card
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[2] / "../shared/goldens"))
@@ -110,6 +111,11 @@ class TestConversion:
         assert pipeline.default_size == 128
         assert pipeline.unet.config.sample_size == 32
         assert pipeline.lfg.config.image_size == 128
+
+    def test_it_carries_the_card_of_its_size(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path)
+        assert (tmp_path / "README.md").read_text(encoding="utf-8") == packaged_card(f"dawn-{pipeline.default_size}")
+        assert DAWNPipeline.from_pretrained(tmp_path).model_card == pipeline.model_card
 
     def test_size_can_be_given(self, published):
         assert convert_published(**published, size_px=64, say=str).default_size == 64

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
+from ..model_card import packaged_card
 from ..models.a2v_fdm import A2VFlowDiffusionModel
 from ..models.lfg import LatentFlowGenerator
 from ..models.pbnet import PoseBlinkNet
@@ -85,7 +86,7 @@ def convert_published(
     except (OSError, ValueError) as error:
         raise ValueError(f"`hubert` {str(hubert)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     say(f"audio encoder: {type(audio_encoder).__name__}, features of width {audio_encoder.config.hidden_size}")
-    return DAWNPipeline(
+    pipe = DAWNPipeline(
         unet=unet,
         lfg=generator,
         audio_encoder=audio_encoder,
@@ -93,6 +94,9 @@ def convert_published(
         scheduler=DAWNDDIMScheduler(),
         pbnet=pbnet,
     )
+    if size_px in PUBLISHED_SIZES_PX:
+        pipe.model_card = packaged_card(f"dawn-{size_px}")
+    return pipe
 
 
 def read_checkpoint(path: str | Path, name: str) -> Any:

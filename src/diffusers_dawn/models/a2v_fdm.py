@@ -80,6 +80,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     _supports_gradient_checkpointing = True
     _keep_in_fp32_modules = ["rotary"]
     _repeated_blocks = ["UNetLevel", "UNetMiddle"]
+    _skip_layerwise_casting_patterns = ["norm"]
 
     @register_to_config
     def __init__(

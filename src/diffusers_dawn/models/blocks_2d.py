@@ -24,7 +24,7 @@ def batch_norm(norm: nn.BatchNorm2d, features: torch.Tensor) -> torch.Tensor:
     Returns:
         Normalised features (B, C, H, W).
     """
-    if norm.weight.requires_grad:
+    if norm.weight.requires_grad or not norm.training:
         return norm(features)
     return functional.batch_norm(
         features, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps

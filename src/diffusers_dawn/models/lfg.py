@@ -110,7 +110,9 @@ class ImageDecoder(nn.Module):
     def blocks(self) -> DecoderBlocks:
         """Return the blocks as functions: folded where nothing is to be learned, else plain."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        if torch.is_grad_enabled() or not all(map(uses_running_statistics, norms)):
+        # weights in storage of fewer bits are ready for use inside of their layers' forward only
+        cast = any(hasattr(module, "_diffusers_hook") for module in self.modules())
+        if torch.is_grad_enabled() or cast or not all(map(uses_running_statistics, norms)):
             return DecoderBlocks(self.bottleneck, self.up_blocks, self.final)
         return DecoderBlocks(
             bottleneck=[block.folded() for block in self.bottleneck],
@@ -190,6 +192,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
 
     # frames are drawn with weights that norms are folded into, which hooks of single layers do not see
     _supports_group_offloading = False
+    _skip_layerwise_casting_patterns = ["norm"]
 
     @register_to_config
     def __init__(
@@ -247,7 +250,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
             ValueError: The shape does not fit, or the model has no motion estimator.
         """
         self._check_motion_input("image", image)
-        return self.region_predictor(image.to(self._dtype))
+        return self.region_predictor(image.to(self.dtype))
 
     @apply_forward_hook
     def estimate_motion(self, source: torch.Tensor, driving: torch.Tensor) -> Motion:
@@ -330,21 +333,17 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
             return prediction, deformed, motion
         return LatentFlowGeneratorOutput(prediction=prediction, deformed=deformed, motion=motion)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        # `self.dtype` walks over all parameters
-        return self.decoder.final.weight.dtype
-
     def _encode(self, image: torch.Tensor) -> EncodedImage:
         _check_image("image", image, self.config.motion_stride)
-        return EncodedImage(image, self.encoder(image.to(self._dtype)))
+        return EncodedImage(image, self.encoder(image.to(self.dtype)))
 
     def _estimate(self, source: torch.Tensor, driving: torch.Tensor) -> Motion:
         self._check_motion_input("source", source)
         self._check_motion_input("driving", driving)
         if source.shape != driving.shape:
             raise ValueError(f"`driving` is {tuple(driving.shape)}, must be {tuple(source.shape)} as `source`")
-        source, driving = source.to(self._dtype), driving.to(self._dtype)
+        dtype = self.dtype
+        source, driving = source.to(dtype), driving.to(dtype)
         source_regions, driving_regions = self.region_predictor(source), self.region_predictor(driving)
         background = self.background_predictor(source, driving)
         flow, occlusion = self.flow_predictor(source, source_regions, driving_regions, background)

@@ -77,6 +77,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
 
     # half precision would turn distant frames by a visibly wrong angle
     _keep_in_fp32_modules = ["rotary", "start_rotary"]
+    # torch's own transformer layers read their weights outside of those layers' forward
+    _skip_layerwise_casting_patterns = ["norm", "transformer"]
     _keys_to_ignore_on_load_unexpected = [r"tracks\.\w+\.encoder\."]
 
     @register_to_config

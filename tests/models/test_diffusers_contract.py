@@ -1,0 +1,190 @@
+"""What diffusers promises of every model, held by the three networks."""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from diffusers import ModelMixin
+from diffusers.training_utils import EMAModel
+from diffusers.utils import constants, logging
+
+from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator, PoseBlinkNet
+from diffusers_dawn.random_checkpoint import random_pipeline
+
+# sums over weights that lie elsewhere in memory may be taken in another order
+SAME = {"atol": 5e-5, "rtol": 5e-5}
+NUM_FRAMES = 5
+
+
+class Case(NamedTuple):
+    """A network and how it is called; every call of `inputs` makes equal ones."""
+
+    model_class: type[ModelMixin]
+    component: str
+    inputs: Callable[[ModelMixin], dict]
+
+
+def _denoiser_inputs(model: ModelMixin) -> dict:
+    config, noise = model.config, _noise()
+    return {
+        "sample": noise(1, 3, NUM_FRAMES, 16, 16),
+        "timestep": torch.tensor([300]),
+        "reference_features": noise(1, config.reference_channels, 16, 16),
+        "face_mask": torch.ones(1, 1, 64, 64),
+        "audio_features": noise(1, NUM_FRAMES, config.audio_dim),
+        "pose": noise(1, NUM_FRAMES, config.pose_dim),
+        "blink": noise(1, NUM_FRAMES, config.blink_dim),
+    }
+
+
+def _generator_inputs(model: ModelMixin) -> dict:
+    noise = _noise()
+    return {"source": noise(1, 3, 64, 64).sigmoid(), "driving": noise(1, 3, 64, 64).sigmoid()}
+
+
+def _pose_blink_inputs(model: ModelMixin) -> dict:
+    noise, width = _noise(), 8
+    return {
+        "audio_features": noise(1, NUM_FRAMES, model.config.audio_dim),
+        "sequence": noise(1, NUM_FRAMES, width),
+        "noise": noise(1, NUM_FRAMES, 2 * model.config.latent_dim),
+    }
+
+
+def _noise() -> Callable[..., torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return lambda *shape: torch.randn(shape, generator=generator)
+
+
+CASES = (
+    Case(A2VFlowDiffusionModel, "unet", _denoiser_inputs),
+    Case(LatentFlowGenerator, "lfg", _generator_inputs),
+    Case(PoseBlinkNet, "pbnet", _pose_blink_inputs),
+)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.model_class.__name__)
+def case(request) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def model(case) -> ModelMixin:
+    return getattr(random_pipeline("tiny"), case.component).eval()
+
+
+@torch.no_grad()
+def output(case: Case, model: ModelMixin) -> torch.Tensor:
+    return model(**case.inputs(model), return_dict=False)[0]
+
+
+def test_saved_variants_load_as_such_only(case, model, tmp_path):
+    model.save_pretrained(tmp_path, variant="fp16")
+    loaded = case.model_class.from_pretrained(tmp_path, variant="fp16")
+    torch.testing.assert_close(output(case, loaded), output(case, model), **SAME)
+    with pytest.raises(OSError, match=r"no file named diffusion_pytorch_model"):
+        case.model_class.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_loaded_models_have_the_precision_asked_for(case, model, dtype, tmp_path):
+    model.to(dtype).save_pretrained(tmp_path)
+    loaded = case.model_class.from_pretrained(tmp_path, dtype=dtype)
+    assert loaded.dtype == dtype
+    kept = case.model_class._keep_in_fp32_modules or []
+    for name, parameter in loaded.named_parameters():
+        is_kept = not set(kept).isdisjoint(name.split("."))
+        assert parameter.dtype == (torch.float32 if is_kept else dtype), name
+
+
+def test_equal_calls_give_equal_results(case, model):
+    assert torch.equal(output(case, model), output(case, model))
+
+
+@torch.no_grad()
+def test_tuples_and_records_hold_the_same(case, model):
+    as_tuple = model(**case.inputs(model), return_dict=False)
+    as_record = model(**case.inputs(model))
+    assert isinstance(as_tuple, tuple) and len(as_tuple) == len(as_record)
+    for one, other in zip(as_tuple, as_record.values(), strict=True):
+        if torch.is_tensor(one):
+            assert torch.equal(one, other)
+    assert torch.equal(as_record[0], as_tuple[0])
+
+
+def test_config_entries_are_attributes_with_a_warning(model):
+    model.register_to_config(test_attribute=5)
+    with pytest.warns(FutureWarning):
+        assert model.test_attribute == 5
+    with pytest.raises(AttributeError, match="has no attribute 'does_not_exist'"):
+        _ = model.does_not_exist
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], indirect=True, ids=lambda case: case.model_class.__name__)
+def test_casting_what_is_kept_in_float32_is_warned_of(case, model, caplog):
+    logging.enable_propagation()
+    try:
+        model.to(torch.float16)
+    finally:
+        logging.disable_propagation()
+    assert f"There are modules in {case.model_class.__name__} that should be kept in float32" in caplog.text
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("in_parallel", [False, True])
+def test_shards_load_as_one(case, model, variant, in_parallel, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_ENABLE_PARALLEL_LOADING", in_parallel)
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    model.save_pretrained(tmp_path, max_shard_size=f"{num_bytes * 3 // 4 // 1024}KB", variant=variant)
+    (index,) = tmp_path.glob("*.safetensors.index*.json")
+    files = set(json.loads(index.read_text())["weight_map"].values())
+    assert len(files) > 1 and files == {path.name for path in tmp_path.glob("*.safetensors")}
+    loaded = case.model_class.from_pretrained(tmp_path, variant=variant)
+    torch.testing.assert_close(output(case, loaded), output(case, model), **SAME)
+
+
+@pytest.mark.parametrize("storage", [torch.float16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_layerwise_casting_trains(case, model, storage):
+    inputs = case.inputs(model)
+    model.enable_layerwise_casting(storage_dtype=storage, compute_dtype=torch.float32)
+    model.train()
+    with torch.autocast("cpu"):
+        made = model(**inputs, return_dict=False)[0]
+        loss = (made.float() - 0.5).square().mean()
+    loss.backward()
+    assert loss.isfinite()
+
+
+@torch.no_grad()
+def test_layerwise_casting_for_inference_rounds_weights_only(case, model):
+    expected = output(case, model)
+    model.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32)
+    assert any(parameter.dtype == torch.float16 for parameter in model.parameters())
+    torch.testing.assert_close(output(case, model), expected, atol=3e-2, rtol=3e-2)
+
+
+def test_averaged_weights_follow_a_step(case, model):
+    model.train()
+    average = EMAModel(model.parameters())
+    before = [parameter.detach().clone() for parameter in average.shadow_params]
+    model(**case.inputs(model), return_dict=False)[0].square().mean().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.1 if parameter.grad is None else 0.1 + parameter.grad
+    for _ in range(2):
+        average.step(model.parameters())
+    assert any(not torch.equal(*pair) for pair in zip(before, average.shadow_params, strict=True))
+
+
+def test_gradient_checkpointing_is_switched(case, model):
+    if not case.model_class._supports_gradient_checkpointing:
+        with pytest.raises(ValueError, match="does not support gradient checkpointing"):
+            model.enable_gradient_checkpointing()
+        return
+    assert not model.is_gradient_checkpointing
+    model.enable_gradient_checkpointing()
+    assert model.is_gradient_checkpointing
+    model.disable_gradient_checkpointing()
+    assert not model.is_gradient_checkpointing

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import nn
 
 from diffusers_dawn import A2VFlowDiffusionModel
-from diffusers_dawn.models import blocks_3d
+from diffusers_dawn.models import blocks_3d, clip_attention
 from diffusers_dawn.models.clip_layers import ClipGroupNorm
 from diffusers_dawn.models.condition_attention import ConditionCrossAttention
 
@@ -121,10 +121,10 @@ class PlainResidualBlock(nn.Module):
 class PlainSpatialAttention(nn.Module):
     """Attention over the pixels of each frame, linear or full, as a residual."""
 
-    def __init__(self, attention: blocks_3d.SpatialLinearAttention | blocks_3d.SpatialAttention) -> None:
+    def __init__(self, attention: clip_attention.SpatialLinearAttention | clip_attention.SpatialAttention) -> None:
         super().__init__()
         self.attention = attention
-        self.is_linear = isinstance(attention, blocks_3d.SpatialLinearAttention)
+        self.is_linear = isinstance(attention, clip_attention.SpatialLinearAttention)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, F, H, W) to the same shape."""
@@ -155,7 +155,7 @@ def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 class PlainTemporalAttention(nn.Module):
     """Attention of every pixel over all frames; those outside the window are masked."""
 
-    def __init__(self, attention: blocks_3d.TemporalAttention) -> None:
+    def __init__(self, attention: clip_attention.TemporalAttention) -> None:
         super().__init__()
         self.attention = attention
 

@@ -6,7 +6,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
 
 from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline, DAWNPipelineOutput, FaceState, Portrait, PoseBlinkNet
 from diffusers_dawn.clip_inputs import initial_states
@@ -111,6 +117,44 @@ def test_a_step_cache_is_refused_where_there_are_no_deep_levels(pipe):
     flat = DAWNPipeline(**(pipe.components | {"unet": shallow}))
     with pytest.raises(ValueError, match="`cache_interval` is 2, must be 1: this denoiser has no deep levels"):
         run(flat, cache_interval=2)
+
+
+@pytest.fixture
+def cached(pipe):
+    def enable(config):
+        pipe.unet.enable_cache(config)
+        return pipe
+
+    yield enable
+    pipe.unet.disable_cache()
+
+
+def test_attention_broadcast_changes_the_video_a_little_and_forgets_the_clip(pipe, cached):
+    settings = {"num_inference_steps": 4, "eta": 0.0, "output_type": "latent"}
+    exact, other = (run(pipe, **settings, generator=seeded(seed)).frames for seed in (0, 1))
+    cached(
+        PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipe.current_timestep
+        )
+    )
+    first, second = (run(pipe, **settings).frames for _ in range(2))
+    assert torch.equal(first, second)
+    assert 0 < (exact - first).abs().mean() < (exact - other).abs().mean()
+
+
+def test_attention_broadcast_is_refused_with_several_calls_per_step(pipe, cached):
+    cached(PyramidAttentionBroadcastConfig(2, current_timestep_callback=lambda: pipe.current_timestep))
+    with pytest.raises(ValueError, match="knows one call per step, this clip takes 2"):
+        run(pipe, guidance_scale=1.5)
+
+
+def test_taylor_seer_keeps_windows_and_conditions_apart(pipe, cached):
+    settings = {"num_inference_steps": 4, "eta": 0.0, "output_type": "latent", "guidance_scale": 1.5}
+    settings |= {"window_frames": 4, "window_overlap": 2}
+    exact, other = (run(pipe, **settings, generator=seeded(seed)).frames for seed in (0, 1))
+    cached(TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1, taylor_factors_dtype=torch.float32))
+    seen = run(pipe, **settings).frames
+    assert 0 < (exact - seen).abs().mean() < (exact - other).abs().mean()
 
 
 def test_the_published_sampler_is_a_preset(pipe):

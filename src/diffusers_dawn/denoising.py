@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from diffusers.hooks import PyramidAttentionBroadcastConfig
 
 from .conditions import Conditions, null_conditions
 from .frame_windows import FrameWindows
@@ -43,6 +44,7 @@ class WindowContexts:
         null = denoiser.prepare_context(reference, location, *null_conditions(needed))
         self._reference_share = null.reference
         self._null = [null] if with_null else []
+        self.num_calls = len(windows.slices) * (1 + with_null)
 
     def of_window(self, window: slice) -> list[Any]:
         """Make the context of one window, followed by that of the null condition where guidance needs it."""
@@ -71,6 +73,13 @@ class StepCache:
 
     def call(self, denoiser: Any, place: tuple[int, int], *inputs: Any, context: Any) -> torch.Tensor:
         """Call the denoiser for the window and the condition whose numbers are the place; returns (B, 3, F, h, w)."""
+        if getattr(denoiser, "is_cache_enabled", False):
+            # what diffusers' caches keep belongs to the place, too
+            with denoiser.cache_context(f"window {place[0]}, condition {place[1]}"):
+                return self._call(denoiser, place, *inputs, context=context)
+        return self._call(denoiser, place, *inputs, context=context)
+
+    def _call(self, denoiser: Any, place: tuple[int, int], *inputs: Any, context: Any) -> torch.Tensor:
         if self.interval == 1:
             return denoiser(*inputs, context=context, return_dict=False)[0]
         known = self._features.get(place)
@@ -78,6 +87,27 @@ class StepCache:
         if known is None:
             self._features[place] = output.deep_features
         return output.sample
+
+
+def begin_clip(denoiser: Any, contexts: Sequence[Any] | WindowContexts) -> None:
+    """Let the caches of diffusers that are enabled forget other clips.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        contexts: As for `predict`.
+
+    Raises:
+        ValueError: The cache knows one call per step only, and this clip takes several.
+    """
+    if not getattr(denoiser, "is_cache_enabled", False):
+        return
+    num_calls = contexts.num_calls if isinstance(contexts, WindowContexts) else len(contexts)
+    if num_calls > 1 and isinstance(denoiser._cache_config, PyramidAttentionBroadcastConfig):
+        raise ValueError(
+            f"`enable_cache`: pyramid attention broadcast knows one call per step, this clip takes {num_calls} "
+            "(windows, and guidance); a TaylorSeerCacheConfig or `cache_interval` serves here"
+        )
+    denoiser._reset_stateful_cache()
 
 
 def predict(

@@ -30,7 +30,7 @@ from .clip_inputs import (
     stack_tracks,
 )
 from .conditions import Conditions, null_conditions, relative_conditions
-from .denoising import StepCache, WindowContexts, predict, step_arguments, step_callback
+from .denoising import StepCache, WindowContexts, begin_clip, predict, step_arguments, step_callback
 from .frame_output import deliver_frames
 from .frame_windows import FrameWindows
 from .memory_budget import WINDOW_OVERLAP, available_bytes, choose_windows
@@ -344,8 +344,12 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
 
         Returns:
             The motion (B, 3, F, h, w) in float32.
+
+        Raises:
+            ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`.
         """
         num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
+        begin_clip(self.unet, contexts)
         cache = StepCache(cache_interval)
         # no decorator: it would hold on to the initial noise, which of a long clip is large
         with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:

@@ -96,7 +96,8 @@ class ScoreSizes(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
-            self.sizes.append(args[0].shape[2] * args[1].shape[2])
+            query, key = args[:2] if args else (kwargs["query"], kwargs["key"])
+            self.sizes.append(query.shape[2] * key.shape[2])
         if function is torch.Tensor.softmax:
             self.sizes.append(args[0].shape[1] * args[0].shape[2])
         return function(*args, **(kwargs or {}))

@@ -4,14 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, band_blocks
-from diffusers_dawn.models.blocks_3d import (
-    FrameContext,
-    ResidualBlock,
-    SpatialAttention,
-    SpatialLinearAttention,
-    TemporalAttention,
-)
+from diffusers_dawn.models.blocks_3d import ResidualBlock
 from diffusers_dawn.models.clip_layers import CHUNK_TOKENS_CPU, ClipGroupNorm, add_in_chunks, convolve_frames
 from diffusers_dawn.models.condition_attention import ConditionMixer
 
@@ -173,60 +166,3 @@ def test_residual_block_without_gradients_equals_that_with_and_keeps_its_input()
         with torch.enable_grad():
             # the same sums, split into chunks of other sizes
             torch.testing.assert_close(result, block(x, time, context).detach(), atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_linear_attention_equals_plain_einsum():
-    torch.manual_seed(0)
-    attention = randomised(SpatialLinearAttention(6, HEADS, HEAD_DIM))
-    x = clip(2, 3, 4, 5, 6)
-    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
-    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
-    context = torch.einsum("bfphd,bfphe->bfhde", key.softmax(2), value)
-    mixed = torch.einsum("bfphd,bfhde->bfphe", query.softmax(-1) * HEAD_DIM**-0.5, context).flatten(-2)
-    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
-    torch.testing.assert_close(attention(x.clone()), expected, atol=1e-5, rtol=1e-5)  # products in another order
-
-
-@torch.no_grad()
-def test_spatial_attention_equals_plain_softmax():
-    torch.manual_seed(0)
-    attention = randomised(SpatialAttention(6, HEADS, HEAD_DIM))
-    x = clip(2, 3, 4, 5, 6)
-    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
-    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
-    weights = (torch.einsum("bfphd,bfqhd->bfhpq", query, key) * HEAD_DIM**-0.5).softmax(-1)
-    mixed = torch.einsum("bfhpq,bfqhd->bfphd", weights, value).flatten(-2)
-    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
-    torch.testing.assert_close(attention(x), expected, atol=1e-5, rtol=1e-5)  # sums in another order
-
-
-@pytest.mark.parametrize("grad_enabled", [False, True])
-@pytest.mark.parametrize(("num_frames", "window"), [(1, 3), (2, None), (9, 3), (10, 9), (47, 5)])
-def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_frames, window, grad_enabled):
-    torch.manual_seed(0)
-    attention, bias = randomised(TemporalAttention(6, HEADS, HEAD_DIM)), RelativePositionBias(8, 12, HEADS)
-    rotary = RotaryEmbedding(HEAD_DIM)
-    x = clip(2, num_frames, 3, 4, 6)
-
-    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
-    query, key, value = attention.to_qkv(normalised).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
-    turns = torch.polar(
-        torch.ones(num_frames, HEAD_DIM // 2), torch.outer(torch.arange(num_frames), rotary.frequencies)
-    )
-    query, key = (
-        torch.view_as_real(torch.view_as_complex(part.unflatten(-1, (-1, 2))) * turns[:, None, None, None]).flatten(-2)
-        for part in (query, key)
-    )
-    offsets = torch.arange(num_frames)[None] - torch.arange(num_frames)[:, None]
-    scores = torch.einsum("bfyxhd,bgyxhd->byxhfg", query, key) * HEAD_DIM**-0.5
-    scores = scores + bias(num_frames)[:, offsets + num_frames]
-    if window is not None:
-        scores = scores.masked_fill(offsets.abs() > window, -torch.inf)
-    expected = x + attention.to_out(torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
-
-    cos, sin = (table[:, None, None] for table in rotary(num_frames))
-    frames = FrameContext(cos, sin, band_blocks(bias, num_frames, window, x.dtype))
-    with torch.set_grad_enabled(grad_enabled):
-        result = attention(x.clone(), frames)
-    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)  # sums in another order

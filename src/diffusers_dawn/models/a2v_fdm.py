@@ -1,19 +1,22 @@
 """A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin
+from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
 from .attention import RelativePositionBias, RotaryEmbedding, band_blocks
-from .blocks_3d import FrameContext, TemporalAttention
+from .clip_attention import FrameContext, TemporalAttention, add_attention
 from .clip_layers import PartialConv2d, convolve_frames
 from .condition_attention import ConditionContext
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
@@ -44,7 +47,7 @@ class A2VFlowDiffusionOutput(BaseOutput):
     deep_features: torch.Tensor | None = None
 
 
-class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
     """Predict the noise in the motion of all frames of a clip from speech, pose, blink and one reference image.
 
     The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size, see `motion_latents`. The
@@ -157,6 +160,31 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def size_multiple(self) -> int:
         """Multiple that height and width of the motion must be of."""
         return 2 ** (len(self.config.block_out_channels) - 1)
+
+    def enable_cache(self, config: Any) -> None:
+        """Keep what the attentions found for later steps, see `CacheMixin.enable_cache`.
+
+        Args:
+            config: `PyramidAttentionBroadcastConfig` or `TaylorSeerCacheConfig`, which mean the attentions of this
+                network in space and time where they name no others.
+
+        Raises:
+            ValueError: It is of another kind, which asks for transformer blocks, or a cache is enabled already.
+        """
+        if isinstance(config, PyramidAttentionBroadcastConfig):
+            own = {"spatial_attention_block_identifiers": ("spatial_attention",)}
+            own["temporal_attention_block_identifiers"] = ("temporal_attention",)
+            usual = PyramidAttentionBroadcastConfig()
+            config = replace(config, **{k: v for k, v in own.items() if getattr(config, k) == getattr(usual, k)})
+        elif isinstance(config, TaylorSeerCacheConfig):
+            if not (config.cache_identifiers or config.skip_predict_identifiers or config.use_lite_mode):
+                config = replace(config, cache_identifiers=[r".*(spatial|temporal)_attention\w*"])
+        else:
+            raise ValueError(
+                f"`config` is a {type(config).__name__}, must be a PyramidAttentionBroadcastConfig or a "
+                "TaylorSeerCacheConfig: others ask for transformer blocks; see also the pipeline's `cache_interval`"
+            )
+        super().enable_cache(config)
 
     def encode_face_location(self, face_mask: torch.Tensor) -> torch.Tensor:
         """Encode a face mask (B, 1, 4 h, 4 w) as features (B, C, h, w)."""
@@ -291,7 +319,7 @@ class A2VFlowDiffusionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.conv_in(x, slice(channels), with_bias=False).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
         first = x + context.reference if torch.is_grad_enabled() else x.add_(context.reference)
-        x = self.temporal_attention_in(first.clone(), frames)
+        x = add_attention(first.clone(), self.temporal_attention_in, frames)
 
         if len(self.down_levels) == 1 and (deep_features is not None or return_deep_features):
             raise ValueError("`deep_features` need a network of several levels, this one has one")

@@ -1,10 +1,11 @@
 """Attention over frames: rotary positions, relative position bias, and a window that never builds F x F scores."""
 
 import math
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
 
 
@@ -140,6 +141,7 @@ def attend_in_blocks(
     value: torch.Tensor,
     blocks: list[BandBlock],
     scale: float,
+    backend: Any = None,
 ) -> torch.Tensor:
     """Attend over frames block by block; scores exist for one block at a time.
 
@@ -149,12 +151,14 @@ def attend_in_blocks(
         value: Tensor (N, heads, F, D).
         blocks: Result of `band_blocks` for F frames.
         scale: Factor of the scores.
+        backend: One of diffusers' attention backends; None: batched products on the CPU while no gradient is
+            recorded, else the active one, which is torch's fused attention unless users chose another.
 
     Returns:
         Tensor (N, heads, F, D).
     """
-    attend = _attend_fused
-    if query.device.type == "cpu" and not torch.is_grad_enabled():
+    attend = partial(_attend_fused, backend=backend)
+    if backend is None and query.device.type == "cpu" and not torch.is_grad_enabled():
         attend = _attend_by_products
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     outputs = [
@@ -168,9 +172,10 @@ def attend_in_blocks(
 
 
 def _attend_fused(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float, backend: Any
 ) -> torch.Tensor:
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # as backends take them
+    return dispatch_attention_fn(query, key, value, attn_mask=bias, scale=scale, backend=backend).transpose(1, 2)
 
 
 def _attend_by_products(

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .blocks_3d import FrameContext, ResidualBlock, SpatialAttention, SpatialLinearAttention, TemporalAttention
+from .blocks_3d import ResidualBlock
+from .clip_attention import (
+    FrameContext,
+    SpatialAttention,
+    SpatialLinearAttention,
+    TemporalAttention,
+    add_attention,
+)
 from .clip_layers import convolve_frames
 from .condition_attention import ConditionContext
 
@@ -84,8 +91,8 @@ class UNetLevel(nn.Module):
             return _project_conditions(self, x)
         x = self.block1(x, time, conditions[0])
         x = self.block2(x, time, conditions[1])
-        x = self.spatial_attention(x)
-        x = self.temporal_attention(x, frames)
+        x = add_attention(x, self.spatial_attention)
+        x = add_attention(x, self.temporal_attention, frames)
         return (x if self.resample is None else convolve_frames(self.resample, x)), x
 
 
@@ -116,8 +123,8 @@ class UNetMiddle(nn.Module):
         if isinstance(x, dict):
             return _project_conditions(self, x)
         x = self.block1(x, time, conditions[0])
-        x = self.spatial_attention(x)
-        x = self.temporal_attention(x, frames)
+        x = add_attention(x, self.spatial_attention)
+        x = add_attention(x, self.temporal_attention, frames)
         return self.block2(x, time, conditions[1])
 
 

@@ -1,0 +1,170 @@
+"""Attentions of the motion denoiser, on clips (B, F, H, W, C), as attention modules and processors of diffusers.
+
+A module cuts its clip into chunks that stay in the cache; its processor attends within one chunk.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from torch import nn
+
+from .attention import BandBlock, attend_in_blocks, rotate_pairs
+from .clip_layers import ChannelNorm, add_in_chunks, matrix_of
+
+
+class FrameContext(NamedTuple):
+    """What temporal attention needs to know of a clip's frames, the same for every layer and step.
+
+    Attributes:
+        cos: Cosines of the rotary angles (F, 1, head_dim / 2).
+        sin: Sines, the same shape.
+        blocks: Blocks over the band of the attention window.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    blocks: list[BandBlock]
+
+
+class SpatialLinearAttnProcessor:
+    """Linear attention over the pixels of each frame."""
+
+    def __call__(
+        self, attn: "ClipAttention", hidden_states: torch.Tensor, output: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """Map pixels (N, P, C) to the same shape, given the output projection's matrix and bias."""
+        heads = (attn.num_heads, attn.head_dim)
+        matrix, bias = output[0].unflatten(0, heads), output[1]
+        query, key, value = attn.to_qkv(attn.norm(hidden_states)).chunk(3, dim=-1)  # (N, P, heads * D)
+        query = query.unflatten(-1, heads).softmax(-1).flatten(-2)
+        key = key.softmax(1).unflatten(-1, heads)
+        mixed = torch.einsum("nphd,nphe->nhde", key, value.unflatten(-1, heads)) * attn.head_dim**-0.5
+        # mix, then project: the product of the two small matrices is taken first
+        weight = torch.einsum("nhde,hec->nhdc", mixed, matrix).flatten(1, 2)
+        return torch.baddbmm(bias, query, weight)
+
+
+class SpatialAttnProcessor:
+    """Full attention over the pixels of each frame, by any of diffusers' attention backends."""
+
+    _attention_backend = None
+
+    def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map pixels (N, P, C) to the same shape."""
+        qkv = attn.to_qkv(attn.norm(hidden_states)).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        attended = dispatch_attention_fn(*qkv.unbind(2), backend=self._attention_backend)  # (N, P, heads, D)
+        return attn.to_out(attended.flatten(2))
+
+
+class TemporalAttnProcessor:
+    """Attention of every pixel over the frames inside the window.
+
+    Backends of diffusers must take a mask, which is the bias; the default is the fastest here.
+    """
+
+    _attention_backend = None
+
+    def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
+        """Map pixels of whole clips (B, F, P, C) to the same shape."""
+        qkv = attn.to_qkv(attn.norm(hidden_states)).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        rotated = rotate_pairs(qkv[..., :2, :, :].flatten(-3, -2), frames.cos, frames.sin)
+        query, key = rotated.unflatten(-2, (2, attn.num_heads)).unbind(-3)
+        # (B, F, P, heads, D) to (B P, heads, F, D)
+        query, key, value = (part.permute(0, 2, 3, 1, 4).flatten(0, 1) for part in (query, key, qkv[..., 2, :, :]))
+        scale = attn.head_dim**-0.5
+        attended = attend_in_blocks(query, key, value, frames.blocks, scale, self._attention_backend)
+        attended = attended.unflatten(0, (hidden_states.shape[0], -1)).permute(0, 3, 1, 2, 4).flatten(3)
+        return attn.to_out(attended)
+
+
+class ClipAttention(nn.Module, AttentionModuleMixin):
+    """What the attentions have in common.
+
+    Args:
+        channels: Channels C.
+        num_heads: Heads.
+        head_dim: Channels per head.
+    """
+
+    _supports_qkv_fusion = False  # one projection makes the three from the start
+    _output_bias = False
+
+    def __init__(self, channels: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.norm = ChannelNorm(channels)
+        self.to_qkv = nn.Linear(channels, 3 * num_heads * head_dim, bias=False)
+        self.to_out = nn.Linear(num_heads * head_dim, channels, bias=self._output_bias)
+        self.set_processor(self._default_processor_cls())
+
+    def _attend(
+        self, tokens: torch.Tensor, dim: int, tokens_per_index: int, residual: bool, **shared: Any
+    ) -> torch.Tensor:
+        """Let the processor map the chunks along dim, and add the results to the tokens or to nothing."""
+        if residual:
+            return add_in_chunks(tokens, lambda part, _: self.processor(self, part, **shared), dim, tokens_per_index)
+        before = (slice(None),) * dim
+        return add_in_chunks(
+            torch.zeros_like(tokens),
+            lambda _, chunk: self.processor(self, tokens[(*before, chunk)], **shared),
+            dim,
+            tokens_per_index,
+        )
+
+
+class SpatialLinearAttention(ClipAttention):
+    """Linear attention over the pixels of each frame; see `ClipAttention`."""
+
+    _default_processor_cls = SpatialLinearAttnProcessor
+    _available_processors = [SpatialLinearAttnProcessor]
+    _output_bias = True
+
+    def forward(self, x: torch.Tensor, residual: bool = False) -> torch.Tensor:
+        """Map (B, F, H, W, C) to the same shape; as a residual it is added to x, see `add_in_chunks`."""
+        pixels = x.flatten(0, 1).flatten(1, 2)
+        output = matrix_of(self.to_out, x)
+        return self._attend(pixels, 0, pixels.shape[1], residual, output=output).view(x.shape)
+
+
+class SpatialAttention(ClipAttention):
+    """Full attention over the pixels of each frame; see `ClipAttention`."""
+
+    _default_processor_cls = SpatialAttnProcessor
+    _available_processors = [SpatialAttnProcessor]
+
+    def forward(self, x: torch.Tensor, residual: bool = False) -> torch.Tensor:
+        """Map (B, F, H, W, C) to the same shape; as a residual it is added to x, see `add_in_chunks`."""
+        pixels = x.flatten(0, 1).flatten(1, 2)
+        return self._attend(pixels, 0, pixels.shape[1], residual).view(x.shape)
+
+
+class TemporalAttention(ClipAttention):
+    """Attention of every pixel over the frames inside the window; see `ClipAttention`."""
+
+    _default_processor_cls = TemporalAttnProcessor
+    _available_processors = [TemporalAttnProcessor]
+
+    def forward(self, x: torch.Tensor, frames: FrameContext, residual: bool = False) -> torch.Tensor:
+        """Map (B, F, H, W, C) to the same shape; as a residual it is added to x, see `add_in_chunks`."""
+        pixels = x.flatten(2, 3)
+        return self._attend(pixels, 2, pixels.shape[0] * pixels.shape[1], residual, frames=frames).view(x.shape)
+
+
+def add_attention(x: torch.Tensor, attention: ClipAttention, *frames: FrameContext) -> torch.Tensor:
+    """Add an attention to a clip.
+
+    Args:
+        x: The clip (B, F, H, W, C); overwritten while no gradient is recorded.
+        attention: The attention.
+        *frames: What else it takes.
+
+    Returns:
+        The sum.
+    """
+    registry = getattr(attention, "_diffusers_hook", None)
+    if registry is not None and registry.hooks:
+        # caches of diffusers keep what a module returns: that must be the attention alone, in memory of its own
+        return x + attention(x, *frames)
+    return attention(x, *frames, residual=True)

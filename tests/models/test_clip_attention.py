@@ -1,0 +1,220 @@
+"""Attentions of the denoiser, and what diffusers offers for them: processors, backends, caches."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from diffusers.models.attention_processor import AttnProcessor
+
+from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, band_blocks
+from diffusers_dawn.models.clip_attention import (
+    FrameContext,
+    SpatialAttention,
+    SpatialAttnProcessor,
+    SpatialLinearAttention,
+    TemporalAttention,
+    TemporalAttnProcessor,
+    add_attention,
+)
+from diffusers_dawn.random_checkpoint import random_pipeline
+
+HEADS, HEAD_DIM, NUM_FRAMES = 2, 8, 7
+
+
+def randomised(module: torch.nn.Module) -> torch.nn.Module:
+    """Give gains and biases values as if trained, so that leaving one out shows."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+def clip(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def denoiser():
+    return random_pipeline("tiny").unet.eval()
+
+
+@pytest.fixture
+def inputs():
+    return {
+        "sample": clip(1, 3, NUM_FRAMES, 16, 16),
+        "timestep": 300,
+        "reference_features": clip(1, 32, 16, 16),
+        "face_mask": torch.ones(1, 1, 64, 64),
+        "audio_features": clip(1, NUM_FRAMES, 32),
+        "pose": clip(1, NUM_FRAMES, 6),
+        "blink": clip(1, NUM_FRAMES, 2),
+    }
+
+
+def attentions_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [module for module in model.modules() if isinstance(module, AttentionModuleMixin)]
+
+
+@torch.no_grad()
+def test_linear_attention_equals_plain_einsum():
+    torch.manual_seed(0)
+    attention = randomised(SpatialLinearAttention(6, HEADS, HEAD_DIM))
+    x = clip(2, 3, 4, 5, 6)
+    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    context = torch.einsum("bfphd,bfphe->bfhde", key.softmax(2), value)
+    mixed = torch.einsum("bfphd,bfhde->bfphe", query.softmax(-1) * HEAD_DIM**-0.5, context).flatten(-2)
+    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
+    torch.testing.assert_close(
+        add_attention(x.clone(), attention), expected, atol=1e-5, rtol=1e-5
+    )  # products in another order
+
+
+@torch.no_grad()
+def test_spatial_attention_equals_plain_softmax():
+    torch.manual_seed(0)
+    attention = randomised(SpatialAttention(6, HEADS, HEAD_DIM))
+    x = clip(2, 3, 4, 5, 6)
+    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    weights = (torch.einsum("bfphd,bfqhd->bfhpq", query, key) * HEAD_DIM**-0.5).softmax(-1)
+    mixed = torch.einsum("bfhpq,bfqhd->bfphd", weights, value).flatten(-2)
+    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
+    torch.testing.assert_close(add_attention(x, attention), expected, atol=1e-5, rtol=1e-5)  # sums in another order
+
+
+@pytest.mark.parametrize("grad_enabled", [False, True])
+@pytest.mark.parametrize(("num_frames", "window"), [(1, 3), (2, None), (9, 3), (10, 9), (47, 5)])
+def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_frames, window, grad_enabled):
+    torch.manual_seed(0)
+    attention, bias = randomised(TemporalAttention(6, HEADS, HEAD_DIM)), RelativePositionBias(8, 12, HEADS)
+    rotary = RotaryEmbedding(HEAD_DIM)
+    x = clip(2, num_frames, 3, 4, 6)
+
+    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    query, key, value = attention.to_qkv(normalised).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    turns = torch.polar(
+        torch.ones(num_frames, HEAD_DIM // 2), torch.outer(torch.arange(num_frames), rotary.frequencies)
+    )
+    query, key = (
+        torch.view_as_real(torch.view_as_complex(part.unflatten(-1, (-1, 2))) * turns[:, None, None, None]).flatten(-2)
+        for part in (query, key)
+    )
+    offsets = torch.arange(num_frames)[None] - torch.arange(num_frames)[:, None]
+    scores = torch.einsum("bfyxhd,bgyxhd->byxhfg", query, key) * HEAD_DIM**-0.5
+    scores = scores + bias(num_frames)[:, offsets + num_frames]
+    if window is not None:
+        scores = scores.masked_fill(offsets.abs() > window, -torch.inf)
+    expected = x + attention.to_out(torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
+
+    cos, sin = (table[:, None, None] for table in rotary(num_frames))
+    frames = FrameContext(cos, sin, band_blocks(bias, num_frames, window, x.dtype))
+    with torch.set_grad_enabled(grad_enabled):
+        result = add_attention(x.clone(), attention, frames)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)  # sums in another order
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention_class", [SpatialLinearAttention, SpatialAttention])
+def test_without_residual_only_the_attention_is_returned(attention_class):
+    attention, x = randomised(attention_class(6, HEADS, HEAD_DIM)), clip(1, 40, 12, 12, 6)
+    before = x.clone()
+    update = attention(x)
+    assert torch.equal(x, before)
+    # the sum rounds once more
+    torch.testing.assert_close(before + update, add_attention(x, attention), atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_processors_take_part_and_are_found_by_name(denoiser, inputs):
+    class Silent:
+        def __call__(self, attn, hidden_states, **context):
+            return torch.zeros_like(hidden_states)
+
+    expected = denoiser(**inputs).sample
+    names = denoiser.attn_processors
+    assert len(names) == len(attentions_of(denoiser)) and "middle.spatial_attention.processor" in names
+    kept = dict(names)
+    denoiser.set_attn_processor(Silent())
+    assert not torch.allclose(denoiser(**inputs).sample, expected)
+    denoiser.set_attn_processor(kept)
+    assert torch.equal(denoiser(**inputs).sample, expected)
+
+
+def test_processors_are_set_one_by_one_or_refused_by_number(denoiser):
+    for attention in attentions_of(denoiser):
+        own = AttnProcessor()
+        attention.set_processor(own)
+        assert attention.get_processor() is own
+    with pytest.raises(ValueError, match="number of processors"):
+        denoiser.set_attn_processor({next(iter(denoiser.attn_processors)): AttnProcessor()})
+
+
+@torch.no_grad()
+def test_projections_are_fused_already(denoiser, inputs):
+    expected = denoiser(**inputs).sample
+    denoiser.fuse_qkv_projections()
+    denoiser.unfuse_qkv_projections()
+    assert torch.equal(denoiser(**inputs).sample, expected)
+
+
+@torch.no_grad()
+def test_a_backend_that_is_set_computes_the_same(denoiser, inputs):
+    expected = denoiser(**inputs).sample
+    denoiser.set_attention_backend("_native_math")
+    try:
+        chosen = {module.processor._attention_backend for module in attentions_of(denoiser) if _has_backend(module)}
+        assert chosen == {AttentionBackendName._NATIVE_MATH}
+        # another kernel sums in another order
+        torch.testing.assert_close(denoiser(**inputs).sample, expected, atol=1e-4, rtol=1e-4)
+    finally:
+        denoiser.reset_attention_backend()
+        _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
+    assert torch.equal(denoiser(**inputs).sample, expected)
+
+
+def _has_backend(module: torch.nn.Module) -> bool:
+    return isinstance(module.processor, SpatialAttnProcessor | TemporalAttnProcessor)
+
+
+def broadcast(spatial: int | None = 2, temporal: int | None = 2) -> PyramidAttentionBroadcastConfig:
+    return PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=spatial,
+        temporal_attention_block_skip_range=temporal,
+        current_timestep_callback=lambda: 500,
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "config",
+    [
+        broadcast(),
+        broadcast(temporal=None),
+        broadcast(spatial=None),
+        TaylorSeerCacheConfig(cache_interval=3, disable_cache_before_step=1, taylor_factors_dtype=torch.float32),
+    ],
+)
+def test_caches_leave_attention_out_until_they_are_disabled(denoiser, inputs, config):
+    later = inputs | {"sample": clip(1, 3, NUM_FRAMES, 16, 16, seed=1)}
+    first, expected = denoiser(**inputs).sample, denoiser(**later).sample
+    denoiser.enable_cache(config)
+    with pytest.raises(ValueError, match="already been enabled"):
+        denoiser.enable_cache(config)
+    for context in ("one", "another") if isinstance(config, TaylorSeerCacheConfig) else ("one",):
+        with denoiser.cache_context(context):
+            # the attention is added once more, not in place
+            torch.testing.assert_close(denoiser(**inputs).sample, first, atol=1e-4, rtol=1e-4)
+    with denoiser.cache_context("one"):
+        cached = denoiser(**later).sample
+    assert cached.isfinite().all() and not torch.allclose(cached, expected, atol=1e-4)
+    denoiser.disable_cache()
+    assert torch.equal(denoiser(**later).sample, expected)
+
+
+def test_caches_of_transformer_blocks_are_refused(denoiser):
+    with pytest.raises(ValueError, match="`config` is a FasterCacheConfig, must be a PyramidAttentionBroadcastConfig"):
+        denoiser.enable_cache(FasterCacheConfig())

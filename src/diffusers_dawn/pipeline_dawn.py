@@ -12,44 +12,33 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import replace_example_docstring
-from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from .audio_features import extract_features, num_video_frames
 from .clip_inputs import (
     ClipInput,
     collect_clips,
     count_frames,
-    face_masks,
     fit_samples,
-    image_tensor,
     initial_states,
     prepare_clips,
-    read_recording,
     stack_features,
     stack_tracks,
 )
-from .conditions import Conditions, null_conditions, relative_conditions
-from .denoising import StepCache, WindowContexts, begin_clip, predict, step_arguments, step_callback
+from .denoising import step_arguments, step_callback
 from .frame_output import deliver_frames
 from .frame_windows import FrameWindows
-from .memory_budget import WINDOW_OVERLAP, available_bytes, choose_windows
-from .memory_estimate import MOST_LATENT_COPIES, output_bytes, stage_bytes, weight_bytes
-from .motion_latents import motion_from_latents
+from .memory_budget import WINDOW_OVERLAP
+from .memory_estimate import output_bytes
+from .pipeline_memory import FitsMemory
 from .pipeline_output import DAWNPipelineOutput
-from .portrait import prepare_portrait
-from .records import FPS, FaceState, Portrait
+from .pipeline_stages import StagesOfDAWN
+from .records import FPS, FaceState
 from .render_request import RenderRequest
 from .sampler_presets import choose_sampling
 from .saved_pipeline import SavedWithCode
 from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
-from .scheduling_dawn_ddim import DAWNDDIMScheduler
 from .stage_timer import timed
 
-# pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
-PIECES_PER_GROUP = 25
-# LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
-KEPT_ON_DEVICE = ("lfg", "pbnet")
 EXAMPLE_DOC_STRING = """
     Examples:
         ```py
@@ -64,7 +53,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class DAWNPipeline(SavedWithCode, DiffusionPipeline):
+class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
     """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
 
     Args:
@@ -110,32 +99,6 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
         self.stage_seconds: dict[str, float] = {}
         self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
 
-    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """Keep weights on the CPU but for those in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
-
-        LFG and PBNet stay on the device.
-
-        Args:
-            *args: As in diffusers.
-            **kwargs: As in diffusers.
-        """
-        self._exclude_from_cpu_offload = list(KEPT_ON_DEVICE)
-        try:
-            super().enable_sequential_cpu_offload(*args, **kwargs)
-        finally:
-            del self._exclude_from_cpu_offload
-
-    def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:
-        """Offload groups of layers, see `DiffusionPipeline.enable_group_offload`; LFG and PBNet stay on the device.
-
-        Args:
-            *args: As in diffusers.
-            exclude_modules: Further components that stay on the device.
-            **kwargs: As in diffusers.
-        """
-        further = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or [])
-        super().enable_group_offload(*args, exclude_modules=[*KEPT_ON_DEVICE, *further], **kwargs)
-
     @property
     def default_size(self) -> int:
         """Height and width of the video that the model was trained with [px]."""
@@ -165,295 +128,6 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
     def interrupt(self) -> bool:
         """Whether the remaining steps are left out; a callback may set `_interrupt`."""
         return self._interrupt
-
-    def detect_faces(self, picture: np.ndarray) -> list[FaceState]:
-        """Find the faces of a picture (H, W, 3), the largest first, by `face_detector`."""
-        if self.face_detector is None:
-            from .face_analysis import MediaPipeFaceDetector
-
-            self.face_detector = MediaPipeFaceDetector()
-        return self.face_detector(picture)
-
-    def prepare_portrait(
-        self,
-        image: Any,
-        face: FaceState | None = None,
-        face_index: int | None = None,
-        crop: bool | None = None,
-    ) -> Portrait:
-        """Find the face of a picture and cut the square that DAWN expects around it.
-
-        Args:
-            image: Path, bytes, PIL image, array (H, W, 3) or tensor (3, H, W) in [0, 1]; or a finished `Portrait`.
-            face: State of the face in this picture, when it is known; also as a dict of its fields.
-            face_index: Which face, counted from the largest, 0; None: the largest.
-            crop: True crops, False takes the whole picture, which must be square. None crops unless the picture is
-                square and shows the face as large and central as in training; with a given face it does not crop.
-
-        Returns:
-            The portrait.
-
-        Raises:
-            ValueError: The picture cannot be read, shows no face, or is not square where it must be.
-        """
-        return prepare_portrait(image, face, face_index, crop, self.detect_faces)
-
-    @torch.no_grad()
-    def encode_audio(
-        self, audio: Any, sampling_rate: int | None = None, num_frames: int | None = None
-    ) -> torch.Tensor:
-        """Compute the speech features of every video frame (paper section 3.1).
-
-        Args:
-            audio: The recording: path, bytes, array, tensor, (array, rate) or `Waveform`.
-            sampling_rate: Rate of an array or tensor [Hz].
-            num_frames: Frames F, at most as many as the recording lasts; None: all of it.
-
-        Returns:
-            Features (F, D) in float32.
-
-        Raises:
-            ValueError: The recording lasts fewer frames.
-        """
-        waveform = read_recording(audio, sampling_rate)
-        available = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-        if num_frames is not None and not 1 <= num_frames <= available:
-            raise ValueError(f"`num_frames` is {num_frames}, must be in [1, {available}], what `audio` lasts")
-        features = extract_features(waveform, self.audio_encoder, self.feature_extractor, available)
-        return features[:num_frames]
-
-    @torch.no_grad()
-    def predict_motion(
-        self,
-        audio_embeds: torch.Tensor,
-        initial_pose: torch.Tensor,
-        initial_blink: torch.Tensor,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Make head pose and blinks from speech by PBNet (paper section 3.4).
-
-        Args:
-            audio_embeds: Speech features (B, F, D).
-            initial_pose: Pose of the portraits (B, 6).
-            initial_blink: Eye openness of the portraits (B, 2).
-            generator: Source of noise, or one per clip.
-
-        Returns:
-            Pose (B, F, 6) and eye openness (B, F, 2); None for the one that this PBNet does not make.
-
-        Raises:
-            ValueError: The pipeline has no PBNet.
-        """
-        if self.pbnet is None:
-            raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
-        inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
-        return self.pbnet.generate(*inputs, generator=generator)
-
-    @torch.no_grad()
-    def prepare_conditions(
-        self,
-        portraits: list[Portrait],
-        audio_embeds: torch.Tensor,
-        pose: torch.Tensor,
-        blink: torch.Tensor,
-        height: int | None = None,
-        width: int | None = None,
-        windows: FrameWindows | None = None,
-    ) -> list[Any] | WindowContexts:
-        """Compute what the denoiser is told of clips (paper section 3.3).
-
-        Args:
-            portraits: The portraits B.
-            audio_embeds: Speech features (B, F, D).
-            pose: Pose per frame (B, F, 6).
-            blink: Eye openness per frame (B, F, 2).
-            height: Height of the video [px]; None: `default_size`.
-            width: Width of the video [px].
-            windows: Windows for clips that do not fit in one pass, see `plan_windows`.
-
-        Returns:
-            The denoiser's context, once for all steps, and that of the null condition when `guidance_scale` is not 1;
-            with windows, what makes them for one window at a time.
-        """
-        device, dtype = self._execution_device, self.unet.dtype
-        height, width = height or self.default_size, width or self.default_size
-        initial_pose, initial_blink = initial_states(portraits, device)
-        audio_embeds, pose, blink = (tensor.to(device) for tensor in (audio_embeds, pose, blink))
-        conditions = relative_conditions(audio_embeds, pose, blink, initial_pose, initial_blink)
-        reference = self.lfg.encode_image(image_tensor(portraits, height, width).to(device)).features.to(dtype)
-        location = self.unet.encode_face_location(face_masks(portraits, height, width).to(device, dtype))
-        conditions = Conditions(*(condition.to(dtype) for condition in conditions))
-        guided = self.do_classifier_free_guidance
-        if windows is not None and len(windows.slices) > 1:
-            return WindowContexts(self.unet, reference, location, conditions, windows, with_null=guided)
-        wanted = [conditions, null_conditions(conditions)] if guided else [conditions]
-        return [self.unet.prepare_context(reference, location, *part) for part in wanted]
-
-    def prepare_latents(
-        self,
-        batch_size: int,
-        num_frames: int,
-        height: int,
-        width: int,
-        device: torch.device,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        latents: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Draw the initial noise (B, 3, F, h, w) in float32, or check the given one.
-
-        Args:
-            batch_size: Clips B.
-            num_frames: Frames F.
-            height: Height of the motion h.
-            width: Width of the motion w.
-            device: Where the noise lives.
-            generator: Source of noise, or one per clip.
-            latents: Standard normal noise to use instead.
-
-        Returns:
-            The noise, at the scheduler's initial level.
-
-        Raises:
-            ValueError: A shape or the number of generators does not fit.
-        """
-        shape = (batch_size, self.unet.config.in_channels, num_frames, height, width)
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        elif tuple(latents.shape) != shape:
-            raise ValueError(f"`latents` is {tuple(latents.shape)}, must be {shape}")
-        return latents.to(device=device, dtype=torch.float32) * self.scheduler.init_noise_sigma
-
-    def denoise(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        contexts: Sequence[Any] | WindowContexts,
-        step_kwargs: dict,
-        on_step_end: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-        cache_interval: int = 1,
-    ) -> torch.Tensor:
-        """Run the denoising steps. In each, windows are denoised one by one and blended, then all frames step at once.
-
-        Args:
-            latents: Noise (B, 3, F, h, w).
-            timesteps: Times of the scheduler.
-            contexts: Result of `prepare_conditions`.
-            step_kwargs: Further arguments of the scheduler's step.
-            on_step_end: Called with step, time and latents; returns the latents to go on with.
-            cache_interval: Every so many calls all levels of the denoiser run, see `denoising.StepCache`.
-
-        Returns:
-            The motion (B, 3, F, h, w) in float32.
-
-        Raises:
-            ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`.
-        """
-        num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
-        begin_clip(self.unet, contexts)
-        cache = StepCache(cache_interval)
-        # no decorator: it would hold on to the initial noise, which of a long clip is large
-        with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
-            for index, timestep in enumerate(timesteps):
-                if self.interrupt:
-                    continue
-                self._current_timestep = timestep
-                cache.begin_step(index)
-                model_input = self.scheduler.scale_model_input(latents, timestep)
-                prediction = predict(
-                    self.unet, model_input, timestep, contexts, self.guidance_scale, progress_bar.update, cache
-                )
-                del model_input
-                latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
-                del prediction
-                if on_step_end is not None:
-                    latents = on_step_end(index, timestep, latents)
-        self._current_timestep = None
-        return latents
-
-    def estimate_memory(
-        self,
-        num_frames: int,
-        height: int | None = None,
-        width: int | None = None,
-        batch_size: int = 1,
-        guidance_scale: float = 1.0,
-        output_type: str = "pil",
-        window_frames: int | None = None,
-        cache_interval: int = 1,
-    ) -> int:
-        """Estimate the peak memory of rendering, see `memory_estimate`.
-
-        Args:
-            num_frames: Frames F of each clip.
-            height: Height of the video [px]; None: `default_size`.
-            width: Width of the video [px].
-            batch_size: Clips B.
-            guidance_scale: Weight of the conditions.
-            output_type: Form of the frames.
-            window_frames: Frames denoised at once; None: all.
-            cache_interval: Above 1, the denoiser's deep features are kept.
-
-        Returns:
-            Bytes beside the process itself, weights included; fitted on a CPU.
-        """
-        request = RenderRequest(
-            height or self.default_size,
-            width or self.default_size,
-            guidance_scale=guidance_scale,
-            output_type=output_type,
-            cache_interval=cache_interval,
-        )
-        return self._needed_bytes(request, num_frames, window_frames, batch_size)
-
-    def plan_windows(
-        self, num_frames: int, request: RenderRequest, batch_size: int = 1, held_bytes: int = 0
-    ) -> FrameWindows:
-        """Choose how many frames are denoised at once: all where they fit in the memory, else windows.
-
-        Args:
-            num_frames: Frames F of each clip.
-            request: How they are rendered.
-            batch_size: Clips B.
-            held_bytes: What the caller keeps in this memory meanwhile.
-
-        Returns:
-            The windows; a single one stands for one pass.
-
-        Raises:
-            ValueError: The clips do not fit; the message says what would.
-        """
-        budget = request.memory_budget
-        if budget is None:
-            budget = available_bytes(self._execution_device, self._networks())
-        return choose_windows(
-            num_frames,
-            request.window_frames,
-            request.window_overlap,
-            lambda frames, window: held_bytes + self._needed_bytes(request, frames, window, batch_size),
-            budget,
-        )
-
-    @torch.no_grad()
-    def decode_motion(
-        self, latents: torch.Tensor, portraits: list[Portrait], chunk_size: int = 8
-    ) -> Iterator[torch.Tensor]:
-        """Draw frames from motion, a few at a time, so that memory does not grow with length (paper section 3.2).
-
-        Args:
-            latents: Denoised latents (B, 3, F, h, w), see `motion_latents`.
-            portraits: The portraits B.
-            chunk_size: Frames per piece.
-
-        Yields:
-            Frames (B, up to chunk_size, 3, H, W) in [0, 1], float32.
-        """
-        latents = latents.to(self._execution_device)
-        height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
-        encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
-        for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
-            motion = motion_from_latents(group, self.unet.config.flow_scale)
-            for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
-                yield frames.float().clamp(0, 1)
 
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
@@ -717,15 +391,3 @@ class DAWNPipeline(SavedWithCode, DiffusionPipeline):
             draw = partial(self.decode_motion, chunk_size=request.decode_chunk_size)
             frames = deliver_frames(motion, portraits, draw, request.output_type)
         return frames, pose.float().cpu(), blink.float().cpu()
-
-    def _networks(self) -> list[torch.nn.Module]:
-        return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
-
-    def _needed_bytes(
-        self, request: RenderRequest, num_frames: int, window_frames: int | None, batch_size: int
-    ) -> int:
-        size = request.clip_size(num_frames, window_frames, batch_size)
-        if not isinstance(self.scheduler, DAWNDDIMScheduler):
-            size = size._replace(latent_copies=MOST_LATENT_COPIES)
-        stages = stage_bytes(self.unet, self.lfg, self.audio_encoder, size, self._execution_device)
-        return weight_bytes(self._networks()) + max(stages.values())

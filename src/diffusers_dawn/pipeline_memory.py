@@ -1,0 +1,119 @@
+"""What a pipeline needs of the memory, and what leaves it: estimates, windows, offloading."""
+
+from typing import Any
+
+import torch
+
+from .frame_windows import FrameWindows
+from .memory_budget import available_bytes, choose_windows
+from .memory_estimate import MOST_LATENT_COPIES, stage_bytes, weight_bytes
+from .render_request import RenderRequest
+from .scheduling_dawn_ddim import DAWNDDIMScheduler
+
+# LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
+KEPT_ON_DEVICE = ("lfg", "pbnet")
+
+
+class FitsMemory:
+    """The part of `DAWNPipeline` that knows about memory; goes before `DiffusionPipeline` among its bases."""
+
+    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Keep weights on the CPU but for those in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
+
+        LFG and PBNet stay on the device.
+
+        Args:
+            *args: As in diffusers.
+            **kwargs: As in diffusers.
+        """
+        self._exclude_from_cpu_offload = list(KEPT_ON_DEVICE)
+        try:
+            super().enable_sequential_cpu_offload(*args, **kwargs)
+        finally:
+            del self._exclude_from_cpu_offload
+
+    def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:
+        """Offload groups of layers, see `DiffusionPipeline.enable_group_offload`; LFG and PBNet stay on the device.
+
+        Args:
+            *args: As in diffusers.
+            exclude_modules: Further components that stay on the device.
+            **kwargs: As in diffusers.
+        """
+        further = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or [])
+        super().enable_group_offload(*args, exclude_modules=[*KEPT_ON_DEVICE, *further], **kwargs)
+
+    def estimate_memory(
+        self,
+        num_frames: int,
+        height: int | None = None,
+        width: int | None = None,
+        batch_size: int = 1,
+        guidance_scale: float = 1.0,
+        output_type: str = "pil",
+        window_frames: int | None = None,
+        cache_interval: int = 1,
+    ) -> int:
+        """Estimate the peak memory of rendering, see `memory_estimate`.
+
+        Args:
+            num_frames: Frames F of each clip.
+            height: Height of the video [px]; None: `default_size`.
+            width: Width of the video [px].
+            batch_size: Clips B.
+            guidance_scale: Weight of the conditions.
+            output_type: Form of the frames.
+            window_frames: Frames denoised at once; None: all.
+            cache_interval: Above 1, the denoiser's deep features are kept.
+
+        Returns:
+            Bytes beside the process itself, weights included; fitted on a CPU.
+        """
+        request = RenderRequest(
+            height or self.default_size,
+            width or self.default_size,
+            guidance_scale=guidance_scale,
+            output_type=output_type,
+            cache_interval=cache_interval,
+        )
+        return self._needed_bytes(request, num_frames, window_frames, batch_size)
+
+    def plan_windows(
+        self, num_frames: int, request: RenderRequest, batch_size: int = 1, held_bytes: int = 0
+    ) -> FrameWindows:
+        """Choose how many frames are denoised at once: all where they fit in the memory, else windows.
+
+        Args:
+            num_frames: Frames F of each clip.
+            request: How they are rendered.
+            batch_size: Clips B.
+            held_bytes: What the caller keeps in this memory meanwhile.
+
+        Returns:
+            The windows; a single one stands for one pass.
+
+        Raises:
+            ValueError: The clips do not fit; the message says what would.
+        """
+        budget = request.memory_budget
+        if budget is None:
+            budget = available_bytes(self._execution_device, self._networks())
+        return choose_windows(
+            num_frames,
+            request.window_frames,
+            request.window_overlap,
+            lambda frames, window: held_bytes + self._needed_bytes(request, frames, window, batch_size),
+            budget,
+        )
+
+    def _networks(self) -> list[torch.nn.Module]:
+        return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
+
+    def _needed_bytes(
+        self, request: RenderRequest, num_frames: int, window_frames: int | None, batch_size: int
+    ) -> int:
+        size = request.clip_size(num_frames, window_frames, batch_size)
+        if not isinstance(self.scheduler, DAWNDDIMScheduler):
+            size = size._replace(latent_copies=MOST_LATENT_COPIES)
+        stages = stage_bytes(self.unet, self.lfg, self.audio_encoder, size, self._execution_device)
+        return weight_bytes(self._networks()) + max(stages.values())

@@ -6,6 +6,7 @@ from diffusers.hooks import HookRegistry
 from peft import LoraConfig
 from torch import nn
 
+from diffusers_dawn import A2VFlowDiffusionModel
 from diffusers_dawn.models.clip_layers import PartialConv2d, matrix_of
 from diffusers_dawn.random_checkpoint import random_pipeline
 
@@ -109,3 +110,17 @@ def test_shares_of_a_convolution_add_up_to_it():
     layer, x = PartialConv2d(5, 4, 3, padding=1), torch.randn(2, 5, 6, 6)
     shares = layer(x[:, :2], slice(2), with_bias=False) + layer(x[:, 2:], slice(2, None))
     torch.testing.assert_close(shares, layer(x))
+
+
+@torch.no_grad()
+def test_weights_may_be_quantised_while_they_are_loaded(denoiser, inputs, tmp_path):
+    pytest.importorskip("torchao")  # not among the package's extras
+    from diffusers import TorchAoConfig
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    denoiser.save_pretrained(tmp_path)
+    settings = {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig()), "dtype": torch.float32}
+    quantised = A2VFlowDiffusionModel.from_pretrained(tmp_path, **settings).eval()
+    assert type(quantised.middle.spatial_attention.to_qkv.weight).__module__.startswith("torchao")
+    expected, found = (model(**inputs).sample for model in (denoiser, quantised))
+    assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +17,8 @@ from diffusers_dawn.media import read_video
 from diffusers_dawn.video_writer import VideoWriter, write_video
 from real_inputs import REAL, needs_real
 from synthetic_media import moving_frames, tone
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 RATE_HZ = 16_000
 
@@ -255,10 +258,12 @@ def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
     assert film.read_bytes() == before
 
 
-def test_missing_checkpoint_says_where_one_comes_from(folder, tmp_path, capsys):
-    words = ["--image", str(folder / "blank.png"), "--audio", str(folder / "speech.wav")]
-    assert main(["animate", *words, "-o", str(tmp_path / "out.mp4")]) == 1
-    assert "dawn init" in capsys.readouterr().err
+def test_without_a_checkpoint_the_one_that_ships_is_taken(folder, tmp_path, capsys, detector):
+    picture = EXAMPLES / "portrait_1.png"
+    assert animate(folder, tmp_path / "out.mp4", checkpoint=None, image=picture, steps=None) == 0
+    assert "128x128" in capsys.readouterr().out
+    with av.open(tmp_path / "out.mp4") as container:
+        assert "with dawn-demo, seed 0" in container.metadata["comment"]
 
 
 def test_debug_shows_the_traceback(folder, tmp_path, capsys):

@@ -22,7 +22,7 @@ LAYERS = [
     {"render_request", "models.a2v_fdm"},
     {"pipeline_memory", "pipeline_stages"},
     {"pipeline_dawn"},
-    {"random_checkpoint", "conversion.published"},
+    {"random_checkpoint", "conversion.published", "cli_options"},
     {"cli"},
 ]  # fmt: skip
 # package -> the only modules that may import it

@@ -1,6 +1,7 @@
 """The README's Python, run as it is printed."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,11 +16,22 @@ from real_inputs import REAL, needs_real
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
+def test_first_command_makes_a_portrait_talk(tmp_path, monkeypatch, detector):
+    monkeypatch.chdir(README.parent)
+    first = re.search(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)[1]
+    (command,) = (line for line in first.splitlines() if line.startswith("dawn "))
+    words = shlex.split(command)[1:]
+    words[words.index("-o") + 1] = str(tmp_path / "talking.mp4")
+    assert main(words) == 0
+    frames, fps = read_video(tmp_path / "talking.mp4")
+    assert (len(frames), fps) == (100, 25)
+
+
 @needs_real
 @pytest.mark.slow
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, detector):
     monkeypatch.chdir(tmp_path)
-    assert main(["init", "--size", "tiny", "-o", "my-dawn"]) == 0
     shutil.copy(REAL / "portrait_1.jpeg", "portrait.png")
     shutil.copy(REAL / "speech_8s.wav", "speech.wav")
     portraits = [Image.fromarray(read_image(REAL / f"portrait_{index}.jpeg")).resize((400, 400)) for index in (1, 2)]

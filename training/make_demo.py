@@ -19,10 +19,12 @@ import shlex
 import subprocess
 import time
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
 
+from diffusers_dawn.checkpoint_folder import check_new_folder, save_new
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
@@ -32,6 +34,7 @@ CONFIGS = TRAINING / "configs" / "demo"
 SEED = 0
 NUM_TRAIN_CLIPS, NUM_TEST_CLIPS = 600, 100
 CLIP_SECONDS = 4
+NUM_LONG = 4
 MAX_BYTES = 40_000_000
 
 
@@ -85,8 +88,8 @@ def recipe(work: Path, num_processes: int) -> list[Stage]:
         train("a2v", "--lfg", str(runs / "lfg"), "--pbnet", str(runs / "pbnet")),
         Stage(
             "evaluation",
-            [*measure, "--dataset", str(clips), "--num_clips", str(NUM_TEST_CLIPS), "--seed", str(SEED)]
-            + ["--output", str(work / "evaluation"), "--reader_processes", str(num_processes)],
+            [*measure, "--dataset", str(clips), "--num_clips", str(NUM_TEST_CLIPS), "--num_long", str(NUM_LONG)]
+            + ["--output", str(work / "evaluation"), "--reader_processes", str(num_processes), "--seed", str(SEED)],
         ),
     ]
 
@@ -115,24 +118,28 @@ def run_recipe(stages: Sequence[Stage], work: Path) -> None:
 
 
 def export(pipeline: Path, folder: Path) -> int:
-    """Save a trained pipeline as it ships: half precision, without what only training needs.
+    """Save a trained pipeline as it ships: half precision, without code, and without what only training needs.
 
     Args:
         pipeline: Folder of the pipeline.
-        folder: Where to save.
+        folder: New folder for it.
 
     Returns:
         Bytes of its weights.
 
     Raises:
-        ValueError: It would be larger than what ships, 40 MB.
+        ValueError: It would be larger than what ships, 40 MB, or `folder` is there and not empty.
     """
+    check_new_folder(folder)
     pipe = DAWNPipeline.from_pretrained(pipeline)
     lfg = LatentFlowGenerator.from_config(pipe.lfg.config, with_motion_estimator=False)
     lfg.load_state_dict({name: pipe.lfg.state_dict()[name] for name in lfg.state_dict()})
     pbnet = PoseBlinkNet.from_config(pipe.pbnet.config, with_encoder=False)
     pbnet.load_state_dict({name: pipe.pbnet.state_dict()[name] for name in pbnet.state_dict()})
-    small = DAWNPipeline(**(pipe.components | {"lfg": lfg.eval(), "pbnet": pbnet.eval()})).to(torch.float16)
+    with TemporaryDirectory() as scratch:
+        DAWNPipeline(**(pipe.components | {"lfg": lfg, "pbnet": pbnet})).save_pretrained(scratch)
+        # loading, unlike casting, keeps what needs more digits than half precision has
+        small = DAWNPipeline.from_pretrained(scratch, dtype=torch.float16)
     num_bytes = sum(
         tensor.numel() * tensor.element_size()
         for part in small.components.values()
@@ -141,7 +148,14 @@ def export(pipeline: Path, folder: Path) -> int:
     )
     if num_bytes > MAX_BYTES:
         raise ValueError(f"the weights take {num_bytes / 1e6:.1f} MB, must be at most {MAX_BYTES / 1e6:.0f}")
-    small.save_pretrained(folder)
+    save_new(small, folder)
+    # the package that it ships in is its code, and nobody has the folder that it was made in
+    for path in folder.rglob("*.py"):
+        path.unlink()
+    for path in folder.rglob("*.json"):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return num_bytes
 
 

@@ -1,6 +1,7 @@
 """DAWN (ICLR 2025) for diffusers: talking-head video from one portrait and one speech recording."""
 
 import importlib
+from pathlib import Path
 
 __version__ = "0.1.0"
 
@@ -18,7 +19,16 @@ _PUBLIC_NAMES = {
     "Waveform": "records",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC_NAMES)]
+__all__ = ["__version__", "demo_checkpoint", *sorted(_PUBLIC_NAMES)]
+
+
+def demo_checkpoint() -> str:
+    """Say where the trained pipeline lies that comes with this package, see `model_cards/dawn-demo.md`.
+
+    Returns:
+        Folder for `DAWNPipeline.from_pretrained`: 128 px, trained on drawn talking heads.
+    """
+    return str(Path(__file__).parent / "checkpoints" / "dawn-demo")
 
 
 def __getattr__(name: str) -> object:

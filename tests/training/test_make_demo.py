@@ -40,6 +40,9 @@ def test_export_is_half_precision_without_what_only_training_needs(tiny_pipeline
     assert num_bytes == sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) - _headers(tmp_path)
     whole, small = DAWNPipeline.from_pretrained(tiny_pipeline_folder), DAWNPipeline.from_pretrained(tmp_path / "out")
     assert not small.lfg.config.with_motion_estimator and not small.pbnet.config.with_encoder
+    assert not list((tmp_path / "out").rglob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").rglob("*.json")]
+    assert texts and not any("_name_or_path" in text for text in texts)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(

@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
-from training.clip_members import PreparedClip, encode_wav
+from training.clip_members import PreparedClip
 from training.clip_shards import shard_path, write_shard, write_text_atomically
-from training.synthetic.espeak import Espeak
-from training.synthetic.head_state import HeadState
+from training.synthetic.example_inputs import write_portrait, write_speech
 from training.synthetic.identity import draw_identity
-from training.synthetic.renderer import HeadRenderer
 from training.synthetic.sentences import SPLITS
-from training.synthetic.speakers import draw_speaker
-from training.synthetic.spoken_clip import speak_clip
 from training.synthetic.talking_head import IDENTITIES_PER_SEED, identity_seed, make_talking_head
 
 if TYPE_CHECKING:
@@ -26,7 +21,7 @@ if TYPE_CHECKING:
 
 PLAN_NAME = "generator.json"
 # of the portrait and the recording to try a pipeline on
-EXAMPLE_SIZE_PX, EXAMPLE_FRAMES, EXAMPLE_CANDIDATES = 256, 125, 8
+EXAMPLE_FRAMES, EXAMPLE_CANDIDATES = 125, 8
 
 
 @dataclass(frozen=True)
@@ -216,13 +211,9 @@ def write_example(folder: Path, settings: GeneratorSettings) -> None:
     first_few = range(min(settings.num_identities, EXAMPLE_CANDIDATES))
     known = [identity_seed(index, "train", settings.seed) for index in first_few]
     barest = min(known, key=lambda seed: sum(draw_identity(seed).beard[:3]))
-    for seed, name in ((barest, "known_portrait"), (stranger, "portrait")):
-        picture = HeadRenderer(draw_identity(seed), EXAMPLE_SIZE_PX).render(HeadState()).image
-        Image.fromarray(picture).save(folder / f"{name}.png")
-    identity = draw_identity(stranger)
-    speaker = draw_speaker(stranger, identity.is_feminine)
-    spoken = speak_clip(Espeak(), speaker, EXAMPLE_FRAMES, stranger, "test")
-    (folder / "speech.wav").write_bytes(encode_wav(spoken.samples))
+    write_portrait(folder / "known_portrait.png", barest)
+    write_portrait(folder / "portrait.png", stranger)
+    write_speech(folder / "speech.wav", stranger, EXAMPLE_FRAMES)
 
 
 def _plan_clip(number: int, split: str, identity: int, seed: int) -> PlannedClip:

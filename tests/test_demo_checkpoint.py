@@ -1,0 +1,92 @@
+"""The trained pipeline that comes with the package."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import diffusers_dawn
+from diffusers_dawn import DAWNPipeline
+from diffusers_dawn.media import read_image
+from diffusers_dawn.records import SAMPLE_RATE_HZ
+from training.evaluation_figures import opening_correlation
+from training.face_reader import FaceReader, labelled_opening
+from training.make_demo import MAX_BYTES, NUM_TEST_CLIPS, SEED
+from training.synthetic.talking_head import identity_seed, make_talking_head
+
+FOLDER = Path(diffusers_dawn.demo_checkpoint())
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NUM_FRAMES = 50
+# a mouth that stays still has 0; the model card has what clips of 4 s reach
+LEAST_CORRELATION = 0.4
+
+
+@pytest.fixture(scope="module")
+def pipe() -> DAWNPipeline:
+    pipe = DAWNPipeline.from_pretrained(diffusers_dawn.demo_checkpoint())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_its_weights_are_small_and_in_half_precision():
+    files = sorted(FOLDER.rglob("*.safetensors"))
+    assert {file.parent.name for file in files} == {"lfg", "pbnet", "unet", "audio_encoder"}
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*")) <= MAX_BYTES
+    tensors = {key: tensor for file in files for key, tensor in load_file(file).items()}
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    # angles of rotary embeddings need more digits
+    assert {key for key, tensor in tensors.items() if tensor.dtype == torch.float32 and "rotary" not in key} == set()
+
+
+def test_it_holds_no_code():
+    assert not list(FOLDER.rglob("*.py"))
+
+
+def test_saved_again_it_carries_its_code(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "own")
+    index = json.loads((tmp_path / "own" / "model_index.json").read_text(encoding="utf-8"))
+    assert index["_class_name"] == ["pipeline", "DAWNPipeline"]
+    assert (tmp_path / "own" / "pipeline.py").is_file()
+
+
+def test_examples_are_portraits_of_people_and_sentences_it_never_saw(tmp_path):
+    from training.make_examples import PEOPLE, SECONDS, make_examples
+
+    assert min(PEOPLE) >= NUM_TEST_CLIPS
+    make_examples(tmp_path)
+    made, kept = ({path.name for path in folder.glob("*_[0-9].*")} for folder in (tmp_path, EXAMPLES))
+    assert made == kept and len(made) == len(PEOPLE) + len(SECONDS)
+    for name in made:
+        if name.endswith(".wav"):
+            assert (tmp_path / name).read_bytes() == (EXAMPLES / name).read_bytes()
+        else:
+            # renderers round differently on other processors
+            difference = read_image(tmp_path / name).astype(int) - read_image(EXAMPLES / name)
+            assert np.abs(difference).mean() < 0.5
+
+
+@pytest.mark.slow
+def test_lips_of_strangers_follow_their_speech(pipe, detector):
+    made, frozen = [], []
+    with FaceReader() as reader:
+        for number in range(3):
+            clip = make_talking_head(
+                identity_seed(NUM_TEST_CLIPS + number, "test", SEED), 1000 + number, "test", 128, NUM_FRAMES
+            )
+            truth = labelled_opening(clip.labels)
+            out = pipe(
+                np.asarray(clip.frames[0]),
+                clip.samples,
+                SAMPLE_RATE_HZ,
+                generator=torch.Generator().manual_seed(number),
+                output_type="np",
+            )
+            frames = (out.frames[0] * 255).round().astype(np.uint8)
+            assert len(frames) == NUM_FRAMES
+            made.append(opening_correlation(truth, reader(frames)))
+            frozen.append(opening_correlation(truth, reader(frames[:1].repeat(NUM_FRAMES, axis=0))))
+    assert np.mean(made) > LEAST_CORRELATION
+    assert not np.mean(frozen) > LEAST_CORRELATION

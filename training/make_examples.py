@@ -1,0 +1,75 @@
+"""Draw the portraits and speak the recordings of `examples/`: people and sentences that dawn-demo never saw.
+
+python training/make_examples.py --output examples
+
+Prints what each file shows or says.
+"""
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+from collections.abc import Sequence
+
+from diffusers_dawn.records import FPS
+from training.make_demo import NUM_TEST_CLIPS, SEED
+from training.synthetic.example_inputs import write_portrait, write_speech
+from training.synthetic.talking_head import identity_seed
+
+# people of the test split beyond those that dawn-demo is measured on; chosen by eye, for variety
+PEOPLE = tuple(NUM_TEST_CLIPS + number for number in (8, 10, 11, 13, 14, 1))
+SECONDS = (4, 6, 10)
+
+
+def make_examples(folder: Path) -> list[str]:
+    """Write the examples.
+
+    Args:
+        folder: Where to, made if it does not exist; files of the same names are replaced.
+
+    Returns:
+        One line for each file: its name and what it shows or says.
+
+    Raises:
+        ImportError: If a package of the extra `synthetic` is missing.
+        OSError: If the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, person in enumerate(PEOPLE, 1):
+        path = folder / f"portrait_{number}.png"
+        write_portrait(path, identity_seed(person, "test", SEED))
+        lines.append(f"{path.name}: person {person} of the test split")
+    for number, (person, seconds) in enumerate(zip(PEOPLE, SECONDS, strict=False), 1):
+        path = folder / f"speech_{number}.wav"
+        sentences = write_speech(path, identity_seed(person, "test", SEED), seconds * FPS)
+        lines.append(f"{path.name}: {seconds} s; {' '.join(sentences)}")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Words after the script's name; None: those of the process.
+
+    Returns:
+        Exit status: 0 done, 2 refused.
+    """
+    parser = argparse.ArgumentParser(description="Draw the portraits and speak the recordings of examples/.")
+    parser.add_argument("--output", type=Path, required=True, help="folder for portrait_*.png and speech_*.wav")
+    options = parser.parse_args(arguments)
+    try:
+        print("\n".join(make_examples(options.output)))
+    except (ImportError, OSError) as error:
+        print(f"make_examples: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,6 +41,13 @@ def test_its_weights_are_small_and_in_half_precision():
     assert {key for key, tensor in tensors.items() if tensor.dtype == torch.float32 and "rotary" not in key} == set()
 
 
+def test_it_loads_in_float32_unless_told_otherwise(pipe):
+    parts = (pipe.unet, pipe.lfg, pipe.pbnet, pipe.audio_encoder)
+    assert {part.dtype for part in parts} == {torch.float32}
+    half = DAWNPipeline.from_pretrained(diffusers_dawn.demo_checkpoint(), dtype=torch.bfloat16)
+    assert {part.dtype for part in (half.unet, half.lfg, half.audio_encoder)} == {torch.bfloat16}
+
+
 def test_it_holds_no_code():
     assert not list(FOLDER.rglob("*.py"))
 

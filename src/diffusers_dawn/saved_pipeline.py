@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from huggingface_hub import file_exists
@@ -68,7 +69,7 @@ class SavedWithCode:
 
         Args:
             pretrained_model_name_or_path: Folder, or id on the Hub.
-            **kwargs: As in diffusers.
+            **kwargs: As in diffusers; where no `dtype` is given, all parts are loaded in float32.
 
         Returns:
             The pipeline.
@@ -76,6 +77,9 @@ class SavedWithCode:
         Raises:
             ValueError: A component's weights lack tensors.
         """
+        if "torch_dtype" not in kwargs:
+            # by themselves, transformers would load in the precision that was saved, and diffusers in float32
+            kwargs.setdefault("dtype", torch.float32)
         folder = pretrained_model_name_or_path
         if not os.path.isdir(folder):
             folder = cls.download(str(folder), **kwargs)

@@ -1,6 +1,6 @@
 """Make the README's animated preview: a few portraits of this folder, side by side, say one recording.
 
-python examples/make_preview.py --output examples/preview.webp
+    python examples/make_preview.py --output examples/preview.webp
 
 Any other pipeline, portraits and recording can be given, too.
 """
@@ -37,6 +37,9 @@ def render_row(
 
     Returns:
         Frames (F, H, W * portraits, 3), uint8.
+
+    Raises:
+        ValueError: A file cannot be read or shows no face, or there is no such preset.
     """
     waveform = read_waveform(speech)
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(portraits))]
@@ -64,16 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same preview (default: 0)")
     parser.add_argument("--output", type=Path, required=True, help="the .webp to write")
     options = parser.parse_args(arguments)
+    if options.output.suffix != ".webp":
+        parser.error(f"`--output` is {options.output}, must end in .webp")
     try:
-        pipe = DAWNPipeline.from_pretrained(options.checkpoint, dtype=torch.float32)
+        pipe = DAWNPipeline.from_pretrained(options.checkpoint)
         frames = render_row(pipe, options.portraits, options.speech, options.preset, options.seed)
+        first, *others = map(Image.fromarray, frames)
+        animation = {"save_all": True, "append_images": others, "duration": 1000 // FPS, "loop": 0}
+        first.save(options.output, **animation, quality=QUALITY, method=6)
     except (ValueError, OSError, ImportError) as error:
         print(f"make_preview: {error}", file=sys.stderr)
         return 2
-    first, *others = map(Image.fromarray, frames)
-    first.save(
-        options.output, save_all=True, append_images=others, duration=1000 // FPS, loop=0, quality=QUALITY, method=6
-    )
     print(f"wrote {options.output}: {len(frames)} frames, {options.output.stat().st_size / 1000:.0f} kB")
     return 0
 

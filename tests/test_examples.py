@@ -44,6 +44,13 @@ def test_preview_of_a_missing_portrait_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_preview_of_another_format_is_refused(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "make_preview.py"), "--output", str(tmp_path / "preview.bmp")]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert run.returncode == 2 and "must end in .webp" in run.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_preview_in_the_readme_is_animated():
     with Image.open(EXAMPLES / "preview.webp") as preview:
         assert preview.n_frames == 4 * FPS

@@ -1,6 +1,6 @@
 """Draw the portraits and speak the recordings of `examples/`: people and sentences that dawn-demo never saw.
 
-python training/make_examples.py --output examples
+    python training/make_examples.py --output examples
 
 Prints what each file shows or says.
 """

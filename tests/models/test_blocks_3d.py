@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_layers import clip, randomised
 
 from diffusers_dawn.models.blocks_3d import ResidualBlock
 from diffusers_dawn.models.clip_layers import CHUNK_TOKENS_CPU, ClipGroupNorm, add_in_chunks, convolve_frames
@@ -10,19 +11,6 @@ from diffusers_dawn.models.condition_attention import ConditionMixer
 
 HEADS, HEAD_DIM = 2, 8
 DIMS = {"audio": 6, "pose": 3, "blink": 2}
-
-
-def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Give gains and biases values as if trained, so that leaving one out shows."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        if parameter.ndim == 1:
-            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return module.eval()
-
-
-def clip(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def conditions_for(batch: int, frames: int) -> dict[str, torch.Tensor]:

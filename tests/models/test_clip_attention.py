@@ -7,6 +7,7 @@ from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig, Taylor
 from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from diffusers.models.attention_processor import AttnProcessor
+from random_layers import clip, randomised
 
 from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, band_blocks
 from diffusers_dawn.models.clip_attention import (
@@ -21,19 +22,6 @@ from diffusers_dawn.models.clip_attention import (
 from diffusers_dawn.random_checkpoint import random_pipeline
 
 HEADS, HEAD_DIM, NUM_FRAMES = 2, 8, 7
-
-
-def randomised(module: torch.nn.Module) -> torch.nn.Module:
-    """Give gains and biases values as if trained, so that leaving one out shows."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in module.parameters():
-        if parameter.ndim == 1:
-            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    return module.eval()
-
-
-def clip(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture

@@ -39,6 +39,20 @@ def _check_features(clips: ClipShards) -> None:
         )
 
 
+def check_eyes(clips: ClipShards, eye_weight: float) -> None:
+    """Refuse to weight eyes in a data set that does not know where they are.
+
+    Args:
+        clips: The prepared clips.
+        eye_weight: How much the eyes should count.
+
+    Raises:
+        ValueError: The clips have no label `eyes_px`.
+    """
+    if "eyes_px" not in clips.read_labels(0):
+        raise ValueError(f"`eye_weight` is {eye_weight}, but `dataset` {clips.folder} has no `eyes_px`")
+
+
 class FramePairs(Dataset):
     """Two frames of one clip, what LFG learns from (paper section 3.2).
 
@@ -131,6 +145,7 @@ class MotionWindows(Dataset):
         null_probability: Share of frames that lose their conditions.
         colour_jitter: Whether colours of a sample are jittered.
         cache: Motion that was estimated before; None: frames are given, their motion is estimated in the step.
+        eyes: Whether to tell where the eyes are, which synthetic clips know.
 
     Raises:
         ValueError: The clips have no audio features, or all are too short.
@@ -145,6 +160,7 @@ class MotionWindows(Dataset):
         null_probability: float = 0.1,
         colour_jitter: bool = True,
         cache: MotionCache | None = None,
+        eyes: bool = False,
     ) -> None:
         _check_features(clips)
         self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
@@ -157,6 +173,7 @@ class MotionWindows(Dataset):
             )
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.null_probability, self.cache = reference, null_probability, cache
+        self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter and cache is None else None
 
     def __len__(self) -> int:
@@ -175,8 +192,8 @@ class MotionWindows(Dataset):
 
         Returns:
             reference (3, H, W), frames (F, 3, H, W) or motion (3, F, h, w), audio_features (F, D), pose (F, 6),
-            blink (F, 2), mouth_px (F, 20, 2), reference_pose (6,), reference_blink (2,), reference_box_px (4,),
-            noise (3, F, h, w), timestep () and null_mask (F,).
+            blink (F, 2), mouth_px (F, 20, 2), where asked for eyes_px (F, 2, 4), reference_pose (6,),
+            reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F,).
         """
         rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
         available = self.clips.entries[index].num_frames
@@ -190,8 +207,8 @@ class MotionWindows(Dataset):
                 reference = self.cache.draw_reference(index, rng)
             sample["motion"] = self.cache.read(index, reference, first, num_frames)
         sample |= self._pictures(index, reference, range(first, first + num_frames), rng)
-        labels = self.clips.read_labels(index, ["audio_features", "pose", "blink", "mouth_px", "face_box_px"])
-        for name in ("audio_features", "pose", "blink", "mouth_px"):
+        labels = self.clips.read_labels(index, [*self.tracks, "face_box_px"])
+        for name in self.tracks:
             sample[name] = torch.from_numpy(labels[name][first : first + num_frames].astype(np.float32))
         for name in ("pose", "blink", "face_box_px"):
             key = f"reference_{name.removeprefix('face_')}"

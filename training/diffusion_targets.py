@@ -1,8 +1,10 @@
-"""What the denoiser is asked for: its target, the motion behind its answer, how much a step counts, and the mouth."""
+"""What the denoiser is asked for: its target, the motion behind its answer, how much a step counts, mouth and eyes."""
 
 import torch
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+# a usual open eye's height over its width
+OPEN_EYE_HEIGHT_TO_WIDTH = 0.35
 
 
 def prediction_target(
@@ -130,6 +132,38 @@ def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: 
     cells = mouth_px.float() * scale  # (B, F, 20, 2)
     low, high = cells.amin(-2), cells.amax(-2)
     return box_mask(torch.stack((low, high), dim=-1).flatten(-2), height, width)[:, None]
+
+
+def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
+    """Draw the boxes of both eyes, of closed ones as large as of open ones, at the resolution of the motion.
+
+    Args:
+        eyes_px: x_min, x_max, y_min, y_max (B, F, 2, 4) [px].
+        image_size: Height and width [px] of the image that they lie in.
+        height: Rows of the motion.
+        width: Columns of the motion.
+
+    Returns:
+        Float32 mask (B, 1, F, height, width), as `mouth_box_mask` makes it.
+    """
+    image_height, image_width = image_size
+    scale = eyes_px.new_tensor([width / image_width] * 2 + [height / image_height] * 2, dtype=torch.float32)
+    return box_mask(open_eye_boxes(eyes_px.float()) * scale, height, width).amax(dim=2)[:, None]
+
+
+def open_eye_boxes(eyes_px: torch.Tensor) -> torch.Tensor:
+    """Make boxes of eyes at least as high as those of open ones: lids that stay open in them are an error, too.
+
+    Args:
+        eyes_px: x_min, x_max, y_min, y_max (..., 4) [px], closed eyes' boxes as flat as they are.
+
+    Returns:
+        The boxes (..., 4) [px].
+    """
+    x_min, x_max, y_min, y_max = eyes_px.unbind(-1)
+    middle = (y_min + y_max) / 2
+    half = torch.maximum(y_max - y_min, OPEN_EYE_HEIGHT_TO_WIDTH * (x_max - x_min)) / 2
+    return torch.stack((x_min, x_max, middle - half, middle + half), dim=-1)
 
 
 def box_mask(box_cells: torch.Tensor, height: int, width: int) -> torch.Tensor:

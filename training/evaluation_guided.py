@@ -8,6 +8,7 @@ import torch
 
 from diffusers_dawn.metrics import blink_rate, psnr
 from diffusers_dawn.records import FPS
+from training.diffusion_targets import open_eye_boxes
 from training.evaluation_clips import NO_READER, Evaluation
 from training.evaluation_figures import (
     ANGLES,
@@ -31,8 +32,6 @@ MIN_ANGLE_STD_DEG = {"yaw": 1.0, "pitch": 1.0, "roll": 0.5}
 FOLLOWED = {angle: angle for angle in ANGLES} | {"eyes": "eye openness"}
 PLACES = ("mouth_px", "face_box_px", "eyes_px")
 CEILING = "read from the truth's frames"
-# an open eye's height over its width: closed eyes are looked at in as large a box
-EYE_HEIGHT_TO_WIDTH = 0.35
 # better than 8 bits can tell
 LARGEST_PSNR_DB = 100.0
 
@@ -161,24 +160,6 @@ def reconstruction_section(evaluation: Evaluation) -> SectionReport:
     return report
 
 
-def eye_boxes(eyes_px: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Make the boxes of eyes at least as high as those of open ones.
-
-    Lids that were left open where they should be closed are an error beside the closed eye's own box.
-
-    Args:
-        eyes_px: x_min, x_max, y_min, y_max (F, 2, 4) [px], closed eyes' boxes as flat as they are.
-        size: Height and width of the picture [px].
-
-    Returns:
-        The boxes, inside of the picture.
-    """
-    x_min, x_max, y_min, y_max = eyes_px.unbind(-1)
-    middle = (y_min + y_max) / 2
-    half = torch.maximum(y_max - y_min, EYE_HEIGHT_TO_WIDTH * (x_max - x_min)) / 2
-    return box_inside(torch.stack((x_min, x_max, middle - half, middle + half), dim=-1), size)
-
-
 def fidelity(
     source: np.ndarray, frames: np.ndarray, drawn: np.ndarray, labels: Labels
 ) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -200,7 +181,7 @@ def fidelity(
     copied, size = copied.expand_as(truth), frames.shape[1:3]
     boxes = {"picture": None, "mouth": mouth_box(torch.from_numpy(labels["mouth_px"]), size)}
     if "eyes_px" in labels:
-        boxes["eyes"] = eye_boxes(torch.from_numpy(labels["eyes_px"]), size)
+        boxes["eyes"] = box_inside(open_eye_boxes(torch.from_numpy(labels["eyes_px"])), size)
     for name, box_px in boxes.items():
         measured = [_psnr(images, truth, box_px) for images in (made, copied)]
         changed = measured[1].isfinite()

@@ -238,7 +238,7 @@ def denoising_losses(
     target: torch.Tensor,
     clean_prediction: torch.Tensor,
     clean: torch.Tensor,
-    mouth_mask: torch.Tensor,
+    masks: Mapping[str, torch.Tensor],
     sample_weights: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Compute the terms of the denoiser's loss (paper section 3.3; published weights 1, 0.15, 0.15, 0.15).
@@ -251,21 +251,23 @@ def denoising_losses(
         clean_prediction: The motion recovered from the prediction (B, 3, F, h, w): `clean_from_prediction`, and then
             `bound_motion`, without which the steps of highest noise outweigh all others by far.
         clean: The motion itself (B, 3, F, h, w): flow x, flow y, 2·occlusion - 1.
-        mouth_mask: Where the mouth is (B, 1, F, h, w), see `mouth_box_mask`.
+        masks: Parts of the face that count for themselves, by name ("mouth", "eyes"), each (B, 1, F, h, w): see
+            `mouth_box_mask` and `eye_box_mask`.
         sample_weights: Factor (B,) of the terms that compare with `target`, see `snr_weights`; None: 1.
 
     Returns:
         Scalars: "denoising", the mean squared error of the prediction; "flow" and "occlusion", those of the motion,
-        occlusion in [0, 1]; "mouth", the one of the prediction inside the mouth box.
+        occlusion in [0, 1]; and by each mask's name the one of the prediction inside of it.
 
     Raises:
         ValueError: The shapes do not fit.
     """
     check_same_shape(prediction, target, "(B, 3, F, h, w)", 5)
     check_same_shape(clean_prediction, clean, "(B, 3, F, h, w)", 5)
-    if mouth_mask.shape != (len(prediction), 1, *prediction.shape[2:]):
-        wanted = (len(prediction), 1, *prediction.shape[2:])
-        raise ValueError(f"`mouth_mask` is {tuple(mouth_mask.shape)}, must be {wanted}")
+    wanted = (len(prediction), 1, *prediction.shape[2:])
+    for name, mask in masks.items():
+        if mask.shape != wanted:
+            raise ValueError(f"`masks` has {tuple(mask.shape)} for {name!r}, must be {wanted}")
     if sample_weights is None:
         sample_weights = prediction.new_ones(len(prediction), dtype=torch.float32)
     elif sample_weights.shape != prediction.shape[:1]:
@@ -276,8 +278,7 @@ def denoising_losses(
         "denoising": (sample_weights * mean_per_sample(error)).mean(),
         "flow": mean_per_sample(motion_error[:, :-1]).mean(),
         "occlusion": mean_per_sample(motion_error[:, -1:] / 4).mean(),
-        "mouth": (sample_weights * mean_per_sample(error, mouth_mask)).mean(),
-    }
+    } | {name: (sample_weights * mean_per_sample(error, mask)).mean() for name, mask in masks.items()}
 
 
 def _cross_entropy(logits: torch.Tensor, label: float, mask: torch.Tensor | None) -> torch.Tensor:

@@ -27,11 +27,12 @@ from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.checkpoints import write_trained
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig, check_choice
-from training.datasets import MotionWindows
+from training.datasets import MotionWindows, check_eyes
 from training.diffusion_targets import (
     PREDICTION_TYPES,
     bound_motion,
     clean_from_prediction,
+    eye_box_mask,
     mouth_box_mask,
     prediction_target,
     snr_weights,
@@ -65,6 +66,8 @@ class A2VConfig(TrainingConfig):
         null_probability: Share of frames that lose their conditions.
         motion_weight: Weight of the errors of flow and of occlusion.
         mouth_weight: Weight of the error inside the mouth box.
+        eye_weight: Weight of the error inside the boxes of the eyes; 0 as published. For data sets with the label
+            `eyes_px`, as synthetic ones are.
         prediction_type: What the denoiser predicts: "epsilon", "v_prediction" or "sample".
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
         colour_jitter: Whether colours are jittered; needs motion that is estimated in the step.
@@ -86,6 +89,7 @@ class A2VConfig(TrainingConfig):
     null_probability: float = 0.1
     motion_weight: float = 0.15
     mouth_weight: float = 0.15
+    eye_weight: float = 0.0
     prediction_type: str = "epsilon"
     snr_gamma: float | None = None
     colour_jitter: bool = True
@@ -100,6 +104,8 @@ class A2VConfig(TrainingConfig):
         """Refuse values that no training can have."""
         super().__post_init__()
         check_choice("reference", self.reference, ("first", "random"))
+        if self.eye_weight < 0:
+            raise ValueError(f"`eye_weight` is {self.eye_weight}, must not be negative")
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(
@@ -153,6 +159,8 @@ class MotionObjective(nn.Module):
             "occlusion": config.motion_weight,
             "mouth": config.mouth_weight,
         }
+        if config.eye_weight:
+            self.weights["eyes"] = config.eye_weight
 
     def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
         """Compute the loss terms of a batch of `MotionWindows`.
@@ -189,12 +197,15 @@ class MotionObjective(nn.Module):
         weights = None
         if self.snr_gamma is not None:
             weights = snr_weights(alphas, timestep, self.prediction_type, self.snr_gamma)
+        masks = {"mouth": mouth_box_mask(batch["mouth_px"], size, *motion.shape[-2:])}
+        if "eyes" in self.weights:
+            masks["eyes"] = eye_box_mask(batch["eyes_px"], size, *motion.shape[-2:])
         terms = denoising_losses(
             prediction,
             prediction_target(self.prediction_type, motion, noise, alphas[timestep]),
             bound_motion(clean),
             motion,
-            mouth_box_mask(batch["mouth_px"], size, *motion.shape[-2:]),
+            masks,
             weights,
         )
         return terms | {"loss": weighted_total(terms, self.weights)}
@@ -223,6 +234,8 @@ class A2VStage:
         self.config = config
         self.clips = ClipShards(config.dataset, "train")
         size, audio_dim = self.clips.info.size_px, self.clips.info.audio_dim
+        if config.eye_weight:
+            check_eyes(self.clips, config.eye_weight)
         self.lfg = load_network(LatentFlowGenerator, config.lfg, "lfg", "lfg").requires_grad_(False).eval()
         self.unet = build_network(
             A2VFlowDiffusionModel,
@@ -272,6 +285,7 @@ class A2VStage:
             config.null_probability,
             config.colour_jitter,
             cache,
+            eyes=bool(config.eye_weight),
         )
 
     def validate(self) -> Validation:

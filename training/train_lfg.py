@@ -23,7 +23,7 @@ from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig
-from training.datasets import FramePairs
+from training.datasets import FramePairs, check_eyes
 from training.diffusion_targets import box_mask, mouth_box_mask
 from training.loop import run_script
 from training.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
@@ -246,8 +246,8 @@ class LFGStage:
             raise ValueError("`gradient_checkpointing` must be false: it would move LFG's batch norms twice per step")
         self.config = config
         self.clips = ClipShards(config.dataset, "train")
-        if config.eye_weight != 1 and "eyes_px" not in self.clips.read_labels(0):
-            raise ValueError(f"`eye_weight` is {config.eye_weight}, but `dataset` {config.dataset} has no `eyes_px`")
+        if config.eye_weight != 1:
+            check_eyes(self.clips, config.eye_weight)
         size = self.clips.info.size_px
         self.lfg = build_network(
             LatentFlowGenerator, config.model, config.pretrained_model, "lfg", config.seed, image_size=size

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,11 @@ from training.training_plan import Draw
 @pytest.fixture
 def clips(tiny_data_set) -> ClipShards:
     return ClipShards(tiny_data_set, "train")
+
+
+@pytest.fixture
+def eyed_clips(eyed_data_set) -> ClipShards:
+    return ClipShards(eyed_data_set, "train")
 
 
 def frame_of(clips: ClipShards, index: int, image: torch.Tensor) -> int | None:
@@ -42,19 +45,14 @@ def test_pair_is_mirrored_with_its_landmarks(clips):
         np.testing.assert_allclose(sample["face_box_px"][1], [63 - box_px[1], 63 - box_px[0], *box_px[2:]], rtol=1e-5)
 
 
-def test_mirror_swaps_the_eyes(tmp_path):
-    clip = tiny_clip("known-eyes")
-    eyes_px = np.random.default_rng(0).uniform(5, 50, (30, 2, 4)).astype(np.float32)
-    write_dataset_info(tmp_path, DatasetInfo(64, None, None))
-    clip = replace(clip, labels=clip.labels | {"eyes_px": eyes_px})
-    write_shard(shard_path(tmp_path, "train", 0), ["known-eyes"], lambda _: clip)
-    clips = ClipShards(tmp_path, "train")
-    pairs = FramePairs(clips, colour_jitter=0, eyes=True)
+def test_mirror_swaps_the_eyes(eyed_clips):
+    eyes_px = eyed_clips.read_labels(0)["eyes_px"]
+    pairs = FramePairs(eyed_clips, colour_jitter=0, eyes=True)
     samples = [pairs[Draw(0, (seed,))] for seed in range(12)]
-    mirrored = [sample for sample in samples if frame_of(clips, 0, sample["driving"]) is None]
+    mirrored = [sample for sample in samples if frame_of(eyed_clips, 0, sample["driving"]) is None]
     assert 0 < len(mirrored) < 12
     for sample in mirrored:
-        left, right = eyes_px[frame_of(clips, 0, sample["driving"].flip(-1))]
+        left, right = eyes_px[frame_of(eyed_clips, 0, sample["driving"].flip(-1))]
         wanted = [[63 - eye[1], 63 - eye[0], eye[2], eye[3]] for eye in (right, left)]
         np.testing.assert_allclose(sample["eyes_px"][1], wanted, rtol=1e-5)
 
@@ -110,6 +108,13 @@ def test_window_is_cut_alike_out_of_frames_and_labels(clips):
     labels = clips.read_labels(3)
     for name in ("pose", "blink", "mouth_px", "audio_features"):
         np.testing.assert_array_equal(sample[name], labels[name][first : first + 5].astype(np.float32))
+
+
+def test_windows_tell_where_the_eyes_are_when_asked(clips, eyed_clips):
+    assert "eyes_px" not in MotionWindows(eyed_clips, 4, 4)[Draw(0, (1,), 4)]
+    sample = MotionWindows(eyed_clips, 4, 4, colour_jitter=False, eyes=True)[Draw(0, (1,), 4)]
+    first = frame_of(eyed_clips, 0, sample["frames"][0])
+    np.testing.assert_array_equal(sample["eyes_px"], eyed_clips.read_labels(0)["eyes_px"][first : first + 4])
 
 
 def test_share_of_frames_without_conditions_is_the_asked_one(clips):

@@ -9,7 +9,9 @@ from training.diffusion_targets import (
     bound_motion,
     box_mask,
     clean_from_prediction,
+    eye_box_mask,
     mouth_box_mask,
+    open_eye_boxes,
     prediction_target,
     snr_weights,
 )
@@ -125,6 +127,20 @@ def test_mouth_box_follows_the_mouth_and_the_shape_of_the_image():
     assert mask.shape == (1, 1, 2, 16, 32)
     assert mask[0, 0, 0, :2, :2].sum() == mask[0, 0, 0].sum() == 4
     assert mask[0, 0, 1, 14:, 30:].sum() == mask[0, 0, 1].sum() == 4
+
+
+def test_boxes_of_closed_eyes_are_as_high_as_those_of_open_ones():
+    eyes_px = torch.tensor([[[10.0, 30.0, 20.0, 20.5], [40.0, 60.0, 15.0, 25.0]]])
+    closed, opened = open_eye_boxes(eyes_px)[0]
+    assert closed.tolist() == pytest.approx([10, 30, 16.75, 23.75])
+    assert opened.tolist() == [40, 60, 15, 25]
+
+
+def test_eye_boxes_enclose_both_eyes_at_the_motions_resolution():
+    eyes_px = torch.tensor([[[10.0, 30.0, 20.0, 20.5], [40.0, 60.0, 15.0, 25.0]]])
+    mask = eye_box_mask(eyes_px[None], (64, 128), 16, 32)
+    assert mask.shape == (1, 1, 1, 16, 32) and mask.dtype == torch.float32
+    assert mask[0, 0, 0, 4:6, 2:8].all() and mask[0, 0, 0, 3:7, 10:16].all() and mask.sum() == 2 * 6 + 4 * 6
 
 
 @pytest.mark.parametrize("point", [(50.3, 50.3), (-40, 30), (500, 500)])

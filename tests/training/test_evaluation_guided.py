@@ -1,16 +1,12 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
-from tiny_clips import AUDIO_DIM, tiny_clip
+from tiny_clips import AUDIO_DIM, eyed_clip, tiny_clip
 from tiny_evaluation import SHORT, quiet_pipeline, write_test_split
 
 from training.clip_shards import DatasetInfo
 from training.evaluation_clips import Evaluation
 from training.evaluation_guided import (
     control_section,
-    eye_boxes,
     fidelity,
     lips_section,
     reader_section,
@@ -25,24 +21,12 @@ def pipe():
 
 
 def test_eyes_are_judged_where_the_data_set_knows_them(pipe, tmp_path):
-    def with_eyes(name):
-        clip = tiny_clip(name)
-        eyes = np.tile(np.array([[20, 28, 20, 23], [36, 44, 20, 23]], np.float32), (30, 1, 1))
-        return replace(clip, labels=clip.labels | {"eyes_px": eyes})
-
-    folder = write_test_split(tmp_path / "clips", with_eyes, DatasetInfo(64, "x", AUDIO_DIM))
+    folder = write_test_split(tmp_path / "clips", eyed_clip, DatasetInfo(64, "x", AUDIO_DIM))
     report = reconstruction_section(Evaluation(pipe, folder, SHORT, None))
     figures = {figure.key: figure for figure in report.figures}
     assert figures["gain_eyes"].value == pytest.approx(figures["psnr_eyes"].value - figures["psnr_eyes"].beside)
     assert not any("eyes" in note for note in report.notes)
     assert any("opening is left out" in note for note in report.notes)
-
-
-def test_closed_eye_is_looked_at_in_a_box_as_high_as_an_open_one():
-    eyes_px = torch.tensor([[[10.0, 30.0, 20.0, 20.5], [40.0, 60.0, 15.0, 25.0]]])
-    closed, opened = eye_boxes(eyes_px, (64, 64))[0]
-    assert closed.tolist() == pytest.approx([10, 30, 16.75, 23.75])
-    assert opened.tolist() == [40, 60, 15, 25]
 
 
 def test_lfg_without_motion_estimator_reconstructs_nothing_unless_another_is_given(pipe, tiny_data_set):

@@ -49,7 +49,7 @@ def all_losses(batch: slice, filling: float | None = None) -> dict[str, torch.Te
         "smoothness": losses.smoothness_loss(tracks, mask),
         "discriminator": losses.discriminator_loss(tracks[..., 0], others[..., 0], mask),
         "generator": losses.generator_adversarial_loss(tracks[..., 0], mask),
-    } | losses.denoising_losses(*motion, mouth, rand(4, seed=14)[batch])
+    } | losses.denoising_losses(*motion, {"mouth": mouth}, rand(4, seed=14)[batch])
 
 
 def test_half_batches_average_to_the_whole():
@@ -246,18 +246,20 @@ def test_track_losses_refuse_what_does_not_fit():
 
 def test_perfect_denoising_has_no_loss():
     target, clean = randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
-    terms = losses.denoising_losses(target, target, clean, clean, torch.ones(2, 1, 4, 8, 8))
+    terms = losses.denoising_losses(target, target, clean, clean, {"mouth": torch.ones(2, 1, 4, 8, 8)})
     assert terms.keys() == {"denoising", "flow", "occlusion", "mouth"} and not any(terms.values())
 
 
 def test_denoising_terms_are_means_over_their_own_part():
     prediction, target, guess, clean = (randn(2, 3, 4, 8, 8, seed=seed) for seed in range(4))
-    mask = torch.zeros(2, 1, 4, 8, 8)
-    mask[..., 2:4, 3:5] = 1
-    terms = losses.denoising_losses(prediction, target, guess, clean, mask)
+    mouth, eyes = torch.zeros(2, 2, 1, 4, 8, 8)
+    mouth[..., 2:4, 3:5] = 1
+    eyes[..., 1, :] = 1
+    terms = losses.denoising_losses(prediction, target, guess, clean, {"mouth": mouth, "eyes": eyes})
     error = (prediction - target).square()
     torch.testing.assert_close(terms["denoising"], error.mean())
     torch.testing.assert_close(terms["mouth"], error[..., 2:4, 3:5].mean())
+    torch.testing.assert_close(terms["eyes"], error[..., 1, :].mean())
     torch.testing.assert_close(terms["flow"], (guess - clean)[:, :2].square().mean())
     occlusion = ((guess[:, 2] + 1) / 2 - (clean[:, 2] + 1) / 2).square().mean()
     torch.testing.assert_close(terms["occlusion"], occlusion)
@@ -265,7 +267,7 @@ def test_denoising_terms_are_means_over_their_own_part():
 
 def test_sample_weights_scale_what_compares_with_the_target():
     prediction, target, guess, clean = (randn(2, 3, 4, 8, 8, seed=seed) for seed in range(4))
-    mask = torch.ones(2, 1, 4, 8, 8)
+    mask = {"mouth": torch.ones(2, 1, 4, 8, 8)}
     plain = losses.denoising_losses(prediction, target, guess, clean, mask)
     weighted = losses.denoising_losses(prediction, target, guess, clean, mask, torch.tensor([3.0, 0.0]))
     torch.testing.assert_close(weighted["denoising"], 1.5 * (prediction - target)[0].square().mean())
@@ -274,13 +276,14 @@ def test_sample_weights_scale_what_compares_with_the_target():
 
 
 def test_denoising_losses_refuse_what_does_not_fit():
-    motion, mask = randn(2, 3, 4, 8, 8), torch.ones(2, 1, 4, 8, 8)
+    motion, mouth = randn(2, 3, 4, 8, 8), torch.ones(2, 1, 4, 8, 8)
+    mask = {"mouth": mouth}
     with pytest.raises(ValueError, match=r"must both be \(B, 3, F, h, w\)"):
         losses.denoising_losses(motion, motion[:1], motion, motion, mask)
     with pytest.raises(ValueError, match=r"must both be \(B, 3, F, h, w\)"):
         losses.denoising_losses(motion, motion, motion, motion[:, :, 1:], mask)
-    with pytest.raises(ValueError, match=r"`mouth_mask` is \(2, 4, 8, 8\), must be \(2, 1, 4, 8, 8\)"):
-        losses.denoising_losses(motion, motion, motion, motion, mask[:, 0])
+    with pytest.raises(ValueError, match=r"`masks` has \(2, 4, 8, 8\) for 'eyes', must be \(2, 1, 4, 8, 8\)"):
+        losses.denoising_losses(motion, motion, motion, motion, mask | {"eyes": mouth[:, 0]})
     with pytest.raises(ValueError, match=r"`sample_weights` is \(2, 1\), must be \(2,\)"):
         losses.denoising_losses(motion, motion, motion, motion, mask, torch.ones(2, 1))
 

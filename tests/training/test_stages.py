@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_clips import tiny_clip
 
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from training.checkpoints import list_checkpoints
-from training.clip_shards import DatasetInfo, shard_path, write_dataset_info, write_shard
 from training.config import TrainingConfig, config_to_yaml
 from training.diffusion_targets import mouth_box_mask
 from training.loop import train
@@ -394,16 +392,11 @@ def test_anchor_points_are_lips_corners_and_ends_of_the_face():
     assert flow_points(places).tolist() == [*places["mouth_px"].tolist(), *lids]
 
 
-def test_eyes_count_more_when_asked_and_known(configs, tmp_path):
+def test_eyes_count_more_when_asked_and_known(configs, eyed_data_set):
     config = replace(configs["lfg"], model=LFG_MODEL | {"num_regions": 10}, eye_weight=9.0, landmark_weight=1.0)
     with pytest.raises(ValueError, match="`eye_weight` is 9.0, but `dataset` .* has no `eyes_px`"):
         LFGStage(config)
-    clip = tiny_clip("known-eyes")
-    box = np.float32([[[20, 28, 24, 30], [36, 44, 24, 30]]])
-    clip = replace(clip, labels=clip.labels | {"eyes_px": box.repeat(len(clip.frames), axis=0)})
-    write_dataset_info(tmp_path, DatasetInfo(64, None, None))
-    write_shard(shard_path(tmp_path, "train", 0), ["known-eyes"], lambda _: clip)
-    stage = LFGStage(replace(config, dataset=str(tmp_path)))
+    stage = LFGStage(replace(config, dataset=str(eyed_data_set)))
     batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,))] for seed in range(2)])
     drawn = batch["driving"].clone()
     drawn[..., 26:28, 22:26] += 0.1
@@ -413,6 +406,19 @@ def test_eyes_count_more_when_asked_and_known(configs, tmp_path):
     # eyes are a fortieth of the picture
     assert inside > 3 * objective.compare(drawn, batch)
     assert objective(batch, 0.0)["landmark"].isfinite()
+
+
+def test_denoiser_learns_eyes_when_asked_and_known(configs, eyed_data_set):
+    config = replace(configs["a2v"], eye_weight=2.0, colour_jitter=False)
+    with pytest.raises(ValueError, match="`eye_weight` is 2.0, but `dataset` .* has no `eyes_px`"):
+        A2VStage(config)
+    stage, without = (
+        A2VStage(replace(config, dataset=str(eyed_data_set), eye_weight=weight)) for weight in (2.0, 0.0)
+    )
+    batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,), 3)] for seed in range(2)])
+    terms, plain = (one.objectives["unet"](batch, 0.0) for one in (stage, without))
+    assert terms.keys() - plain.keys() == {"eyes"}
+    torch.testing.assert_close(terms["loss"], plain["loss"] + 2 * terms["eyes"])
 
 
 @pytest.mark.parametrize("networks", ["separate", "joint", "pose", "blink"])
@@ -437,6 +443,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
     ("name", "changes", "sentence"),
     [
         ("a2v", {"min_frames": 9}, "`min_frames` is 9, must be at least 1 and at most `max_frames`, 5"),
+        ("a2v", {"eye_weight": -1.0}, "`eye_weight` is -1.0, must not be negative"),
         ("a2v", {"reference": "last"}, "`reference` is 'last', must be one of first, random"),
         ("a2v", {"prediction_type": "flow"}, "`prediction_type` is 'flow', must be one of"),
         ("a2v", {"null_probability": 1.5}, r"`null_probability` is 1.5, must be in \[0, 1\]"),

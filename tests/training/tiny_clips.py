@@ -1,5 +1,7 @@
 """Prepared data sets small enough for tests: a disc with a mouth that opens with the sound, at 64 px."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,20 @@ def tiny_clip(clip_id: str, num_frames: int = 30, size: int = 64) -> PreparedCli
     return PreparedClip(clip_id, clip_id.split("-")[0], frames, samples.astype(np.float32), labels)
 
 
-def write_tiny_data_set(folder: Path, num_clips: int = 6, num_test_clips: int = 1, num_frames: int = 30) -> Path:
+def eyed_clip(clip_id: str, num_frames: int = 30) -> PreparedClip:
+    """Make a clip that knows where the eyes are, as synthetic ones do."""
+    clip = tiny_clip(clip_id, num_frames)
+    eyes_px = np.array([[20, 28, 24, 30], [36, 44, 24, 29]]) + 0.01 * np.arange(num_frames)[:, None, None]
+    return replace(clip, labels=clip.labels | {"eyes_px": eyes_px.astype(np.float32)})
+
+
+def write_tiny_data_set(
+    folder: Path,
+    num_clips: int = 6,
+    num_test_clips: int = 1,
+    num_frames: int = 30,
+    make_clip: Callable[[str, int], PreparedClip] = tiny_clip,
+) -> Path:
     """Write a data set with its audio encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     pipe = random_pipeline("tiny")
@@ -58,5 +73,5 @@ def write_tiny_data_set(folder: Path, num_clips: int = 6, num_test_clips: int = 
         half = -(-count // 2)
         for shard in range(2 if count > 1 else count):
             part = names[shard * half : (shard + 1) * half]
-            write_shard(shard_path(folder, split, shard), part, lambda name: tiny_clip(name, num_frames))
+            write_shard(shard_path(folder, split, shard), part, lambda name: make_clip(name, num_frames))
     return folder

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from diffusers_dawn.models import a2v_fdm
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel, ClipContext
@@ -244,11 +245,37 @@ def test_deep_features_are_a_result_only_where_they_are_asked_for(model):
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_whole_model_compiles_as_one_graph(model):
-    inputs = inputs_for(frames=WINDOW + 3)
-    expected = model(**inputs).sample
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(**inputs).sample, expected, **SAME)
+def test_whole_model_compiles_as_one_graph_for_clips_of_any_length(model):
+    counts = compiled_graphs(model, lambda net, backend: torch.compile(net, backend=backend, fullgraph=True))
+    # the first length is compiled as it is, the second one as any
+    assert counts == [1, 2, 2]
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_levels_compile_as_one_graph_each_for_clips_of_any_length():
+    torch.manual_seed(0)
+    model = A2VFlowDiffusionModel(**TINY | {"block_out_channels": (4, 8, 12, 16)}).eval()
+
+    def compile_levels(net, backend):
+        net.compile_repeated_blocks(backend=backend, fullgraph=True)
+        return net
+
+    # four levels down, four up, one in the middle
+    assert compiled_graphs(model, compile_levels) == [9, 9, 9]
+
+
+def compiled_graphs(model, compile_with) -> list[int]:
+    """Count the graphs that are there after one clip, two and three of different lengths; all must come out right."""
+    torch._dynamo.reset()
+    counter, counts = CompileCounter(), []
+    clips = [inputs_for(frames=frames) for frames in (44, 51, 97)]
+    wanted = [model(**inputs).sample for inputs in clips]
+    compiled = compile_with(model, counter)
+    for inputs, sample in zip(clips, wanted, strict=True):
+        torch.testing.assert_close(compiled(**inputs).sample, sample, **SAME)
+        counts.append(counter.frame_count)
+    return counts
 
 
 def test_default_model_has_the_published_sizes():

@@ -10,7 +10,9 @@ from torch.overrides import TorchFunctionMode
 from diffusers_dawn.models.attention import (
     RelativePositionBias,
     RotaryEmbedding,
+    attend_in_band,
     attend_in_blocks,
+    attention_band,
     band_blocks,
     rotate_pairs,
 )
@@ -54,6 +56,23 @@ def test_blocks_equal_one_masked_softmax_with_and_without_gradients(seed, num_fr
     expected = masked_softmax(query, key, value, bias, window, 0.5)
     # float32 sums of at most 70 values of order 1 in another order
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    num_frames=st.one_of(st.just(1), st.integers(2, 140)),
+    window=st.one_of(st.none(), st.integers(0, 80)),
+)
+def test_band_for_compiled_code_equals_one_masked_softmax_and_has_gradients(seed, num_frames, window):
+    inputs = [part.requires_grad_() for part in make_inputs(seed, num_frames)]
+    bias = make_bias(seed)
+    result = attend_in_band(*inputs, attention_band(bias, num_frames, window, torch.float32), 0.5)
+    expected = masked_softmax(*inputs, bias, window, 0.5)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
+    weights = torch.randn(result.shape, generator=torch.Generator().manual_seed(seed))
+    grads, wanted = (torch.autograd.grad((part * weights).sum(), inputs) for part in (result, expected))
+    torch.testing.assert_close(grads, wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("num_frames", "window"), [(1, 0), (1, None), (7, 0), (40, 39), (300, 20), (301, 200)])

@@ -9,7 +9,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from diffusers.models.attention_processor import AttnProcessor
 from random_layers import clip, randomised
 
-from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, band_blocks
+from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from diffusers_dawn.models.clip_attention import (
     FrameContext,
     SpatialAttention,
@@ -99,7 +99,8 @@ def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_fra
     expected = x + attention.to_out(torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
 
     cos, sin = (table[:, None, None] for table in rotary(num_frames))
-    frames = FrameContext(cos, sin, band_blocks(bias, num_frames, window, x.dtype))
+    blocks, band = (look_up(bias, num_frames, window, x.dtype) for look_up in (band_blocks, attention_band))
+    frames = FrameContext(cos, sin, blocks, band)
     with torch.set_grad_enabled(grad_enabled):
         result = add_attention(x.clone(), attention, frames)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)  # sums in another order

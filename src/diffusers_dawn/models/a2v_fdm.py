@@ -15,7 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from .attention import RelativePositionBias, RotaryEmbedding, band_blocks
+from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .clip_attention import FrameContext, TemporalAttention, add_attention
 from .clip_layers import PartialConv2d, convolve_frames
 from .condition_attention import ConditionContext
@@ -186,6 +186,14 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             )
         super().enable_cache(config)
 
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """Compile every level, see `ModelMixin.compile_repeated_blocks`; `dynamic` is true unless it is given.
+
+        With one graph per level for clips of any length, a network of four resolutions, each level of another width,
+        keeps below the number of graphs (8) at which torch gives up.
+        """
+        super().compile_repeated_blocks(*args, **{"dynamic": True} | kwargs)
+
     def encode_face_location(self, face_mask: torch.Tensor) -> torch.Tensor:
         """Encode a face mask (B, 1, 4 h, 4 w) as features (B, C, h, w)."""
         return self.forward(inside=partial(self.face_location_encoder, face_mask))
@@ -239,7 +247,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         reference = self.conv_in(constant, slice(self.config.in_channels, None))
         return ClipContext(
             reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
-            conditions=[projected for level in self._levels() for projected in level(conditions)],
+            # by `forward`, which offloading replaces: this is nothing to compile
+            conditions=[projected for level in self._levels() for projected in level.forward(conditions)],
         )
 
     def forward(
@@ -361,4 +370,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
     def _frame_context(self, num_frames: int, dtype: torch.dtype) -> FrameContext:
         window = None if self.training else self.config.temporal_window
         cos, sin = (table[:, None, None] for table in self.rotary(num_frames))  # over pixels and heads
-        return FrameContext(cos, sin, band_blocks(self.position_bias, num_frames, window, dtype))
+        # compiled code has one graph for any number of blocks; compiled levels of a network that is not take the band
+        compiling = torch.compiler.is_compiling()
+        blocks = [] if compiling else band_blocks(self.position_bias, num_frames, window, dtype)
+        return FrameContext(cos, sin, blocks, attention_band(self.position_bias, num_frames, window, dtype))

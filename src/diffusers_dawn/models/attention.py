@@ -5,8 +5,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
+
+# queries of a block of the band [frames]; 20 to 50 are equally fast on a CPU (benchmarks/README.md)
+BLOCK_SIZE = 40
 
 
 class RotaryEmbedding(nn.Module):
@@ -43,10 +47,15 @@ def rotate_pairs(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
         Tensor (..., D) in the dtype of x.
     """
     rotary_dim = 2 * cos.shape[-1]
-    # a pair is a complex number, and turning it one product: several times faster than sums of four real ones
     precise = torch.promote_types(x.dtype, torch.float32)
-    pairs = torch.view_as_complex(x[..., :rotary_dim].to(precise).unflatten(-1, (-1, 2)))
-    rotated = torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
+    pairs = x[..., :rotary_dim].to(precise).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler joins the sums, and knows no complex numbers
+        first, second = pairs.unbind(-1)
+        rotated = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    else:
+        # a pair is a complex number, and turning it one product: several times faster than sums of four real ones
+        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+    rotated = rotated.flatten(-2).to(x.dtype)
     return rotated if rotary_dim == x.shape[-1] else torch.cat((rotated, x[..., rotary_dim:]), dim=-1)
 
 
@@ -99,7 +108,11 @@ class BandBlock(NamedTuple):
 
 
 def band_blocks(
-    position_bias: RelativePositionBias, num_frames: int, window: int | None, dtype: torch.dtype, block_size: int = 40
+    position_bias: RelativePositionBias,
+    num_frames: int,
+    window: int | None,
+    dtype: torch.dtype,
+    block_size: int = BLOCK_SIZE,
 ) -> list[BandBlock]:
     """Split attention with a window into blocks over its band (paper section 3.3: local attention at inference).
 
@@ -133,6 +146,86 @@ def band_blocks(
             biases[shape] = offset_bias[:, keys[None] - queries[:, None] + reach][None].contiguous()
         blocks.append(BandBlock(first_query, last_query, first_key, last_key, biases[shape]))
     return blocks
+
+
+class AttentionBand(NamedTuple):
+    """The same band without its blocks, of any number of frames, for compiled code.
+
+    Attributes:
+        offset_bias: Bias of every offset key - query (heads, 2 * reach + 1).
+        window: Keys farther than this from the query are not seen [frames]; None: every key is.
+    """
+
+    offset_bias: torch.Tensor
+    window: int | None
+
+
+def attention_band(
+    position_bias: RelativePositionBias, num_frames: int, window: int | None, dtype: torch.dtype
+) -> AttentionBand:
+    """Look up what `attend_in_band` needs.
+
+    Args:
+        position_bias: Source of the bias per head and offset.
+        num_frames: Clip length F.
+        window: Keys farther than this from the query are not seen [frames]; None: every key is.
+        dtype: dtype of the bias, that of the queries.
+
+    Returns:
+        The band; its size depends on the number of frames only without a window.
+    """
+    reach = num_frames - 1 if window is None else window + BLOCK_SIZE - 1
+    return AttentionBand(position_bias(reach).to(dtype), window)
+
+
+def attend_in_band(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    band: AttentionBand,
+    scale: float,
+    backend: Any = None,
+) -> torch.Tensor:
+    """Attend over frames as `attend_in_blocks` does, in one graph for any number of frames.
+
+    The clip is padded to whole blocks, which become heads of one attention: no loop tells the compiler how many there
+    are.
+
+    Args:
+        query: Tensor (N, heads, F, D).
+        key: Tensor (N, heads, F, D).
+        value: Tensor (N, heads, F, D).
+        band: Result of `attention_band`.
+        scale: Factor of the scores.
+        backend: One of diffusers' attention backends; None: the active one.
+
+    Returns:
+        Tensor (N, heads, F, D).
+    """
+    num_frames, window = query.shape[2], band.window
+    device = query.device
+    if window is None:
+        frame = torch.arange(num_frames, device=device)
+        bias = band.offset_bias[:, frame[None] - frame[:, None] + num_frames - 1]
+        return _attend_fused(query, key, value, bias[None], scale, backend)
+    num_blocks = (num_frames + BLOCK_SIZE - 1) // BLOCK_SIZE
+    missing = num_blocks * BLOCK_SIZE - num_frames
+    # key j of a block is frame j - window after the block's first query
+    num_keys = BLOCK_SIZE + 2 * window
+    offset = torch.arange(num_keys, device=device) - window - torch.arange(BLOCK_SIZE, device=device)[:, None]
+    bias = band.offset_bias[:, offset + window + BLOCK_SIZE - 1][:, None]  # (heads, 1, queries, keys)
+    first_key = torch.arange(num_blocks, device=device) * BLOCK_SIZE - window
+    frame = first_key[:, None] + torch.arange(num_keys, device=device)  # (blocks, keys)
+    seen = (offset.abs() <= window) & ((frame >= 0) & (frame < num_frames))[:, None]
+    # finite: padded queries see nothing, and a softmax of nothing is no number
+    bias = bias.masked_fill(~seen, torch.finfo(bias.dtype).min / 2).flatten(0, 1)[None]
+    query = F.pad(query, (0, 0, 0, missing)).unflatten(2, (num_blocks, BLOCK_SIZE)).flatten(1, 2)
+    key, value = (
+        F.pad(part, (0, 0, window, missing + window)).unfold(2, num_keys, BLOCK_SIZE).transpose(-1, -2).flatten(1, 2)
+        for part in (key, value)
+    )
+    attended = _attend_fused(query, key, value, bias, scale, backend)
+    return attended.unflatten(1, (-1, num_blocks)).flatten(2, 3)[:, :, :num_frames]
 
 
 def attend_in_blocks(

@@ -10,7 +10,7 @@ from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
 
-from .attention import BandBlock, attend_in_blocks, rotate_pairs
+from .attention import AttentionBand, BandBlock, attend_in_band, attend_in_blocks, rotate_pairs
 from .clip_layers import ChannelNorm, add_in_chunks, matrix_of
 
 
@@ -21,11 +21,13 @@ class FrameContext(NamedTuple):
         cos: Cosines of the rotary angles (F, 1, head_dim / 2).
         sin: Sines, the same shape.
         blocks: Blocks over the band of the attention window.
+        band: The same for compiled code.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
     blocks: list[BandBlock]
+    band: AttentionBand
 
 
 class SpatialLinearAttnProcessor:
@@ -74,7 +76,10 @@ class TemporalAttnProcessor:
         # (B, F, P, heads, D) to (B P, heads, F, D)
         query, key, value = (part.permute(0, 2, 3, 1, 4).flatten(0, 1) for part in (query, key, qkv[..., 2, :, :]))
         scale = attn.head_dim**-0.5
-        attended = attend_in_blocks(query, key, value, frames.blocks, scale, self._attention_backend)
+        attend, where = attend_in_blocks, frames.blocks
+        if torch.compiler.is_compiling():
+            attend, where = attend_in_band, frames.band
+        attended = attend(query, key, value, where, scale, self._attention_backend)
         attended = attended.unflatten(0, (hidden_states.shape[0], -1)).permute(0, 3, 1, 2, 4).flatten(3)
         return attn.to_out(attended)
 

@@ -1,7 +1,8 @@
 """Layers on clips (B, F, H, W, C): frames fold into the batch of 2-D layers, norms, residuals in chunks.
 
 While no gradient is recorded, residuals and norms work in place and in chunks that stay in the processor's cache; the
-layers own the tensors they get and may overwrite them.
+layers own the tensors they get and may overwrite them. Compiled code does neither: the compiler joins what is next to
+each other, and a loop over chunks would be another graph for every number of frames.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,11 @@ PROBE_SCALE = 32.0
 # small enough for the cache of one core on a CPU; on other devices large chunks keep the device busy
 CHUNK_TOKENS_CPU = 4_096
 CHUNK_TOKENS_DEVICE = 1_048_576
+
+
+def works_in_place() -> bool:
+    """Tell whether layers overwrite their inputs, chunk by chunk: not while gradients are recorded, nor compiled."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -56,7 +62,7 @@ def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def chunks(x: torch.Tensor, dim: int, tokens_per_index: int) -> list[slice]:
-    """Cut an axis into slices of a size that stays in the cache; one slice while gradients are recorded.
+    """Cut an axis into slices of a size that stays in the cache; one slice where layers do not work in place.
 
     Args:
         x: Any tensor.
@@ -66,7 +72,7 @@ def chunks(x: torch.Tensor, dim: int, tokens_per_index: int) -> list[slice]:
     Returns:
         Slices that cover the axis in order.
     """
-    if torch.is_grad_enabled():
+    if not works_in_place():
         return [slice(0, x.shape[dim])]
     chunk_tokens = CHUNK_TOKENS_CPU if x.device.type == "cpu" else CHUNK_TOKENS_DEVICE
     step = max(1, chunk_tokens // tokens_per_index)
@@ -77,15 +83,15 @@ def add_in_chunks(x: torch.Tensor, function: Callable, dim: int, tokens_per_inde
     """Compute x + function(x), where function treats indices along dim independently.
 
     Args:
-        x: Any tensor; overwritten with the result while no gradient is recorded.
+        x: Any tensor; overwritten with the result where layers work in place.
         function: Takes a part of x and the slice it is, returns a tensor of the part's shape.
         dim: Axis that is split.
         tokens_per_index: Rows of channels in one index along dim, to choose the chunk's size.
 
     Returns:
-        The sum, x itself while no gradient is recorded.
+        The sum, x itself where layers work in place.
     """
-    if torch.is_grad_enabled():
+    if not works_in_place():
         return x + function(x, slice(None))
     for chunk in chunks(x, dim, tokens_per_index):
         part = x.narrow(dim, chunk.start, chunk.stop - chunk.start)
@@ -110,7 +116,7 @@ class ChannelNorm(nn.Module):
 class ClipGroupNorm(nn.Module):
     """Group normalisation over all frames of a clip, an optional modulation, then SiLU.
 
-    While no gradient is recorded, the result overwrites the input.
+    Where layers work in place, the result overwrites the input.
 
     Args:
         num_groups: Groups of channels.
@@ -143,7 +149,7 @@ class ClipGroupNorm(nn.Module):
             scale, shift = scale_shift.chunk(2, dim=-1)
             gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
         gain, offset = (value.to(x.dtype).view(batch, 1, 1, channels) for value in (gain, offset))
-        if torch.is_grad_enabled():
+        if not works_in_place():
             return F.silu(torch.addcmul(offset, x.flatten(2, 3), gain)).view(x.shape)
         clip = x.flatten(2, 3)
         for chunk in chunks(clip, 1, batch * clip.shape[2]):

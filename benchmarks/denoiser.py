@@ -88,6 +88,7 @@ class Comparison(NamedTuple):
         ours: Takes the result of `prepare`.
         plain: Takes nothing.
         networks: Modules that the two run, "ours" and "plain".
+        sample: The noise that a denoiser gets.
         shallow: Takes the result of `prepare`, returns ours on deep features of an earlier step; None: there are none.
     """
 
@@ -95,6 +96,7 @@ class Comparison(NamedTuple):
     ours: Callable[[object], torch.Tensor]
     plain: Callable[[], torch.Tensor]
     networks: dict[str, nn.Module]
+    sample: torch.Tensor | None = None
     shallow: Callable[[object], Callable[[], torch.Tensor]] | None = None
 
     def formulations(self) -> dict[str, Callable[[], torch.Tensor]]:
@@ -103,15 +105,15 @@ class Comparison(NamedTuple):
         return {"ours": lambda: self.ours(prepared), "plain": self.plain}
 
 
-def compare_denoisers(args: argparse.Namespace, num_frames: int) -> Comparison:
-    """Set up one call of the denoiser for one clip of random noise."""
+def compare_denoisers(args: argparse.Namespace, num_frames: int, num_samples: int = 1) -> Comparison:
+    """Set up one call of the denoiser for clips of random noise."""
     model = build_denoiser(args)
     plain = PlainDenoiser(model)
     config, latent = model.config, args.size // 4
     generator = torch.Generator().manual_seed(1)
 
     def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(1, *shape, generator=generator).to(args.device, args.dtype)
+        return torch.randn(num_samples, *shape, generator=generator).to(args.device, args.dtype)
 
     sample = noise(config.in_channels, num_frames, latent, latent)
     clip = (
@@ -125,6 +127,7 @@ def compare_denoisers(args: argparse.Namespace, num_frames: int) -> Comparison:
         return lambda: model(sample, TIMESTEP, context=context, deep_features=deep).sample
 
     return Comparison(
+        sample=sample,
         shallow=shallow,
         prepare=lambda: model.prepare_context(*clip),
         ours=lambda context: model(sample, TIMESTEP, context=context, return_dict=False)[0],

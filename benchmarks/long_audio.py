@@ -108,9 +108,11 @@ def print_memory(args: argparse.Namespace) -> None:
         f"recordings, {args.steps} steps: growth of the memory's peak beside the weights, measured and estimated",
         ["frames", "minutes", "denoised in", "peak MiB", "estimate MiB", "estimate / peak", "at", "s", "s per frame"],
     )
+    points = []
     for num_frames in args.frames:
         found = measure_in_new_process(args, num_frames)
         peak, expected = found["peak"] / MIB, found["expected"] / MIB
+        points.append((num_frames, peak, expected))
         table.add(
             num_frames,
             num_frames / FPS / 60,
@@ -123,6 +125,25 @@ def print_memory(args: argparse.Namespace) -> None:
             found["seconds"] / num_frames,
         )
     print(table, flush=True)
+    if args.plot is not None:
+        plot_memory(args.plot, points)
+
+
+def plot_memory(path: str, points: Sequence[tuple[int, float, float]]) -> None:
+    """Draw measured and estimated memory [MiB] against length [frames] into a file."""
+    from matplotlib.figure import Figure
+
+    lengths, measured, estimated = zip(*points, strict=True)
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(lengths, measured, "o-", label="measured")
+    axes.plot(lengths, estimated, "x--", label="estimated")
+    axes.set(xscale="log", xlabel=f"frames, {FPS} a second", ylabel="memory beside the weights, MiB", ylim=(0, None))
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 class SeamClip:
@@ -253,6 +274,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seam-frames", type=int, default=240, help="length of the clip of the second table")
     parser.add_argument("--seam-windows", type=int, nargs="+", default=[80, 120], help="frames per window there")
     parser.add_argument("--feature-frames", type=int, default=2200, help="length of the recording of the third table")
+    parser.add_argument("--plot", help="picture of the first table to write (PNG or SVG; needs matplotlib)")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(words)
     args.words, args.dtype = words, getattr(torch, args.dtype)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from PIL import Image
 
 from benchmark_scripts import imported_script
 from diffusers_dawn.frame_windows import plan_windows
@@ -35,12 +36,13 @@ def test_feature_table_compares_both_kinds_of_pieces(benchmark, capsys):
 
 
 @pytest.mark.slow
-def test_memory_table_has_a_row_per_length(benchmark, capsys):
+def test_memory_table_has_a_row_per_length(benchmark, capsys, tmp_path):
     num_threads = torch.get_num_threads()
     benchmark.main(
         ["--tasks", "memory", "--frames", "5", "30", "--steps", "1", "--window-frames", "12"]
-        + ["--window-overlap", "4"]
+        + ["--window-overlap", "4", "--plot", str(tmp_path / "memory.png")]
     )
+    assert Image.open(tmp_path / "memory.png").size == (720, 360)
     assert torch.get_num_threads() == num_threads
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [(row[0], " ".join(row[2:5])) for row in rows][1] == ("30", "4 x 12")

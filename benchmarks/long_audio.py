@@ -3,7 +3,7 @@
 The first table renders recordings of growing length, frames drawn and thrown away, each in a process of its own, and
 compares the growth of the memory's peak with the estimate. The second renders one clip in one pass and in windows: how
 much the two differ, against two seeds, and how much moves where windows meet, against elsewhere. The third encodes one
-recording at once, in pieces as published, and in overlapping ones.
+recording at once, in pieces as published, and in overlapping ones. The fourth estimates the memory on CPUs and GPUs.
 """
 
 import argparse
@@ -23,13 +23,15 @@ from clip_to_render import add_options, build_pipeline, make_portrait, make_spee
 from denoiser import MIB
 from diffusers_dawn import audio_features
 from diffusers_dawn.frame_windows import FrameWindows, plan_windows
-from diffusers_dawn.memory_budget import WINDOW_OVERLAP
+from diffusers_dawn.memory_budget import GIB, WINDOW_FRAMES, WINDOW_OVERLAP
 from diffusers_dawn.memory_estimate import stage_bytes
 from diffusers_dawn.records import FPS
 from diffusers_dawn.render_request import RenderRequest
 from report import Table, describe_machine, synchronise
 
 SELF = Path("/proc/self")
+# longer clips in one pass are of no interest to anyone
+LONGEST_PASS = 1000
 
 
 def reset_peak(device: str) -> int:
@@ -255,7 +257,37 @@ def print_features(args: argparse.Namespace) -> None:
     print(table, flush=True)
 
 
-TASKS = {"memory": print_memory, "seams": print_seams, "features": print_features}
+def print_estimates(args: argparse.Namespace) -> None:
+    """Estimate the memory of every length on CPUs and GPUs, weights included, and print the table."""
+    pipe = build_pipeline(args)
+    size = args.size or pipe.default_size
+    places = [(device, dtype) for device in ("cpu", "cuda") for dtype in (torch.float32, torch.bfloat16)]
+    names = [f"{device} {str(dtype).removeprefix('torch.')}" for device, dtype in places]
+    table = Table(f"estimates at {size} px, weights included [GiB]; frames are streamed", ["frames", "in", *names])
+    for num_frames in args.frames:
+        # in one pass, and in the shortest windows that are chosen where memory is short
+        passes = [size for size in (num_frames, WINDOW_FRAMES[-1]) if size <= min(num_frames, LONGEST_PASS)]
+        for window_frames in dict.fromkeys(passes):
+            windows = plan_windows(num_frames, window_frames, args.window_overlap)
+            estimates = [
+                pipe.estimate_memory(
+                    num_frames,
+                    size,
+                    size,
+                    guidance_scale=args.guidance_scale,
+                    output_type="stream",
+                    window_frames=window_frames,
+                    dtype=dtype,
+                    device=device,
+                )
+                / GIB
+                for device, dtype in places
+            ]
+            table.add(num_frames, describe(windows), *estimates)
+    print(table, flush=True)
+
+
+TASKS = {"memory": print_memory, "seams": print_seams, "features": print_features, "estimates": print_estimates}
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -35,6 +35,18 @@ def test_feature_table_compares_both_kinds_of_pieces(benchmark, capsys):
     assert float(rows[0][3]) > float(rows[1][2]) > 0
 
 
+def test_estimates_are_of_one_pass_and_of_windows(benchmark, capsys):
+    benchmark.main(["--tasks", "estimates", "--frames", "50", "300", "15000"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [row[:4] for row in rows] == [
+        ["50", "one", "pass", rows[0][3]],
+        ["300", "one", "pass", rows[1][3]],
+        ["300", "5", "x", "100"],
+        ["15000", "250", "x", "100"],
+    ]
+    assert float(rows[2][4]) < float(rows[1][3])
+
+
 @pytest.mark.slow
 def test_memory_table_has_a_row_per_length(benchmark, capsys, tmp_path):
     num_threads = torch.get_num_threads()

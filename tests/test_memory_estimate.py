@@ -33,7 +33,10 @@ def stages(pipe, num_frames: int, window_frames: int | None = None, **changes) -
 def test_weights_are_counted_in_their_precision():
     linear = torch.nn.Linear(10, 5)
     assert weight_bytes([linear]) == 55 * 4
+    assert weight_bytes([linear], torch.float64) == 55 * 8
     assert weight_bytes([linear, linear.to(torch.bfloat16)]) == 2 * 55 * 2
+    norm = torch.nn.BatchNorm1d(3)  # four floats per channel and a 64-bit count
+    assert weight_bytes([norm]) == 12 * 4 + 8 and weight_bytes([norm], torch.float16) == 12 * 2 + 8
 
 
 def test_denoising_grows_with_frames_size_and_the_null_condition_and_shrinks_with_precision(pipe):
@@ -106,6 +109,17 @@ def test_pipeline_adds_the_weights_of_its_parts(pipe):
     expected = weight_bytes(parts) + max(stages(pipe, 50).values())
     assert pipe.estimate_memory(50) == expected
     assert pipe.estimate_memory(50, 128, 128) > expected
+
+
+def test_another_precision_and_device_are_estimated_without_going_there(pipe):
+    half = random_pipeline("tiny")
+    half.to(torch.bfloat16)
+    there = pipe.estimate_memory(50, dtype=torch.bfloat16)
+    # rotary frequencies stay in float32
+    assert there == pytest.approx(half.estimate_memory(50), abs=1000) and there < pipe.estimate_memory(50)
+    # the chunks of a GPU are large; what the C library keeps on a CPU is not there
+    assert pipe.estimate_memory(200, device="cuda") > pipe.estimate_memory(200, device="cpu")
+    assert pipe.device.type == "cpu" and pipe.unet.dtype == torch.float32
 
 
 MEASURE = """

@@ -63,9 +63,12 @@ class ClipSize(NamedTuple):
     keeps_deep_features: bool = False
 
 
-def weight_bytes(modules: Iterable[torch.nn.Module]) -> int:
-    """Sum the sizes of all tensors of modules [bytes]."""
-    return sum(tensor.nbytes for module in modules for tensor in module.state_dict().values())
+def weight_bytes(modules: Iterable[torch.nn.Module], dtype: torch.dtype | None = None) -> int:
+    """Sum the sizes of all tensors of modules [bytes], floating ones as they are or in another precision."""
+    tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+    if dtype is None:
+        return sum(tensor.nbytes for tensor in tensors)
+    return sum(tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize for tensor in tensors)
 
 
 def stage_bytes(
@@ -74,6 +77,7 @@ def stage_bytes(
     audio_encoder: torch.nn.Module,
     size: ClipSize,
     device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, int]:
     """Estimate what each stage of rendering holds at its peak, beside the weights.
 
@@ -83,6 +87,7 @@ def stage_bytes(
         audio_encoder: The encoder of speech.
         size: What is rendered.
         device: Where.
+        dtype: In which precision; None: that of each network.
 
     Returns:
         Bytes by stage.
@@ -93,14 +98,16 @@ def stage_bytes(
     features = num_frames * denoiser.config.audio_dim * FLOAT_BYTES
     latents = num_frames * denoiser.config.in_channels * height * width * FLOAT_BYTES
     window = size.batch_size * min(size.window_frames, size.num_frames)
-    network = denoising_bytes(denoiser, window, height, width, size.with_null, device)
-    layer, weights = _drawing_bytes(decoder, size)
+    network = denoising_bytes(denoiser, window, height, width, size.with_null, device, dtype)
+    layer, weights = _drawing_bytes(decoder, size, dtype)
     on_cpu = device.type == "cpu"
     kept = min(network, KEPT_BYTES) if on_cpu else 0
     output = output_bytes(size) if on_cpu or size.output_type == "pt" else 0
-    deep = size.keeps_deep_features * (1 + size.with_null) * _deep_feature_bytes(denoiser, num_frames, height, width)
+    deep = 0
+    if size.keeps_deep_features:
+        deep = (1 + size.with_null) * _deep_feature_bytes(denoiser, num_frames, height, width, dtype)
     return {
-        "speech features": features + _speech_bytes(audio_encoder, size.num_frames),
+        "speech features": features + _speech_bytes(audio_encoder, size.num_frames, dtype),
         # the noisy latents, and the prediction so far
         "denoising": features + 2 * latents + network + deep,
         "sampler's step": features + size.latent_copies * latents + deep + kept * (latents >= LARGE_BYTES),
@@ -115,6 +122,7 @@ def denoising_bytes(
     width: int,
     with_null: bool = False,
     device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
 ) -> int:
     """Estimate what one call of the denoiser holds beside the weights, contexts included; linear in the frames.
 
@@ -125,16 +133,17 @@ def denoising_bytes(
         width: Width of the motion w.
         with_null: Whether the null condition's context exists too.
         device: Where it runs; None: where it is.
+        dtype: In which precision; None: its own.
 
     Returns:
         Bytes.
     """
-    config = denoiser.config
-    activations = ACTIVATION_COPIES * _activation_bytes(denoiser) * height * width * config.block_out_channels[0]
+    config, dtype = denoiser.config, dtype or denoiser.dtype
+    activations = ACTIVATION_COPIES * _activation_bytes(dtype) * height * width * config.block_out_channels[0]
     on_cpu = (device or denoiser.device).type == "cpu"
     chunk = min(num_frames * height * width, CHUNK_TOKENS_CPU if on_cpu else CHUNK_TOKENS_DEVICE)
     heads = config.num_attention_heads * config.attention_head_dim
-    contexts = (1 + with_null) * _context_bytes(config, denoiser.dtype.itemsize)
+    contexts = (1 + with_null) * _context_bytes(config, dtype.itemsize)
     return round(WORKSPACE_BYTES + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
 
 
@@ -151,10 +160,12 @@ def output_bytes(size: ClipSize) -> int:
     return size.batch_size * size.num_frames * 3 * size.height * size.width * channel_bytes
 
 
-def _deep_feature_bytes(denoiser: torch.nn.Module, num_frames: int, height: int, width: int) -> int:
+def _deep_feature_bytes(
+    denoiser: torch.nn.Module, num_frames: int, height: int, width: int, dtype: torch.dtype | None
+) -> int:
     # overlapping frames, usually one in four, are kept once per window
     values = num_frames * height // 2 * (width // 2) * denoiser.config.block_out_channels[0]
-    return round(1.25 * values * denoiser.dtype.itemsize)
+    return round(1.25 * values * (dtype or denoiser.dtype).itemsize)
 
 
 def _context_bytes(config: Any, item_bytes: int) -> int:
@@ -170,23 +181,22 @@ def _context_bytes(config: Any, item_bytes: int) -> int:
     return groups * num_channels * item_bytes + 2 * len(pairs) * groups**2 * FLOAT_BYTES
 
 
-def _speech_bytes(audio_encoder: torch.nn.Module, num_frames: int) -> int:
+def _speech_bytes(audio_encoder: torch.nn.Module, num_frames: int, dtype: torch.dtype | None) -> int:
     config = audio_encoder.config
     num_samples = num_frames * SAMPLE_RATE_HZ // FPS
     piece = min(num_samples, FRAMES_PER_PIECE * math.prod(config.conv_stride)) // config.conv_stride[0]
-    encoding = AUDIO_ENCODER_COPIES * piece * config.conv_dim[0] * _activation_bytes(audio_encoder)
+    encoding = AUDIO_ENCODER_COPIES * piece * config.conv_dim[0] * _activation_bytes(dtype or audio_encoder.dtype)
     # the encoder's frames are twice as many as the video's; spreading them takes two neighbours of each of these
     hidden = 2 * num_frames * config.hidden_size * FLOAT_BYTES
     return round(RECORDING_COPIES * num_samples * FLOAT_BYTES + hidden + max(encoding, hidden))
 
 
-def _drawing_bytes(decoder: torch.nn.Module, size: ClipSize) -> tuple[float, int]:
+def _drawing_bytes(decoder: torch.nn.Module, size: ClipSize, dtype: torch.dtype | None) -> tuple[float, int]:
     # the output of one layer at full resolution; batch norms are folded into copies of the weights
     num_frames = size.batch_size * min(size.decode_chunk_size, size.num_frames)
     values = num_frames * size.height * size.width * decoder.config.block_out_channels[0]
-    return values * _activation_bytes(decoder), weight_bytes([decoder.decoder])
+    return values * _activation_bytes(dtype or decoder.dtype), weight_bytes([decoder.decoder], dtype)
 
 
-def _activation_bytes(module: torch.nn.Module) -> float:
-    half = module.dtype.itemsize < FLOAT_BYTES
-    return SHARE_IN_HALF_PRECISION * FLOAT_BYTES if half else module.dtype.itemsize
+def _activation_bytes(dtype: torch.dtype) -> float:
+    return SHARE_IN_HALF_PRECISION * FLOAT_BYTES if dtype.itemsize < FLOAT_BYTES else dtype.itemsize

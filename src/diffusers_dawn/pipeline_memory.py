@@ -53,6 +53,8 @@ class FitsMemory:
         output_type: str = "pil",
         window_frames: int | None = None,
         cache_interval: int = 1,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
     ) -> int:
         """Estimate the peak memory of rendering, see `memory_estimate`.
 
@@ -65,6 +67,8 @@ class FitsMemory:
             output_type: Form of the frames.
             window_frames: Frames denoised at once; None: all.
             cache_interval: Above 1, the denoiser's deep features are kept.
+            dtype: Precision of all networks; None: as they are.
+            device: Where it is rendered; None: where the pipeline is. It need not be there.
 
         Returns:
             Bytes beside the process itself, weights included; fitted on a CPU.
@@ -76,7 +80,8 @@ class FitsMemory:
             output_type=output_type,
             cache_interval=cache_interval,
         )
-        return self._needed_bytes(request, num_frames, window_frames, batch_size)
+        device = None if device is None else torch.device(device)
+        return self._needed_bytes(request, num_frames, window_frames, batch_size, dtype, device)
 
     def plan_windows(
         self, num_frames: int, request: RenderRequest, batch_size: int = 1, held_bytes: int = 0
@@ -110,10 +115,17 @@ class FitsMemory:
         return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
 
     def _needed_bytes(
-        self, request: RenderRequest, num_frames: int, window_frames: int | None, batch_size: int
+        self,
+        request: RenderRequest,
+        num_frames: int,
+        window_frames: int | None,
+        batch_size: int,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
     ) -> int:
         size = request.clip_size(num_frames, window_frames, batch_size)
         if not isinstance(self.scheduler, DAWNDDIMScheduler):
             size = size._replace(latent_copies=MOST_LATENT_COPIES)
-        stages = stage_bytes(self.unet, self.lfg, self.audio_encoder, size, self._execution_device)
-        return weight_bytes(self._networks()) + max(stages.values())
+        networks = self.unet, self.lfg, self.audio_encoder
+        stages = stage_bytes(*networks, size, device or self._execution_device, dtype)
+        return weight_bytes(self._networks(), dtype) + max(stages.values())

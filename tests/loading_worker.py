@@ -74,6 +74,8 @@ def package_online(place):
     loaded = DAWNPipeline.from_pretrained("me/saved")
     yield "id", frames(loaded)
     yield "name", loaded.name_or_path
+    yield "card", loaded.model_card
+    yield "no card", str(DAWNPipeline.from_pretrained("me/half", variant="fp16").model_card)
     yield "other id", frames(DAWNPipeline.from_pretrained("me/pushed"))
     yield "variant by id", frames(DAWNPipeline.from_pretrained("me/half", variant="fp16", dtype=torch.float32))
     yield "no pbnet", frames(DAWNPipeline.from_pretrained(place / "no_pbnet"), **TRACKS)
@@ -85,7 +87,10 @@ def package_online(place):
 def package_offline(place):
     from diffusers_dawn import DAWNPipeline
 
-    yield "id", frames(DAWNPipeline.from_pretrained("me/saved"))
+    loaded = DAWNPipeline.from_pretrained("me/saved")
+    yield "id", frames(loaded)
+    yield "card", loaded.model_card
+    yield "no card", str(DAWNPipeline.from_pretrained("me/half", variant="fp16").model_card)
     yield "saved again without the package", frames(DAWNPipeline.from_pretrained(place / "saved_again"))
 
 

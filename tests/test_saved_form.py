@@ -225,6 +225,12 @@ def test_uploads_carry_the_card_unless_the_repository_has_one(place, package_onl
     assert "a card of its own" in (place / "hub" / "me" / "carded" / "README.md").read_text()
 
 
+@pytest.mark.slow
+def test_pipelines_of_the_hub_have_its_card_also_offline(package_online, package_offline):
+    for loaded in (package_online, package_offline):
+        assert loaded["card"] == CARD and loaded["no card"] == "None"
+
+
 def test_index_names_the_files_that_lie_beside_the_weights(place):
     index = json.loads((place / "saved" / "model_index.json").read_text())
     assert index["_class_name"] == ["pipeline", "DAWNPipeline"]

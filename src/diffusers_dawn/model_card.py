@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
 CARD_FILE = "README.md"
 _PACKAGE = Path(__file__).parent
 
@@ -32,3 +35,21 @@ def card_of_folder(folder: Any) -> str | None:
     if shipped:
         return packaged_card(Path(folder).name)
     return own.read_text(encoding="utf-8", errors="replace") if own.is_file() else None
+
+
+def card_of_repository(repository: str, settings: dict[str, Any]) -> str | None:
+    """Find the card of a pipeline on the Hub, which diffusers does not download.
+
+    Args:
+        repository: Its id.
+        settings: What `from_pretrained` was given; of it, what says where to look and who asks.
+
+    Returns:
+        Text of its `README.md`; None if there is none, or none in the cache while offline.
+    """
+    names = ("revision", "cache_dir", "token", "local_files_only")
+    try:
+        path = hf_hub_download(repository, CARD_FILE, **{name: settings[name] for name in names if name in settings})
+    except (EntryNotFoundError, HfHubHTTPError):
+        return None
+    return Path(path).read_text(encoding="utf-8", errors="replace")

@@ -11,7 +11,7 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from huggingface_hub import file_exists
 
 from .checkpoint_folder import check_complete
-from .model_card import CARD_FILE, card_of_folder
+from .model_card import CARD_FILE, card_of_folder, card_of_repository
 from .portable_folder import portable_index, use_installed_classes, write_code
 
 
@@ -81,11 +81,14 @@ class SavedWithCode:
             # by themselves, transformers would load in the precision that was saved, and diffusers in float32
             kwargs.setdefault("dtype", torch.float32)
         folder = pretrained_model_name_or_path
-        if not os.path.isdir(folder):
+        if os.path.isdir(folder):
+            card = card_of_folder(folder)
+        else:
             folder = cls.download(str(folder), **kwargs)
+            card = card_of_repository(str(pretrained_model_name_or_path), kwargs)
         pipe = super().from_pretrained(folder, **kwargs)
         pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
-        pipe.model_card = card_of_folder(folder)
+        pipe.model_card = card
         check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         return pipe
 

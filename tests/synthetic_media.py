@@ -1,5 +1,8 @@
 """Sounds and pictures whose timing and content are known."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 
 
@@ -28,3 +31,18 @@ def moving_frames(num_frames=12, height=48, width=64):
     row = np.linspace(0, 250, width)
     pictures = [np.broadcast_to(np.roll(row, 2 * index)[:, None], (height, width, 3)) for index in range(num_frames)]
     return np.stack(pictures).astype(np.uint8)
+
+
+def write_audio(path, samples, sample_rate_hz, codec, start_s=0.0, layout="mono"):
+    """Channels (C, N) into a file, as other programs write it."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=sample_rate_hz, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+        frame.sample_rate, frame.time_base = sample_rate_hz, Fraction(1, sample_rate_hz)
+        frame.pts = round(start_s * sample_rate_hz)
+        resampler = av.AudioResampler(stream.format, layout, sample_rate_hz)
+        for source in (frame, None):
+            for converted in resampler.resample(source):
+                container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
+    return path

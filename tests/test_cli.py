@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from diffusers_dawn.cli import main
-from diffusers_dawn.media import read_video
 from diffusers_dawn.video_writer import VideoWriter, write_video
+from diffusers_dawn.videos import read_video
 from real_inputs import REAL, needs_real
 from synthetic_media import moving_frames, tone
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import diffusers_dawn
 from diffusers_dawn import DAWNPipeline
-from diffusers_dawn.media import read_image
+from diffusers_dawn.pictures import read_image
 from diffusers_dawn.records import SAMPLE_RATE_HZ
 from training.evaluation_figures import opening_correlation
 from training.face_reader import FaceReader, labelled_opening

@@ -7,7 +7,7 @@ from PIL import Image
 
 from diffusers_dawn.face_analysis import MediaPipeFaceDetector
 from diffusers_dawn.face_crop import choose_face, crop_face_state, crop_square, is_framed, portrait_crop
-from diffusers_dawn.media import read_image
+from diffusers_dawn.pictures import read_image
 from real_inputs import REAL, needs_real
 
 PORTRAITS = ("portrait_1.jpeg", "portrait_2.jpeg", "portrait_anime.jpeg")

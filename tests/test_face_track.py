@@ -12,8 +12,8 @@ from diffusers_dawn.face_track import (
     track_face,
     transfer_track,
 )
-from diffusers_dawn.media import read_video
 from diffusers_dawn.records import FPS, FaceState
+from diffusers_dawn.videos import read_video
 from real_inputs import REAL, needs_real
 
 FACE_SIDE_PX = 40

@@ -11,8 +11,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 LAYERS = [
     {"records", "flow_geometry", "frame_windows", "stage_timer", "scheduling_dawn_ddim", "conditions",
      "checkpoint_folder", "models.attention", "models.blocks_2d", "models.clip_layers", "conversion.renaming",
-     "metrics", "module_source", "portable_folder", "allocator", "frame_label", "model_card"},
-    {"media", "face_crop", "face_pose", "scheduler_choice", "denoising", "memory_budget", "frame_output",
+     "metrics", "module_source", "portable_folder", "allocator", "frame_label", "model_card",
+     "media_sources"},
+    {"pictures", "recordings", "videos", "face_crop", "face_pose", "scheduler_choice", "denoising",
+     "memory_budget", "frame_output",
      "models.condition_attention", "models.clip_attention", "models.blocks_track", "models.region_motion",
      "portable_code"},
     {"audio_features", "face_analysis", "video_writer", "portrait", "pipeline_output", "motion_latents",
@@ -29,8 +31,8 @@ LAYERS = [
 HEAVY = {
     "mediapipe": {"face_analysis"},
     "gradio": set(),
-    "librosa": {"media"},
-    "av": {"media", "video_writer"},
+    "librosa": {"recordings"},
+    "av": {"media_sources", "recordings", "videos", "video_writer"},
     "transformers": {"audio_features", "pipeline_dawn", "random_checkpoint", "conversion.published", "cli"},
 }
 MODULES = sorted(

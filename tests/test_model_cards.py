@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard
 
 from diffusers_dawn import DAWNPipeline, demo_checkpoint
 from diffusers_dawn.cli import main
-from diffusers_dawn.media import count_video_frames
 from diffusers_dawn.model_card import packaged_card
 from diffusers_dawn.records import FPS
+from diffusers_dawn.videos import count_video_frames
 from real_inputs import REAL, needs_real
 
 CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*.md"))

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from diffusers_dawn.cli import main
-from diffusers_dawn.media import read_image, read_video
+from diffusers_dawn.pictures import read_image
+from diffusers_dawn.videos import read_video
 from real_inputs import REAL, needs_real
 
 README = Path(__file__).parents[1] / "README.md"

@@ -17,9 +17,10 @@ from PIL import Image
 import loading_worker
 from diffusers_dawn import DAWNPipeline, FaceState
 from diffusers_dawn.hub_export import export_community
-from diffusers_dawn.media import read_video, read_waveform
 from diffusers_dawn.portable_folder import write_code
 from diffusers_dawn.random_checkpoint import random_pipeline
+from diffusers_dawn.recordings import read_waveform
+from diffusers_dawn.videos import read_video
 from stand_in_hub import StandInHub
 
 # loaded weights lie elsewhere in memory, so sums may be taken in another order; single steps of 8-bit colour are 4e-3

@@ -4,9 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from diffusers_dawn.media import read_video, read_waveform, resample
+from diffusers_dawn.recordings import read_waveform, resample
 from diffusers_dawn.records import FPS, Waveform
 from diffusers_dawn.video_writer import VideoWriter, check_output_path, write_video
+from diffusers_dawn.videos import read_video
 from synthetic_media import clicks, lag_s, moving_frames, tone
 
 # videos

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from diffusers_dawn.clip_inputs import fit_samples
-from diffusers_dawn.media import read_waveform, resample
 from diffusers_dawn.metrics import blink_rate
+from diffusers_dawn.recordings import read_waveform, resample
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from diffusers_dawn.video_writer import VideoWriter
 from training.evaluation_clips import Evaluation

@@ -28,8 +28,8 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from diffusers_dawn.face_analysis import MediaPipeFaceDetector
-from diffusers_dawn.media import count_video_frames
 from diffusers_dawn.records import FPS
+from diffusers_dawn.videos import count_video_frames
 from training.clip_plan import (
     SourceVideo,
     identities_by_share,

@@ -14,8 +14,9 @@ from diffusers_dawn.face_analysis import FaceDetector
 from diffusers_dawn.face_crop import FRAMED_HEIGHTS, crop_face_state, crop_square, portrait_crop
 from diffusers_dawn.face_pose import box_area, pose_in_crop_of, shared_area
 from diffusers_dawn.face_track import check_track, follow_face, interpolate_missing
-from diffusers_dawn.media import SILENCE_PEAK, read_waveform, resample, stream_video
+from diffusers_dawn.recordings import SILENCE_PEAK, read_waveform, resample
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, SquareCrop, Waveform
+from diffusers_dawn.videos import stream_video
 from training.clip_members import SAMPLES_PER_FRAME
 from training.clip_plan import PlannedClip
 from training.clip_shards import ClipSkipped, PreparedClip

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from .frame_windows import FrameWindows, plan_windows
-from .media import resample
+from .recordings import resample
 from .records import FPS, Waveform
 
 if TYPE_CHECKING:

@@ -73,7 +73,8 @@ def animate(options: argparse.Namespace) -> None:
     """
     from .audio_features import num_video_frames
     from .frame_label import FrameLabel
-    from .media import read_image, read_waveform
+    from .pictures import read_image
+    from .recordings import read_waveform
     from .video_writer import VideoWriter, check_output_path
 
     # what can be refused without the model is refused before it is loaded
@@ -303,7 +304,7 @@ def _quiet_libraries() -> None:
 
 def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:
     from .face_track import track_face, transfer_track
-    from .media import read_video
+    from .videos import read_video
 
     frames, _ = read_video(video, fps=FPS, max_frames=num_frames, name="pose-from")
     track = track_face(frames, pipe.detect_faces, name="pose-from")

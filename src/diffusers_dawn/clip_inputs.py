@@ -10,7 +10,7 @@ from PIL import Image
 
 from .audio_features import num_video_frames
 from .flow_geometry import face_box_mask
-from .media import read_waveform
+from .recordings import read_waveform
 from .records import BLINK_DIM, FPS, POSE_DIM, FaceState, Portrait, Waveform
 
 
@@ -20,7 +20,7 @@ class ClipInput:
 
     Attributes:
         image: Whatever `DAWNPipeline.prepare_portrait` takes.
-        audio: Whatever `media.read_waveform` takes; None with `audio_embeds`.
+        audio: Whatever `recordings.read_waveform` takes; None with `audio_embeds`.
         sampling_rate: Rate of an audio array [Hz].
         face: State of the portrait's face, when it is known.
         pose: Pose per frame (F, 6), when it is given.

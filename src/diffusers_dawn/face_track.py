@@ -41,7 +41,7 @@ def track_face(
     first and after the last frame that shows it they stay as they are there. Values are not smoothed.
 
     Args:
-        frames: uint8 frames (H, W, 3), RGB, all of one size, at 25 fps (see `media.read_video`); an array
+        frames: uint8 frames (H, W, 3), RGB, all of one size, at 25 fps (see `videos.read_video`); an array
             (F, H, W, 3), or an iterable, of which one frame at a time is held.
         detector: Finds the faces of a frame.
         max_missing: Largest share of frames without the face, in [0, 1).

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .face_crop import check_face, choose_face, crop_face_state, crop_square, is_framed, portrait_crop
-from .media import read_image
+from .pictures import read_image
 from .records import FaceState, Portrait
 
 
@@ -20,7 +20,7 @@ def prepare_portrait(
     """Find the face of a picture and cut the square that DAWN expects around it; see `DAWNPipeline.prepare_portrait`.
 
     Args:
-        image: Picture of any kind that `media.read_image` reads, or a finished `Portrait`.
+        image: Picture of any kind that `pictures.read_image` reads, or a finished `Portrait`.
         face: State of the face in this picture, when it is known; also as a dict of its fields.
         face_index: Which face, counted from the largest, 0; None: the largest.
         crop: Whether to crop; None: when the picture needs it.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .media import resample
+from .recordings import resample
 from .records import FPS, Waveform
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from accelerate import PartialState
 
-from diffusers_dawn.media import read_video, read_waveform
+from diffusers_dawn.recordings import read_waveform
 from diffusers_dawn.records import Waveform
 from diffusers_dawn.video_writer import write_video
+from diffusers_dawn.videos import read_video
 from real_inputs import REAL, needs_real
 from training.clip_shards import ClipShards
 from training.prepare_clips import main

@@ -33,8 +33,9 @@ from torch.utils.data import Dataset  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor  # noqa: E402
 
-from training.clip_shards import DatasetInfo, shard_path, write_dataset_info, write_shard  # noqa: E402
+from training.clip_shards import shard_path, write_shard  # noqa: E402
 from training.config import TrainingConfig, parse_config  # noqa: E402
+from training.dataset_info import DatasetInfo, write_dataset_info  # noqa: E402
 from training.loop import Stage, train  # noqa: E402
 from training.synthetic.talking_head import identity_seed, make_talking_head  # noqa: E402
 from training.train_a2v import A2VConfig, A2VStage  # noqa: E402

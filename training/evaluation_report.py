@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.clip_shards import write_text_atomically
+from training.dataset_info import write_text_atomically
 from training.evaluation_figures import bootstrap_interval, finite_mean
 
 NOTHING = "–"

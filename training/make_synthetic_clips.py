@@ -29,8 +29,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from diffusers_dawn.records import FPS
 from training.checkpoints import list_checkpoints
-from training.clip_shards import DatasetInfo, read_journal, write_dataset_info
+from training.clip_shards import read_journal
 from training.config import parse_config
+from training.dataset_info import DatasetInfo, write_dataset_info
 from training.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.processes import USER_ERRORS, device_of_process, run_workers, together
 from training.speech_features import SpeechFeatures, stored_encoder_name

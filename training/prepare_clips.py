@@ -42,7 +42,8 @@ from training.clip_plan import (
     read_plan,
     write_plan,
 )
-from training.clip_shards import DatasetInfo, PreparedClip, read_journal, write_dataset_info, write_shard
+from training.clip_shards import PreparedClip, read_journal, write_shard
+from training.dataset_info import DatasetInfo, write_dataset_info
 from training.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.processes import USER_ERRORS, device_of_process, together
 from training.speech_features import SpeechFeatures, stored_encoder_name

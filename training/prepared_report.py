@@ -19,14 +19,8 @@ from PIL import Image, ImageDraw
 
 from diffusers_dawn.metrics import mouth_opening
 from diffusers_dawn.records import FPS, POSE_NAMES
-from training.clip_shards import (
-    SHARD_NAME,
-    ClipShards,
-    finished_shards,
-    read_dataset_info,
-    read_journal,
-    write_text_atomically,
-)
+from training.clip_shards import SHARD_NAME, ClipShards, finished_shards, read_journal
+from training.dataset_info import read_dataset_info, write_text_atomically
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 FRAMES_PER_CLIP = 6

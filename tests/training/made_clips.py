@@ -3,7 +3,8 @@
 import numpy as np
 
 from training.clip_members import SAMPLES_PER_FRAME
-from training.clip_shards import ClipSkipped, DatasetInfo, PreparedClip, shard_path, write_dataset_info, write_shard
+from training.clip_shards import ClipSkipped, PreparedClip, shard_path, write_shard
+from training.dataset_info import DatasetInfo, write_dataset_info
 
 SIZE_PX = 32
 

@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 from made_clips import SIZE_PX, made_clip, made_dataset, made_or_skipped
 
 from training.clip_members import SAMPLES_PER_FRAME
-from training.clip_shards import (
-    ClipShards,
-    DatasetInfo,
-    read_dataset_info,
-    shard_path,
-    write_dataset_info,
-    write_shard,
-)
+from training.clip_shards import ClipShards, shard_path, write_shard
+from training.dataset_info import DatasetInfo, read_dataset_info, write_dataset_info
 
 CLIP_IDS = ("anna_1", "faceless_1", "ben_1", "ben_2", "cleo_1")
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,8 @@ import pytest
 import torch
 from tiny_clips import tiny_clip
 
-from training.clip_shards import ClipShards, DatasetInfo, shard_path, write_dataset_info, write_shard
+from training.clip_shards import ClipShards, shard_path, write_shard
+from training.dataset_info import DatasetInfo, write_dataset_info
 from training.datasets import MIRRORED_MOUTH, FramePairs, MotionWindows, Tracks
 from training.training_plan import Draw
 

@@ -9,7 +9,8 @@ from tiny_evaluation import write_test_split
 
 from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
 from training.clip_members import PreparedClip, encode_wav
-from training.clip_shards import ClipShards, DatasetInfo
+from training.clip_shards import ClipShards
+from training.dataset_info import DatasetInfo
 from training.evaluate import SECTIONS, main
 
 TINY = (

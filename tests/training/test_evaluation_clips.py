@@ -7,7 +7,7 @@ import torch
 from tiny_clips import AUDIO_DIM, tiny_clip, write_tiny_data_set
 from tiny_evaluation import SHORT, quiet_pipeline, write_test_split
 
-from training.clip_shards import DatasetInfo
+from training.dataset_info import DatasetInfo
 from training.evaluation_clips import Evaluation
 from training.evaluation_report import LeftOut
 

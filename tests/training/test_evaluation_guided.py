@@ -3,7 +3,7 @@ import pytest
 from tiny_clips import AUDIO_DIM, eyed_clip, tiny_clip
 from tiny_evaluation import SHORT, quiet_pipeline, write_test_split
 
-from training.clip_shards import DatasetInfo
+from training.dataset_info import DatasetInfo
 from training.evaluation_clips import Evaluation
 from training.evaluation_guided import (
     control_section,

@@ -3,7 +3,7 @@ from tiny_clips import AUDIO_DIM, tiny_clip
 from tiny_evaluation import SHORT, quiet_pipeline, write_test_split
 
 from diffusers_dawn.models.pbnet import PoseBlinkNet
-from training.clip_shards import DatasetInfo
+from training.dataset_info import DatasetInfo
 from training.evaluation_clips import Evaluation
 from training.evaluation_report import LeftOut
 from training.evaluation_unguided import long_section, recordings_section, tracks_section

@@ -11,7 +11,8 @@ import pytest
 from accelerate import PartialState
 
 from diffusers_dawn.random_checkpoint import random_pipeline
-from training.clip_shards import ClipShards, read_dataset_info
+from training.clip_shards import ClipShards
+from training.dataset_info import read_dataset_info
 from training.make_synthetic_clips import main
 from training.synthetic.speech_report import count_blinks
 

@@ -6,7 +6,8 @@ import pytest
 from made_clips import SIZE_PX, made_clip, made_dataset
 from PIL import Image
 
-from training.clip_shards import ClipShards, DatasetInfo, shard_path, write_dataset_info, write_shard
+from training.clip_shards import ClipShards, shard_path, write_shard
+from training.dataset_info import DatasetInfo, write_dataset_info
 from training.prepared_report import (
     BOX_COLOUR,
     LANDMARK_COLOUR,

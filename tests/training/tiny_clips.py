@@ -8,7 +8,8 @@ import numpy as np
 
 from diffusers_dawn.random_checkpoint import random_pipeline
 from training.clip_members import PreparedClip
-from training.clip_shards import DatasetInfo, shard_path, write_dataset_info, write_shard
+from training.clip_shards import shard_path, write_shard
+from training.dataset_info import DatasetInfo, write_dataset_info
 
 AUDIO_DIM = 32
 

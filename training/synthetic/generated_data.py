@@ -10,7 +10,8 @@ import numpy as np
 
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.clip_members import PreparedClip
-from training.clip_shards import shard_path, write_shard, write_text_atomically
+from training.clip_shards import shard_path, write_shard
+from training.dataset_info import write_text_atomically
 from training.synthetic.example_inputs import write_portrait, write_speech
 from training.synthetic.identity import draw_identity
 from training.synthetic.sentences import SPLITS

@@ -39,18 +39,19 @@ def _check_features(clips: ClipShards) -> None:
         )
 
 
-def check_eyes(clips: ClipShards, eye_weight: float) -> None:
+def check_eyes(clips: ClipShards, setting: str, value: float) -> None:
     """Refuse to weight eyes in a data set that does not know where they are.
 
     Args:
         clips: The prepared clips.
-        eye_weight: How much the eyes should count.
+        setting: What asks for the eyes.
+        value: How much.
 
     Raises:
         ValueError: The clips have no label `eyes_px`.
     """
     if "eyes_px" not in clips.read_labels(0):
-        raise ValueError(f"`eye_weight` is {eye_weight}, but `dataset` {clips.folder} has no `eyes_px`")
+        raise ValueError(f"`{setting}` is {value}, but `dataset` {clips.folder} has no `eyes_px`")
 
 
 class FramePairs(Dataset):
@@ -61,10 +62,18 @@ class FramePairs(Dataset):
         colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
         flip: Whether to mirror pairs at random.
         eyes: Whether to tell where the eyes are, which synthetic clips know.
+        blink_share: Share of the pairs whose driving frame is drawn from the clip's blinks, if it has any.
     """
 
-    def __init__(self, clips: ClipShards, colour_jitter: float = 0.1, flip: bool = True, eyes: bool = False) -> None:
-        self.clips, self.flip = clips, flip
+    def __init__(
+        self,
+        clips: ClipShards,
+        colour_jitter: float = 0.1,
+        flip: bool = True,
+        eyes: bool = False,
+        blink_share: float = 0.0,
+    ) -> None:
+        self.clips, self.flip, self.blink_share = clips, flip, blink_share
         self.labels = ["mouth_px", "face_box_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
 
@@ -86,6 +95,10 @@ class FramePairs(Dataset):
         num_frames = self.clips.entries[draw.index].num_frames
         # a random order is the flip in time
         chosen = rng.choice(num_frames, size=2, replace=num_frames < 2)
+        if self.blink_share and rng.random() < self.blink_share:
+            openness = self.clips.read_labels(draw.index, ["blink"])["blink"].mean(axis=1)
+            blinks = np.flatnonzero(openness < 0.5 * np.median(openness))
+            chosen[1] = rng.choice(blinks) if len(blinks) else chosen[1]
         pair = _images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
         pair = self.jitter(pair, rng)
         labels = self.clips.read_labels(draw.index, self.labels)

@@ -146,9 +146,14 @@ def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int
     Returns:
         Float32 mask (B, 1, F, height, width), as `mouth_box_mask` makes it.
     """
+    return eye_masks(eyes_px, image_size, height, width).amax(dim=2)[:, None]
+
+
+def eye_masks(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
+    """Draw the boxes that `eye_box_mask` joins: (B, F, 2, 4) [px] to (B, F, 2, height, width)."""
     image_height, image_width = image_size
     scale = eyes_px.new_tensor([width / image_width] * 2 + [height / image_height] * 2, dtype=torch.float32)
-    return box_mask(open_eye_boxes(eyes_px.float()) * scale, height, width).amax(dim=2)[:, None]
+    return box_mask(open_eye_boxes(eyes_px.float()) * scale, height, width)
 
 
 def open_eye_boxes(eyes_px: torch.Tensor) -> torch.Tensor:

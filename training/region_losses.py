@@ -1,16 +1,20 @@
-"""What LFG's motion should do besides drawing the picture: move with it, lie on known points, hide an open mouth."""
+"""What the motion of LFG should do besides drawing: move with the picture, lie on known points, hide what changes."""
 
 import torch
 from torch.nn import functional
 
 from diffusers_dawn.flow_geometry import inverse_2x2
 from diffusers_dawn.models.region_motion import Regions
-from training.diffusion_targets import mouth_box_mask
+from training.diffusion_targets import eye_masks, mouth_box_mask
 from training.losses import check_same_shape, mean_per_sample
 from training.random_transform import RandomTransform
 
 INNER_LIPS = slice(12, 20)
 """Landmarks 60 to 67, the inner contour, among the 20 of a mouth."""
+CLOSED_EYE_HEIGHT_TO_WIDTH = 0.1
+"""Height over width from which down an eye is closed."""
+MIN_VISIBLE_EYE = 0.5
+"""Smaller over larger opening, below which nothing of an eye is left to warp."""
 
 
 def equivariance_losses(
@@ -124,6 +128,40 @@ def open_mouth_loss(occlusion: torch.Tensor, mouth_px: torch.Tensor, image_size:
     with torch.autocast(occlusion.device.type, enabled=False):
         entropy = functional.binary_cross_entropy(occlusion.float(), visible, reduction="none")
     return mean_per_sample(entropy, box).mean()
+
+
+def closed_eye_loss(occlusion: torch.Tensor, eyes_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Ask that eyes are painted anew as far as they open or close; not in the paper.
+
+    A lid that closes would have to be drawn from the line above the eye over all of it, and the flow, whose cells are
+    as high as an eye, shows the squeezed eye instead.
+
+    Args:
+        occlusion: Visibility of the source in the driving image (B, 1, h, w) in [0, 1].
+        eyes_px: Boxes of both eyes in source and driving image (B, 2, 2, 4) [px]: x_min, x_max, y_min, y_max.
+        image_size: Height and width [px] of the image.
+
+    Returns:
+        Cross-entropy of "visible", which is the smaller opening over the larger, or 0 below `MIN_VISIBLE_EYE`,
+        averaged over the eyes' boxes; a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    if occlusion.ndim != 4 or eyes_px.shape != (len(occlusion), 2, 2, 4):
+        raise ValueError(f"`eyes_px` is {tuple(eyes_px.shape)}, must be ({len(occlusion)}, 2, 2, 4) as `occlusion`")
+    eyes_px = eyes_px.float()
+    opening = (eyes_px[..., 3] - eyes_px[..., 2]) / (eyes_px[..., 1] - eyes_px[..., 0]).clamp(min=1)
+    opening = opening.clamp(min=CLOSED_EYE_HEIGHT_TO_WIDTH)
+    visible = opening.amin(dim=1) / opening.amax(dim=1)  # (B, eye)
+    visible = torch.where(visible < MIN_VISIBLE_EYE, 0.0, visible)
+    size = occlusion.shape[-2:]
+    mask = eye_masks(eyes_px[:, 1:], image_size, *size)[:, 0]  # (B, eye, h, w)
+    with torch.autocast(occlusion.device.type, enabled=False):
+        wanted = visible[..., None, None].expand_as(mask)
+        seen = occlusion.float().expand_as(mask)
+        entropy = functional.binary_cross_entropy(seen, wanted, reduction="none")
+    return mean_per_sample(entropy, mask).mean()
 
 
 def polygon_mask(corners_px: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -235,7 +235,7 @@ class A2VStage:
         self.clips = ClipShards(config.dataset, "train")
         size, audio_dim = self.clips.info.size_px, self.clips.info.audio_dim
         if config.eye_weight:
-            check_eyes(self.clips, config.eye_weight)
+            check_eyes(self.clips, "eye_weight", config.eye_weight)
         self.lfg = load_network(LatentFlowGenerator, config.lfg, "lfg", "lfg").requires_grad_(False).eval()
         self.unet = build_network(
             A2VFlowDiffusionModel,

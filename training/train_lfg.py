@@ -29,7 +29,13 @@ from training.loop import run_script
 from training.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
 from training.networks import build_network
 from training.random_transform import RandomTransform
-from training.region_losses import equivariance_losses, landmark_flow_loss, landmark_loss, open_mouth_loss
+from training.region_losses import (
+    closed_eye_loss,
+    equivariance_losses,
+    landmark_flow_loss,
+    landmark_loss,
+    open_mouth_loss,
+)
 from training.validation import RenderedClip, TruthClip, Validation, mean_of_rows, picture_metrics, validation_clips
 from training.vgg import VGG19Features, load_vgg19
 
@@ -58,6 +64,9 @@ class LFGConfig(TrainingConfig):
         landmark_flow_weight: Weight of the flow leading from lips to lips; 0 as published. In short trainings the
             three make the mouth move long before it would by itself.
         open_mouth_weight: Weight of painting anew just what lies between open lips; 0 as published.
+        closed_eye_weight: Weight of painting anew eyes that open or close; 0 as published. For data sets with the
+            label `eyes_px`.
+        blink_share: Share of pairs whose driving frame is drawn from a blink; 0 as published.
         affine_sigma: Strength of the random affine maps.
         spline_sigma: Strength of the random splines.
         spline_points: Control points of the splines per row and column.
@@ -77,6 +86,8 @@ class LFGConfig(TrainingConfig):
     landmark_warmup_epochs: float = 0.0
     landmark_flow_weight: float = 0.0
     open_mouth_weight: float = 0.0
+    closed_eye_weight: float = 0.0
+    blink_share: float = 0.0
     affine_sigma: float = 0.05
     spline_sigma: float = 0.005
     spline_points: int = 5
@@ -87,7 +98,7 @@ class LFGConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
         super().__post_init__()
-        terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth")
+        terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth", "closed_eye")
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
@@ -98,6 +109,8 @@ class LFGConfig(TrainingConfig):
             )
         if self.validation_frames < 2:
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
+        if not 0 <= self.blink_share <= 1:
+            raise ValueError(f"`blink_share` is {self.blink_share}, must be in [0, 1]")
         for name in ("mouth_weight", "eye_weight"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
@@ -125,6 +138,7 @@ class ReconstructionObjective(nn.Module):
             "landmark": config.landmark_weight,
             "landmark_flow": config.landmark_flow_weight,
             "open_mouth": config.open_mouth_weight,
+            "closed_eye": config.closed_eye_weight,
         }
 
     def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
@@ -159,6 +173,8 @@ class ReconstructionObjective(nn.Module):
         }
         if config.open_mouth_weight:
             terms["open_mouth"] = open_mouth_loss(motion.occlusion, batch["mouth_px"][:, 1], size)
+        if config.closed_eye_weight:
+            terms["closed_eye"] = closed_eye_loss(motion.occlusion, batch["eyes_px"], size)
         if config.landmark_weight:
             terms["landmark"] = self._landmark_term((motion.source_regions, motion.driving_regions), batch)
         return terms | {"loss": weighted_total(terms, {name: self.weights[name] for name in terms})}
@@ -246,8 +262,9 @@ class LFGStage:
             raise ValueError("`gradient_checkpointing` must be false: it would move LFG's batch norms twice per step")
         self.config = config
         self.clips = ClipShards(config.dataset, "train")
-        if config.eye_weight != 1:
-            check_eyes(self.clips, config.eye_weight)
+        for name, usual in (("eye_weight", 1), ("closed_eye_weight", 0)):
+            if getattr(config, name) != usual:
+                check_eyes(self.clips, name, getattr(config, name))
         size = self.clips.info.size_px
         self.lfg = build_network(
             LatentFlowGenerator, config.model, config.pretrained_model, "lfg", config.seed, image_size=size
@@ -260,7 +277,9 @@ class LFGStage:
 
     def samples(self) -> Dataset:
         """Draw pairs of frames out of the clips."""
-        return FramePairs(self.clips, self.config.colour_jitter, self.config.flip, self.config.eye_weight != 1)
+        config = self.config
+        eyes = config.eye_weight != 1 or config.closed_eye_weight != 0
+        return FramePairs(self.clips, config.colour_jitter, config.flip, eyes, config.blink_share)
 
     def validate(self) -> Validation:
         """Draw clips of the test split from their first frame, and compare; the first frame itself is the baseline."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_clips import tiny_clip
+from tiny_clips import tiny_clip, write_tiny_data_set
 
 from training.clip_shards import ClipShards, shard_path, write_shard
 from training.dataset_info import DatasetInfo, write_dataset_info
@@ -63,6 +63,27 @@ def test_mirror_keeps_the_middle_of_the_lips_and_swaps_their_corners():
     pairs = {48: 54, 60: 64, 49: 53, 50: 52, 59: 55, 58: 56, 61: 63, 67: 65, 51: 51, 57: 57, 62: 62, 66: 66}
     for first, second in pairs.items():
         assert MIRRORED_MOUTH[first - 48] == second - 48 and MIRRORED_MOUTH[second - 48] == first - 48
+
+
+def test_share_of_driving_frames_is_drawn_from_blinks(tmp_path):
+    def blinking(name, num_frames):
+        clip = tiny_clip(name, num_frames)
+        clip.labels["blink"][10:12] = 0.01
+        return clip
+
+    folder = write_tiny_data_set(tmp_path / "clips", 2, make_clip=blinking)
+    clips = ClipShards(folder, "train")
+    pairs = FramePairs(clips, colour_jitter=0, flip=False, blink_share=0.5)
+    drawn = [frame_of(clips, 0, pairs[Draw(0, (seed,))]["driving"]) for seed in range(60)]
+    share = sum(frame in {10, 11} for frame in drawn) / 60
+    # 0.53 +- 3 standard deviations
+    assert 0.34 < share < 0.73
+
+
+def test_clips_without_blinks_are_drawn_as_always(clips):
+    pairs = FramePairs(clips, colour_jitter=0, flip=False, blink_share=1.0)
+    drawn = {frame_of(clips, 0, pairs[Draw(0, (seed,))]["driving"]) for seed in range(40)}
+    assert len(drawn) > 15
 
 
 def test_jitter_changes_both_frames_alike(clips):

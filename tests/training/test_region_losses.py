@@ -10,6 +10,7 @@ from diffusers_dawn.flow_geometry import affine_from_covariance, inverse_2x2
 from diffusers_dawn.models.region_motion import Regions
 from training.random_transform import RandomTransform
 from training.region_losses import (
+    closed_eye_loss,
     equivariance_losses,
     landmark_flow_loss,
     landmark_loss,
@@ -148,3 +149,29 @@ def test_closed_lips_hide_nothing():
 def test_mouths_that_do_not_fit_the_occlusion_are_refused():
     with pytest.raises(ValueError, match=r"`mouth_px` is \(1, 20, 2\), must be \(2, 20, 2\)"):
         open_mouth_loss(torch.ones(2, 1, 16, 16), mouth_px(4), (64, 64))
+
+
+def eyes_px(source: float, driving: float) -> torch.Tensor:
+    """Boxes of two eyes, 16 px wide and as high as told, around rows 24; the right one stays open."""
+    heights = torch.tensor([[source, 6.0], [driving, 6.0]])
+    ends = torch.tensor([[8.0, 24.0], [40.0, 56.0]]).expand(2, 2, 2)
+    return torch.cat((ends, torch.stack((24 - heights / 2, 24 + heights / 2), dim=-1)), dim=-1)[None]
+
+
+@pytest.mark.parametrize(("source", "driving"), [(6.0, 0.5), (0.5, 6.0), (6.0, 2.0)])
+def test_just_an_eye_that_opens_or_closes_should_be_hidden(source, driving):
+    visible = torch.ones(1, 1, 16, 16)
+    left, right = (visible.clone() for _ in range(2))
+    left[..., 4:8, 2:7], right[..., 4:8, 10:15] = 0, 0
+    losses = [closed_eye_loss(occlusion, eyes_px(source, driving), (64, 64)) for occlusion in (visible, left, right)]
+    assert losses[1] == 0 < losses[0] < losses[2]
+
+
+@pytest.mark.parametrize("opening", [0.0, 0.5, 6.0])
+def test_eyes_that_stay_as_they_are_hide_nothing(opening):
+    assert closed_eye_loss(torch.ones(1, 1, 16, 16), eyes_px(opening, opening), (64, 64)) == 0
+
+
+def test_eyes_that_do_not_fit_the_occlusion_are_refused():
+    with pytest.raises(ValueError, match=r"`eyes_px` is \(1, 2, 2, 4\), must be \(2, 2, 2, 4\)"):
+        closed_eye_loss(torch.ones(2, 1, 16, 16), eyes_px(6.0, 6.0), (64, 64))

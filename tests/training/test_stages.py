@@ -408,6 +408,20 @@ def test_eyes_count_more_when_asked_and_known(configs, eyed_data_set):
     assert objective(batch, 0.0)["landmark"].isfinite()
 
 
+def test_eyes_are_painted_anew_when_asked_and_known(configs, eyed_data_set):
+    config = replace(configs["lfg"], closed_eye_weight=9.0)
+    with pytest.raises(ValueError, match="`closed_eye_weight` is 9.0, but `dataset` .* has no `eyes_px`"):
+        LFGStage(config)
+    stage = LFGStage(replace(config, dataset=str(eyed_data_set)))
+    batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,))] for seed in range(2)])
+    objective = stage.objectives["lfg"]
+    terms = objective(batch, 0.0)
+    others = sum(
+        objective.weights[name] * value for name, value in terms.items() if name not in {"loss", "closed_eye"}
+    )
+    torch.testing.assert_close(terms["loss"], others + 9 * terms["closed_eye"])
+
+
 def test_denoiser_learns_eyes_when_asked_and_known(configs, eyed_data_set):
     config = replace(configs["a2v"], eye_weight=2.0, colour_jitter=False)
     with pytest.raises(ValueError, match="`eye_weight` is 2.0, but `dataset` .* has no `eyes_px`"):
@@ -456,6 +470,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
             {"landmark_warmup_epochs": 1.0},
             "`landmark_warmup_epochs` is 1.0, must not be negative, and 0 without",
         ),
+        ("lfg", {"blink_share": 1.5}, r"`blink_share` is 1.5, must be in \[0, 1\]"),
         ("lfg", {"mouth_weight": 0.5}, "`mouth_weight` is 0.5, must be at least 1"),
         ("lfg", {"mouth_weight": 2.0, "vgg": "x"}, "`mouth_weight` must be 1 with `vgg`"),
     ],

@@ -362,7 +362,7 @@ def test_regions_move_onto_the_landmarks_when_asked(configs):
     config = replace(configs["lfg"], model=model, landmark_weight=100.0, max_train_steps=30, learning_rate=3e-3)
     stage = LFGStage(config)
     distances = []
-    stage.objectives["lfg"].register_forward_hook(lambda *call: distances.append(float(call[-1]["landmark"])))
+    stage.objectives["lfg"].register_forward_hook(lambda *call: distances.append(call[-1]["landmark"].item()))
     train(stage, config)
     assert distances[-1] < 0.5 * distances[0]
 

@@ -146,14 +146,15 @@ def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int
     Returns:
         Float32 mask (B, 1, F, height, width), as `mouth_box_mask` makes it.
     """
-    return eye_masks(eyes_px, image_size, height, width).amax(dim=2)[:, None]
+    boxes = to_cells(open_eye_boxes(eyes_px), image_size, height, width)
+    return box_mask(boxes, height, width).amax(dim=2)[:, None]
 
 
-def eye_masks(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
-    """Draw the boxes that `eye_box_mask` joins: (B, F, 2, 4) [px] to (B, F, 2, height, width)."""
+def to_cells(box_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
+    """Turn boxes x_min, x_max, y_min, y_max (..., 4) in pixels of an image into such in cells of a mask."""
     image_height, image_width = image_size
-    scale = eyes_px.new_tensor([width / image_width] * 2 + [height / image_height] * 2, dtype=torch.float32)
-    return box_mask(open_eye_boxes(eyes_px.float()) * scale, height, width)
+    scale = box_px.new_tensor([width / image_width] * 2 + [height / image_height] * 2, dtype=torch.float32)
+    return box_px.float() * scale
 
 
 def open_eye_boxes(eyes_px: torch.Tensor) -> torch.Tensor:
@@ -190,6 +191,26 @@ def box_mask(box_cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
         inside.append((index >= low) & (index <= high))
     columns, rows = inside
     return (rows[..., :, None] & columns[..., None, :]).float()
+
+
+def box_coverage(box_cells: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Tell how much of every cell boxes cover.
+
+    Args:
+        box_cells: x_min, x_max, y_min, y_max (..., 4), in cells.
+        height: Rows.
+        width: Columns.
+
+    Returns:
+        Float32 shares (..., height, width) in [0, 1].
+    """
+    shares = []
+    for ends, count in zip(box_cells.float().split(2, dim=-1), (width, height), strict=True):
+        index = torch.arange(count, device=box_cells.device)
+        low, high = ends.split(1, dim=-1)
+        shares.append((torch.minimum(high, index + 1) - torch.maximum(low, index)).clamp(min=0))
+    columns, rows = shares
+    return rows[..., :, None] * columns[..., None, :]
 
 
 def _check_type(prediction_type: str) -> None:

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from diffusers_dawn.flow_geometry import inverse_2x2
 from diffusers_dawn.models.region_motion import Regions
-from training.diffusion_targets import eye_masks, mouth_box_mask
+from training.diffusion_targets import box_coverage, box_mask, mouth_box_mask, open_eye_boxes, to_cells
 from training.losses import check_same_shape, mean_per_sample
 from training.random_transform import RandomTransform
 
@@ -15,6 +15,8 @@ CLOSED_EYE_HEIGHT_TO_WIDTH = 0.1
 """Height over width from which down an eye is closed."""
 MIN_VISIBLE_EYE = 0.5
 """Smaller over larger opening, below which nothing of an eye is left to warp."""
+EYE_MARGIN = 0.4
+"""How far around an eye all should stay visible, in widths of the eye."""
 
 
 def equivariance_losses(
@@ -142,8 +144,8 @@ def closed_eye_loss(occlusion: torch.Tensor, eyes_px: torch.Tensor, image_size: 
         image_size: Height and width [px] of the image.
 
     Returns:
-        Cross-entropy of "visible", which is the smaller opening over the larger, or 0 below `MIN_VISIBLE_EYE`,
-        averaged over the eyes' boxes; a scalar.
+        Cross-entropy of "visible", which in an eye is the smaller opening over the larger, or 0 below
+        `MIN_VISIBLE_EYE`, and around it 1; a scalar.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -156,12 +158,15 @@ def closed_eye_loss(occlusion: torch.Tensor, eyes_px: torch.Tensor, image_size: 
     visible = opening.amin(dim=1) / opening.amax(dim=1)  # (B, eye)
     visible = torch.where(visible < MIN_VISIBLE_EYE, 0.0, visible)
     size = occlusion.shape[-2:]
-    mask = eye_masks(eyes_px[:, 1:], image_size, *size)[:, 0]  # (B, eye, h, w)
+    boxes = to_cells(open_eye_boxes(eyes_px[:, 1]), image_size, *size)  # (B, eye, 4)
+    wanted = 1 - box_coverage(boxes, *size) * (1 - visible)[..., None, None]
+    # around the eye all stays: spectacles, brows, the bridge of the nose
+    margin = EYE_MARGIN * (boxes[..., 1:2] - boxes[..., :1])
+    around = box_mask(boxes + margin * boxes.new_tensor([-1, 1, -1, 1]), *size)
     with torch.autocast(occlusion.device.type, enabled=False):
-        wanted = visible[..., None, None].expand_as(mask)
-        seen = occlusion.float().expand_as(mask)
+        seen = occlusion.float().expand_as(wanted)
         entropy = functional.binary_cross_entropy(seen, wanted, reduction="none")
-    return mean_per_sample(entropy, mask).mean()
+    return mean_per_sample(entropy, around).mean()
 
 
 def polygon_mask(corners_px: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.diffusion_targets import (
     PREDICTION_TYPES,
     bound_motion,
+    box_coverage,
     box_mask,
     clean_from_prediction,
     eye_box_mask,
@@ -178,3 +179,11 @@ def test_box_mask_has_every_cell_that_the_box_touches():
     assert mask.shape == (1, 2, 4, 5)
     assert mask[0, 0].nonzero().tolist() == [[0, 1], [0, 2]]
     assert mask[0, 1].nonzero().tolist() == [[3, 0]], "beyond the border is drawn at the border"
+
+
+def test_coverage_is_the_boxes_area_cell_by_cell():
+    boxes = torch.tensor([[1.25, 3.0, 0.5, 2.0], [-1.0, 0.5, 2.0, 9.0]])
+    shares = box_coverage(boxes, 4, 5)
+    assert shares.shape == (2, 4, 5)
+    assert shares[0].tolist() == [[0, 0.375, 0.5, 0, 0], [0, 0.75, 1, 0, 0], [0] * 5, [0] * 5]
+    assert shares[1].nonzero().tolist() == [[2, 0], [3, 0]] and shares[1].sum() == 1

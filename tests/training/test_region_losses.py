@@ -162,9 +162,15 @@ def eyes_px(source: float, driving: float) -> torch.Tensor:
 def test_just_an_eye_that_opens_or_closes_should_be_hidden(source, driving):
     visible = torch.ones(1, 1, 16, 16)
     left, right = (visible.clone() for _ in range(2))
-    left[..., 4:8, 2:7], right[..., 4:8, 10:15] = 0, 0
+    # whole cells of the left eye's box, as high as an open eye's: 8 to 24 and 21 to 27 px, cells of 4 px
+    left[..., 6, 2:6], right[..., 6, 10:14] = 0, 0
     losses = [closed_eye_loss(occlusion, eyes_px(source, driving), (64, 64)) for occlusion in (visible, left, right)]
-    assert losses[1] == 0 < losses[0] < losses[2]
+    assert losses[1] < losses[0] < losses[2]
+    occlusion = torch.full((1, 1, 16, 16), 0.9, requires_grad=True)
+    closed_eye_loss(occlusion, eyes_px(source, driving), (64, 64)).backward()
+    gradient = occlusion.grad[0, 0]
+    # hidden: the eye; visible: around it and the other one; free: the rest
+    assert gradient[6, 3] > 0 > gradient[4, 3] and gradient[6, 12] < 0 == gradient[12, 3]
 
 
 @pytest.mark.parametrize("opening", [0.0, 0.5, 6.0])

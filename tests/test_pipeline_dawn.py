@@ -440,6 +440,22 @@ def test_saved_pipeline_loads_and_renders_the_same(pipe, tmp_path):
     torch.testing.assert_close(run(loaded).frames, run(pipe).frames, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("device_map", ["cpu", "balanced"])
+def test_pipeline_loads_onto_devices_by_a_map(pipe, tmp_path, device_map):
+    pipe.save_pretrained(tmp_path)
+    loaded = DAWNPipeline.from_pretrained(tmp_path, device_map=device_map)
+    loaded.set_progress_bar_config(disable=True)
+    torch.testing.assert_close(run(loaded).frames, run(pipe).frames, atol=1e-3, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_pipeline_loads_onto_the_gpu_by_a_map(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = DAWNPipeline.from_pretrained(tmp_path, device_map="cuda")
+    assert {part.device.type for part in (loaded.unet, loaded.lfg, loaded.pbnet, loaded.audio_encoder)} == {"cuda"}
+    assert np.isfinite(run(loaded).frames).all()
+
+
 def test_incomplete_checkpoint_is_an_error(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from diffusers.video_processor import VideoProcessor
 
-from diffusers_dawn.frame_output import FrameStream, collect_frames, deliver_frames, to_uint8
+from diffusers_dawn.frame_output import FrameStream, collect_frames, copies_on_cpu, deliver_frames, to_uint8
 
 
 def video() -> torch.Tensor:
@@ -37,7 +37,7 @@ def test_stream_draws_while_it_is_read_and_anew_each_time():
     assert drawn == [3]
     frames = np.concatenate(list(stream))
     assert drawn == [3, 3, 3, 1]
-    assert np.array_equal(frames, to_uint8(video())[0])
+    assert np.array_equal(frames, to_uint8(video())[0].numpy())
 
 
 def test_streams_of_a_batch_draw_one_clip_each():
@@ -56,3 +56,15 @@ def test_streams_of_a_batch_draw_one_clip_each():
 def test_colours_are_rounded():
     grey = torch.full((1, 1, 3, 2, 2), 127.6 / 255)
     assert (to_uint8(grey) == 128).all()
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_copies_come_in_order_and_are_of_their_own_piece(device):
+    pieces = video().to(device).split(3, dim=1)
+    found = list(copies_on_cpu(iter(pieces)))
+    assert [part.shape[1] for part in found] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(found, axis=1), video().numpy())
+    assert list(copies_on_cpu([])) == []

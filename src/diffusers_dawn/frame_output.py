@@ -28,7 +28,7 @@ class FrameStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Draw the frames, a few at a time."""
-        return (to_uint8(piece)[0] for piece in self.draw())
+        return (part[0] for part in copies_on_cpu(to_uint8(piece) for piece in self.draw()))
 
 
 def deliver_frames(
@@ -56,9 +56,38 @@ def deliver_frames(
     return collect_frames(draw(latents, portraits), latents.shape[2], output_type)
 
 
-def to_uint8(frames: torch.Tensor) -> np.ndarray:
-    """Round frames (B, N, 3, H, W) in [0, 1] to arrays (B, N, H, W, 3)."""
-    return (frames.permute(0, 1, 3, 4, 2) * 255).round().byte().cpu().numpy()
+def to_uint8(frames: torch.Tensor) -> torch.Tensor:
+    """Round frames (B, N, 3, H, W) in [0, 1] to uint8 (B, N, H, W, 3), where they are."""
+    return (frames.permute(0, 1, 3, 4, 2) * 255).round().byte()
+
+
+def copies_on_cpu(pieces: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+    """Bring pieces to the CPU; a GPU draws the next one while its predecessor is copied and used.
+
+    Args:
+        pieces: Tensors on one device; drawn when they are asked for.
+
+    Returns:
+        Arrays, in order.
+    """
+    waiting = None
+    for piece in pieces:
+        if piece.device.type != "cuda":
+            yield piece.cpu().numpy()
+            continue
+        copied = torch.empty(piece.shape, dtype=piece.dtype, pin_memory=True)
+        copied.copy_(piece, non_blocking=True)
+        done = torch.cuda.current_stream(piece.device).record_event()
+        if waiting is not None:
+            yield _when_done(*waiting)
+        waiting = copied, done
+    if waiting is not None:
+        yield _when_done(*waiting)
+
+
+def _when_done(copied: torch.Tensor, done: torch.cuda.Event) -> np.ndarray:
+    done.synchronize()
+    return copied.numpy()
 
 
 def collect_frames(
@@ -75,7 +104,7 @@ def collect_frames(
         Tensor (B, F, 3, H, W), array (B, F, H, W, 3), or a list of pictures per clip.
     """
     if output_type == "pil":
-        parts = [to_uint8(piece) for piece in pieces]
+        parts = list(copies_on_cpu(map(to_uint8, pieces)))
         return [[Image.fromarray(frame) for part in parts for frame in part[clip]] for clip in range(len(parts[0]))]
     frames, first = None, 0
     for piece in pieces:

@@ -269,11 +269,13 @@ def compiled_graphs(model, compile_with) -> list[int]:
     """Count the graphs that are there after one clip, two and three of different lengths; all must come out right."""
     torch._dynamo.reset()
     counter, counts = CompileCounter(), []
-    clips = [inputs_for(frames=frames) for frames in (44, 51, 97)]
+    # in float64, in which norms of small variances leave enough digits to compare orders of sums
+    model.double()
+    clips = [inputs_for(frames=frames, dtype=torch.float64) for frames in (44, 51, 97)]
     wanted = [model(**inputs).sample for inputs in clips]
     compiled = compile_with(model, counter)
     for inputs, sample in zip(clips, wanted, strict=True):
-        torch.testing.assert_close(compiled(**inputs).sample, sample, **SAME)
+        torch.testing.assert_close(compiled(**inputs).sample, sample, atol=1e-6, rtol=1e-6)
         counts.append(counter.frame_count)
     return counts
 

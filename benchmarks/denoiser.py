@@ -281,21 +281,26 @@ def _preparation_figures(
     return [median(seconds), held_mib, peak_mib, predicted_mib, ratio, median(shallow_s)]
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[40, 100, 200], help="clip lengths")
+def add_network_options(parser: argparse.ArgumentParser, allocator: str = "default") -> None:
+    """Add the options of `build_denoiser` and of timed calls; `allocator` is the default of that option."""
     parser.add_argument("--repeats", type=int, default=3, help="timed calls of each; the median is printed")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--size", type=int, default=128, help="height and width of the image [px]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
+    add_allocator_option(parser, default=allocator)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--frames", type=int, nargs="+", default=[40, 100, 200], help="clip lengths")
     parser.add_argument("--tasks", nargs="+", choices=[*COMPARISONS], default=[*COMPARISONS])
     parser.add_argument("--skip-plain-above", type=int, default=200, help="longer clips: ours only [frames]")
-    add_allocator_option(parser)
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
     parser.add_argument("--measure-memory", nargs=2, help=argparse.SUPPRESS)
+    add_network_options(parser)
     args = parser.parse_args(arguments)
     args.dtype = getattr(torch, args.dtype)
     return args

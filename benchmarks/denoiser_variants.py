@@ -14,8 +14,8 @@ from statistics import median
 
 import torch
 
-from denoiser import TIMESTEP, build_denoiser, compare_denoisers
-from report import Table, add_allocator_option, describe_machine, set_up_process, synchronise, time_call
+from denoiser import TIMESTEP, add_network_options, build_denoiser, compare_denoisers
+from report import Table, describe_machine, set_up_process, synchronise, time_call
 
 
 def print_compiled(args: argparse.Namespace) -> None:
@@ -80,13 +80,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, nargs="+", default=[44, 100, 200], help="clip lengths")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 2, 4], help="samples in one call")
     parser.add_argument("--backend", default="inductor", help="compiler of the levels")
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls of each; the median is printed")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--size", type=int, default=128, help="height and width of the image [px]")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    add_allocator_option(parser, default="kept")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
+    add_network_options(parser, allocator="kept")
     args = parser.parse_args(arguments)
     args.dtype = getattr(torch, args.dtype)
     return args

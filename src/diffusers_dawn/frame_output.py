@@ -65,10 +65,11 @@ def copies_on_cpu(pieces: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
     """Bring pieces to the CPU; a GPU draws the next one while its predecessor is copied and used.
 
     Args:
-        pieces: Tensors on one device; drawn when they are asked for.
+        pieces: Tensors of any shape on one device, such as uint8 frames (B, N, H, W, 3); each is drawn when it is
+            asked for.
 
     Returns:
-        Arrays, in order.
+        An iterator over arrays of the same shapes and dtypes, in order.
     """
     waiting = None
     for piece in pieces:

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from training.clip_shards import ClipShards
 from training.colour_jitter import ColourJitter
+from training.diffusion_targets import shifted_timestep
 from training.motion_cache import MotionCache
 from training.training_plan import Draw
 
@@ -159,6 +160,7 @@ class MotionWindows(Dataset):
         colour_jitter: Whether colours of a sample are jittered.
         cache: Motion that was estimated before; None: frames are given, their motion is estimated in the step.
         eyes: Whether to tell where the eyes are, which synthetic clips know.
+        timestep_shift: Draws diffusion steps nearer to pure noise; 1: all alike.
 
     Raises:
         ValueError: The clips have no audio features, or all are too short.
@@ -174,6 +176,7 @@ class MotionWindows(Dataset):
         colour_jitter: bool = True,
         cache: MotionCache | None = None,
         eyes: bool = False,
+        timestep_shift: float = 1.0,
     ) -> None:
         _check_features(clips)
         self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
@@ -186,6 +189,7 @@ class MotionWindows(Dataset):
             )
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.null_probability, self.cache = reference, null_probability, cache
+        self.timestep_shift = timestep_shift
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter and cache is None else None
 
@@ -228,7 +232,8 @@ class MotionWindows(Dataset):
             sample[key] = torch.from_numpy(labels[name][reference].astype(np.float32))
         latent = self.clips.info.size_px // 4
         sample["noise"] = torch.from_numpy(rng.standard_normal((3, num_frames, latent, latent), dtype=np.float32))
-        sample["timestep"] = torch.tensor(int(rng.integers(NUM_TRAIN_TIMESTEPS)))
+        timestep = shifted_timestep(int(rng.integers(NUM_TRAIN_TIMESTEPS)), self.timestep_shift, NUM_TRAIN_TIMESTEPS)
+        sample["timestep"] = torch.tensor(timestep)
         sample["null_mask"] = torch.from_numpy(rng.random(num_frames) < self.null_probability)
         return sample
 

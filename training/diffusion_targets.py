@@ -109,6 +109,21 @@ def snr_weights(
     return snr.clamp(max=gamma)
 
 
+def shifted_timestep(timestep: int, shift: float, num_train_timesteps: int) -> int:
+    """Move a step towards pure noise (Esser et al. 2024, arXiv 2403.03206, equation 23).
+
+    Args:
+        timestep: Step, in [0, num_train_timesteps).
+        shift: 1 moves none; above 1, half of all steps come to lie beyond the share shift / (shift + 1) of them.
+        num_train_timesteps: Number of steps.
+
+    Returns:
+        Step, in [0, num_train_timesteps).
+    """
+    time = (timestep + 0.5) / num_train_timesteps
+    return int(num_train_timesteps * (shift * time / (1 + (shift - 1) * time)))
+
+
 def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
     """Draw the box around the mouth (landmarks 48 to 67) at the resolution of the motion.
 

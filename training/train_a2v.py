@@ -70,6 +70,8 @@ class A2VConfig(TrainingConfig):
             `eyes_px`, as synthetic ones are.
         prediction_type: What the denoiser predicts: "epsilon", "v_prediction" or "sample".
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
+        timestep_shift: Draws steps nearer to pure noise, see `diffusion_targets.shifted_timestep`; 1: all alike, as
+            published. More suits networks that predict the clean sample and are to sample in few steps.
         colour_jitter: Whether colours are jittered; needs motion that is estimated in the step.
         cached_references: Motion is estimated once, from so many reference frames per clip; 0: anew in every step.
         validation_frames: Longest clip rendered for validation.
@@ -92,6 +94,7 @@ class A2VConfig(TrainingConfig):
     eye_weight: float = 0.0
     prediction_type: str = "epsilon"
     snr_gamma: float | None = None
+    timestep_shift: float = 1.0
     colour_jitter: bool = True
     cached_references: int = 0
     validation_frames: int = 100
@@ -115,6 +118,8 @@ class A2VConfig(TrainingConfig):
             raise ValueError(f"`null_probability` is {self.null_probability}, must be in [0, 1]")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"`snr_gamma` is {self.snr_gamma}, must be positive")
+        if not self.timestep_shift > 0:
+            raise ValueError(f"`timestep_shift` is {self.timestep_shift}, must be positive")
         if self.pbnet_blink is not None and self.pbnet is None:
             raise ValueError("`pbnet_blink` is given without `pbnet`, which makes the poses")
         if self.validation_frames < 2:
@@ -259,7 +264,11 @@ class A2VStage:
         self.pbnet = None
         if config.pbnet is not None:
             self.pbnet = load_pbnet(config.pbnet, config.pbnet_blink).requires_grad_(False).eval()
-        self.scheduler = DAWNDDIMScheduler(prediction_type=config.prediction_type)
+        self.scheduler = DAWNDDIMScheduler(
+            prediction_type=config.prediction_type,
+            # other schedulers begin at pure noise, unless the network predicts it and so says nothing there
+            timestep_spacing="leading" if config.prediction_type == "epsilon" else "trailing",
+        )
         self.networks: dict[str, ModelMixin] = {"unet": self.unet}
         self.objectives = {"unet": MotionObjective(self.unet, self.lfg, self.scheduler, config)}
         self.frozen = tuple(network for network in (self.lfg, self.pbnet) if network is not None)
@@ -286,6 +295,7 @@ class A2VStage:
             config.colour_jitter,
             cache,
             eyes=bool(config.eye_weight),
+            timestep_shift=config.timestep_shift,
         )
 
     def validate(self) -> Validation:

@@ -147,6 +147,16 @@ def test_share_of_frames_without_conditions_is_the_asked_one(clips):
     assert 0.07 < share < 0.13
 
 
+def test_shifted_windows_are_noisier(clips):
+    windows = [MotionWindows(clips, 3, 3, timestep_shift=shift) for shift in (1.0, 4.0)]
+    even, shifted = (
+        torch.stack([samples[Draw(0, (seed,), 3)]["timestep"] for seed in range(60)]).double() for samples in windows
+    )
+    # 60 draws: the mean of the even ones is 500 +- 3.5 standard deviations, that of the others 717
+    assert 370 < even.mean() < 630
+    assert shifted.mean() > even.mean() + 150
+
+
 def test_length_of_windows_spans_the_asked_range(clips):
     windows = MotionWindows(clips, 3, 6)
     assert {windows.draw_num_frames(np.random.default_rng(seed)) for seed in range(50)} == {3, 4, 5, 6}

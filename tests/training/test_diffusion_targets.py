@@ -14,6 +14,7 @@ from training.diffusion_targets import (
     mouth_box_mask,
     open_eye_boxes,
     prediction_target,
+    shifted_timestep,
     snr_weights,
 )
 
@@ -107,6 +108,19 @@ def test_snr_weights_weigh_the_same_error_of_the_motion_alike():
         )
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=0)
     torch.testing.assert_close(found[0], found[2], rtol=1e-4, atol=0)
+
+
+@given(timestep=st.integers(0, 999), shift=st.floats(0.1, 20))
+def test_shifted_timestep_is_one_of_the_steps_and_1_moves_none(timestep, shift):
+    assert shifted_timestep(timestep, 1.0, 1000) == timestep
+    shifted = shifted_timestep(timestep, shift, 1000)
+    assert 0 <= shifted < 1000
+    assert shifted >= timestep if shift >= 1 else shifted <= timestep
+
+
+def test_shifted_timesteps_median_is_the_documented_one():
+    shifted = [shifted_timestep(timestep, 4.0, 1000) for timestep in range(1000)]
+    assert sorted(shifted)[500] == pytest.approx(800, abs=1)
 
 
 def test_snr_weights_are_finite_without_signal_and_without_noise():

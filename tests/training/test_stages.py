@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps
 from training.checkpoints import list_checkpoints
 from training.config import TrainingConfig, config_to_yaml
 from training.diffusion_targets import mouth_box_mask
@@ -299,6 +300,9 @@ def test_denoiser_learns_any_prediction_type_with_snr_weights(configs, predictio
     run(config)
     pipe = DAWNPipeline.from_pretrained(Path(config.output_dir, "pipeline"))
     assert pipe.scheduler.config.prediction_type == prediction_type
+    # DDIM made of this config starts where the network was trained to start from nothing
+    first = int(set_timesteps(make_scheduler("ddim", pipe.scheduler.config), torch.device("cpu"), 4)[0])
+    assert first == (750 if prediction_type == "epsilon" else 999)
 
 
 def test_gradient_checkpointing_gives_the_same_weights(configs, tmp_path):
@@ -462,6 +466,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
         ("a2v", {"prediction_type": "flow"}, "`prediction_type` is 'flow', must be one of"),
         ("a2v", {"null_probability": 1.5}, r"`null_probability` is 1.5, must be in \[0, 1\]"),
         ("a2v", {"snr_gamma": 0.0}, "`snr_gamma` is 0.0, must be positive"),
+        ("a2v", {"timestep_shift": 0.0}, "`timestep_shift` is 0.0, must be positive"),
         ("a2v", {"cached_references": -1}, "`cached_references` is -1, must not be negative"),
         ("a2v", {"cached_references": 2}, "`colour_jitter` must be false with `cached_references`"),
         ("lfg", {"shift_weight": -1.0}, "`shift_weight` is -1.0, must not be negative"),

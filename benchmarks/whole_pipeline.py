@@ -18,7 +18,7 @@ import torch
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from diffusers_dawn import DAWNPipeline, Portrait, Waveform
 from diffusers_dawn.records import FPS
-from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS
+from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, presets_of
 from diffusers_dawn.stage_timer import timed
 from diffusers_dawn.video_writer import VideoWriter
 from report import Table, add_allocator_option, describe_machine, set_up_process, synchronise
@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             middle = {name: median(row[name] for row in rows) / duration_s for name in (*STAGES, "all")}
             other = middle["all"] - sum(middle[stage] for stage in STAGES)
             stages = [middle[stage] for stage in STAGES]
-            table.add(duration_s, preset, PRESETS[preset].num_inference_steps, *stages, other, middle["all"])
+            calls = presets_of(pipe.scheduler)[preset].num_inference_steps
+            table.add(duration_s, preset, calls, *stages, other, middle["all"])
     print(table)
 
 

@@ -4,14 +4,25 @@ import sys
 import pytest
 from diffusers import DDIMScheduler, UniPCMultistepScheduler
 
-from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling
-from diffusers_dawn.scheduler_choice import SCHEDULERS
+from diffusers_dawn.sampler_presets import CLEAN_PRESETS, DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
+from diffusers_dawn.scheduler_choice import SCHEDULERS, set_timesteps
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 
 
-def test_the_default_takes_at_most_ten_calls_and_fast_fewer():
-    steps = {name: preset.num_inference_steps for name, preset in PRESETS.items()}
-    assert steps["fast"] < steps[DEFAULT_PRESET] <= 10
+@pytest.mark.parametrize("presets", [PRESETS, CLEAN_PRESETS])
+def test_the_default_takes_at_most_ten_calls_and_fast_fewer(presets):
+    steps = {name: preset.num_inference_steps for name, preset in presets.items()}
+    assert steps["fast"] < steps[DEFAULT_PRESET] < steps["quality"]
+    assert steps[DEFAULT_PRESET] <= 10
+    assert presets.keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_clean_predictions_are_asked_for_at_pure_noise_whatever_the_config_says(name):
+    own = DAWNDDIMScheduler(prediction_type="sample", timestep_spacing="leading")
+    sampling = choose_sampling(own, name)
+    times = set_timesteps(sampling.scheduler, "cpu", sampling.num_inference_steps)
+    assert int(times[0]) == 999 and len(times) == CLEAN_PRESETS[name].num_inference_steps
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -19,16 +30,17 @@ def test_the_default_takes_at_most_ten_calls_and_fast_fewer():
 def test_a_preset_has_the_noise_levels_and_the_prediction_of_the_checkpoint(name, prediction_type):
     own = DAWNDDIMScheduler(prediction_type=prediction_type)
     sampling = choose_sampling(own, name)
-    assert type(sampling.scheduler).__name__ == SCHEDULERS[PRESETS[name].scheduler]
+    preset = presets_of(own)[name]
+    assert type(sampling.scheduler).__name__ == SCHEDULERS[preset.scheduler]
     assert sampling.scheduler is not own
     assert sampling.scheduler.config.prediction_type == prediction_type
     # the last of a thousand levels depends on the largest beta, .999 or .9999
     assert sampling.scheduler.alphas_cumprod == pytest.approx(own.alphas_cumprod, abs=1e-6)
-    assert (sampling.num_inference_steps, sampling.eta) == PRESETS[name][1:]
+    assert (sampling.num_inference_steps, sampling.eta) == (preset.num_inference_steps, preset.eta)
 
 
 def test_quality_is_the_published_sampler():
-    assert PRESETS["quality"] == ("dawn", 20, 1.0)
+    assert PRESETS["quality"][:3] == ("dawn", 20, 1.0)
 
 
 def test_without_steps_the_checkpoints_scheduler_gives_way_to_the_default_preset():

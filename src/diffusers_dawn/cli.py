@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .allocator import keep_freed_memory
 from .cli_options import check_options, command_parser
 from .records import FPS, Portrait, SquareCrop
-from .sampler_presets import DEFAULT_PRESET, PRESETS
 from .stage_timer import timed
 
 if TYPE_CHECKING:
@@ -206,14 +205,14 @@ def _say_face(portrait: Portrait) -> None:
 
 def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
     """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
-    from .sampler_presets import choose_sampling
+    from .sampler_presets import DEFAULT_PRESET, choose_sampling, presets_of
     from .scheduler_choice import make_scheduler
 
     steps = options.steps
     if options.scheduler is not None:
         pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
         # a sampler by name is not a preset, also where it is that of the checkpoint
-        steps = PRESETS[DEFAULT_PRESET].num_inference_steps if steps is None else steps
+        steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps if steps is None else steps
     sampling = choose_sampling(pipe.scheduler, options.preset, steps)
     pipe.scheduler = sampling.scheduler
     return sampling.num_inference_steps, sampling.eta

@@ -34,10 +34,10 @@ def command_parser(run: Mapping[str, Callable[[argparse.Namespace], None]]) -> a
         help="folder or Hub id of a saved pipeline (default: dawn-demo, which ships: 128 px, for drawn faces)",
     )
     command.add_argument(
-        "--preset", choices=tuple(PRESETS), help="sampler and steps: quality (as published), balanced (default), fast"
+        "--preset", choices=tuple(PRESETS), help="sampler and steps: quality, balanced (default), fast"
     )
     command.add_argument(
-        "--steps", type=int, help="denoising steps, instead of a preset; of `--scheduler` by default 10"
+        "--steps", type=int, help="denoising steps, instead of a preset; of `--scheduler` by default as balanced"
     )
     command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
     command.add_argument(

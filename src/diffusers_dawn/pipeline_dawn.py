@@ -199,9 +199,9 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
                 blended, which changes the video a little. None: all where they fit in the memory, else 200 or 100.
             window_overlap: Frames that neighbouring windows share at least.
             memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
-            preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality" as published, "balanced"
-                or "fast" (see `sampler_presets.PRESETS`). None: "balanced" where no steps are given and the pipeline
-                has the scheduler of DAWN's checkpoints; a scheduler of your own is always used.
+            preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality", "balanced" or "fast",
+                as suits what the denoiser predicts (see `sampler_presets.presets_of`). None: "balanced" where no steps
+                are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
             cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
                 highest resolution, on what the others made last; 1: all in every call.
 

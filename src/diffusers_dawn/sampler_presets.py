@@ -10,11 +10,13 @@ class SamplerPreset(NamedTuple):
         scheduler: Short name, see `scheduler_choice.SCHEDULERS`.
         num_inference_steps: Denoising calls.
         eta: Share of fresh noise, for schedulers that take it.
+        timestep_spacing: Times of the steps, for schedulers that let choose: "trailing" begins at pure noise.
     """
 
     scheduler: str
     num_inference_steps: int
     eta: float
+    timestep_spacing: str = "leading"
 
 
 class Sampling(NamedTuple):
@@ -41,7 +43,26 @@ PRESETS = {
     "balanced": SamplerPreset("ddim", 10, eta=0.0),
     "fast": SamplerPreset("ddim", 4, eta=0.0),
 }
+# A network that predicts the clean motion, such as dawn-demo, says at pure noise already what it can tell from the
+# conditions; one that predicts the noise says nothing there. Later calls add detail, and their own errors.
+CLEAN_PRESETS = {
+    "quality": SamplerPreset("ddim", 10, eta=0.0, timestep_spacing="trailing"),
+    "balanced": SamplerPreset("ddim", 3, eta=0.0, timestep_spacing="trailing"),
+    "fast": SamplerPreset("ddim", 1, eta=0.0, timestep_spacing="trailing"),
+}
 DEFAULT_PRESET = "balanced"
+
+
+def presets_of(scheduler: Any) -> dict[str, SamplerPreset]:
+    """Find the presets that suit what a pipeline's denoiser predicts.
+
+    Args:
+        scheduler: The pipeline's scheduler, whose config says it.
+
+    Returns:
+        Presets by name, the same names for every pipeline.
+    """
+    return CLEAN_PRESETS if scheduler.config.get("prediction_type") == "sample" else PRESETS
 
 
 def choose_sampling(
@@ -56,8 +77,8 @@ def choose_sampling(
 
     Args:
         scheduler: The pipeline's scheduler.
-        preset: Key of `PRESETS`; None: `DEFAULT_PRESET` where no steps are given and the scheduler is the one that
-            DAWN's checkpoints come with, else none.
+        preset: A name that `presets_of` has; None: `DEFAULT_PRESET` where no steps are given and the scheduler is the
+            one that DAWN's checkpoints come with, else none.
         num_inference_steps: Number of steps; None: as the default preset has.
         timesteps: Own times.
         sigmas: Own noise levels.
@@ -81,8 +102,10 @@ def choose_sampling(
         raise ValueError(f"give either `preset`, which has its own steps, or `{given[0]}`")
     if preset is None and not given and isinstance(scheduler, DAWNDDIMScheduler):
         preset = DEFAULT_PRESET
+    presets = presets_of(scheduler)
     if preset is None:
-        steps = PRESETS[DEFAULT_PRESET].num_inference_steps if num_inference_steps is None else num_inference_steps
+        steps = presets[DEFAULT_PRESET].num_inference_steps if num_inference_steps is None else num_inference_steps
         return Sampling(scheduler, steps, timesteps, sigmas, 1.0 if eta is None else eta)
-    name, steps, preset_eta = PRESETS[preset]
-    return Sampling(make_scheduler(name, scheduler.config), steps, None, None, preset_eta if eta is None else eta)
+    name, steps, preset_eta, spacing = presets[preset]
+    chosen = make_scheduler(name, dict(scheduler.config) | {"timestep_spacing": spacing})
+    return Sampling(chosen, steps, None, None, preset_eta if eta is None else eta)

@@ -1,6 +1,9 @@
 import pytest
 
+from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.face_analysis import MediaPipeFaceDetector
+from diffusers_dawn.random_checkpoint import random_pipeline
+from diffusers_dawn.scheduler_choice import make_scheduler
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +14,17 @@ def detector():
         pytest.skip(str(error))
     with made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def tiny_pipe() -> DAWNPipeline:
+    pipe = random_pipeline("tiny")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def pipe(tiny_pipe) -> DAWNPipeline:
+    """The module's tiny pipeline, with the scheduler it came with."""
+    tiny_pipe.scheduler = make_scheduler("dawn", tiny_pipe.scheduler.config)
+    return tiny_pipe

@@ -4,26 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_dawn import DAWNPipeline
-from diffusers_dawn.random_checkpoint import random_pipeline
 from diffusers_dawn.scheduler_choice import PREDICTION_TYPES, SCHEDULERS, make_scheduler
 from diffusers_dawn.video_writer import VideoWriter
-from test_pipeline_dawn import BATCH_TOLERANCE, picture, run, seeded, speech
+from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 
 WINDOWS = {"window_frames": 12, "window_overlap": 4}
 NUM_FRAMES = 30
-
-
-@pytest.fixture(scope="module")
-def pipe() -> DAWNPipeline:
-    pipe = random_pipeline("tiny")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(autouse=True)
-def fresh_scheduler(pipe):
-    pipe.scheduler = make_scheduler("dawn", pipe.scheduler.config)
 
 
 def motion(pipe, **arguments):
@@ -115,7 +101,7 @@ def test_windows_take_sizes_other_than_that_of_training(pipe):
 def test_public_stages_in_windows_give_what_a_call_gives(pipe):
     from diffusers_dawn.clip_inputs import initial_states
     from diffusers_dawn.frame_windows import plan_windows
-    from test_pipeline_dawn import RATE_HZ, face
+    from pipeline_calls import RATE_HZ, face
 
     expected = motion(pipe, eta=0.0, **WINDOWS)
     portrait = pipe.prepare_portrait(picture(), face())

@@ -1,72 +1,16 @@
 """The pipeline on a tiny network with random weights: its contract, not its beauty."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    PyramidAttentionBroadcastConfig,
-    TaylorSeerCacheConfig,
-)
 
-from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline, DAWNPipelineOutput, FaceState, Portrait, PoseBlinkNet
+from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, Portrait, PoseBlinkNet
 from diffusers_dawn.clip_inputs import initial_states
-from diffusers_dawn.random_checkpoint import random_pipeline
-from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
+from pipeline_calls import BATCH_TOLERANCE, RATE_HZ, face, picture, run, seeded, speech
 from real_inputs import REAL, needs_real
-
-RATE_HZ = 16_000
-# frames of one clip computed alone, in a batch, or from moved weights: sums are taken in another order
-BATCH_TOLERANCE = {"atol": 1e-3, "rtol": 0}
-
-
-@pytest.fixture(scope="module")
-def pipe() -> DAWNPipeline:
-    pipe = random_pipeline("tiny")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(autouse=True)
-def fresh_scheduler(pipe):
-    pipe.scheduler = make_scheduler("dawn", pipe.scheduler.config)
-
-
-def picture(seed: int = 0, size: tuple[int, int] = (80, 80)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
-def speech(num_frames: int = 6, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 0.1, num_frames * RATE_HZ // 25).astype(np.float32)
-
-
-def face(size: int = 80, **changes) -> FaceState:
-    state = FaceState(
-        pose=np.array([3.0, -2.0, 1.0, 5e-4, 60.0, 65.0]),
-        blink=np.array([0.3, 0.31]),
-        box_px=(0.2 * size, 0.8 * size, 0.25 * size, 0.9 * size),
-        image_size=(size, size),
-    )
-    return replace(state, **changes)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def run(pipe, image=None, audio=None, **arguments):
-    defaults = {"sampling_rate": RATE_HZ, "face": face(), "num_inference_steps": 2, "output_type": "pt"}
-    defaults |= {"generator": seeded()} | arguments
-    if defaults.get("audio_embeds") is None:
-        audio = speech() if audio is None else audio
-    else:
-        defaults.pop("sampling_rate")
-    return pipe(picture() if image is None else image, audio, **defaults)
 
 
 def test_whole_recording_becomes_frames_pose_blink_and_sound_of_one_length(pipe):
@@ -85,93 +29,6 @@ def test_same_seed_same_video_and_another_seed_another(pipe):
     first, again, other = (run(pipe, generator=seeded(seed)).frames for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
-
-
-@pytest.mark.parametrize(
-    ("preset", "steps", "sampler"), [(None, 10, "DDIM"), ("fast", 4, "DDIM"), ("quality", 20, "DAWNDDIM")]
-)
-def test_a_preset_samples_and_leaves_the_pipelines_scheduler_as_it_is(pipe, preset, steps, sampler):
-    own, seen = pipe.scheduler, []
-
-    def look(pipeline, index, timestep, tensors):
-        seen.append(type(pipeline.scheduler).__name__)
-        return tensors
-
-    run(pipe, preset=preset, num_inference_steps=None, callback_on_step_end=look, output_type="latent")
-    assert len(seen) == pipe.num_timesteps == steps
-    assert all(name.startswith(sampler) for name in seen)
-    assert pipe.scheduler is own
-
-
-def test_a_step_cache_changes_the_video_a_little(pipe):
-    exact, cached = (
-        run(pipe, num_inference_steps=4, eta=0.0, cache_interval=interval, output_type="latent").frames
-        for interval in (1, 2)
-    )
-    other = run(pipe, num_inference_steps=4, eta=0.0, output_type="latent", generator=seeded(1)).frames
-    assert 0 < (exact - cached).abs().mean() < (exact - other).abs().mean()
-
-
-def test_a_step_cache_is_refused_where_there_are_no_deep_levels(pipe):
-    shallow = A2VFlowDiffusionModel.from_config(pipe.unet.config, block_out_channels=[8])
-    flat = DAWNPipeline(**(pipe.components | {"unet": shallow}))
-    with pytest.raises(ValueError, match="`cache_interval` is 2, must be 1: this denoiser has no deep levels"):
-        run(flat, cache_interval=2)
-
-
-@pytest.fixture
-def cached(pipe):
-    def enable(config):
-        pipe.unet.enable_cache(config)
-        return pipe
-
-    yield enable
-    pipe.unet.disable_cache()
-
-
-def test_attention_broadcast_changes_the_video_a_little_and_forgets_the_clip(pipe, cached):
-    settings = {"num_inference_steps": 4, "eta": 0.0, "output_type": "latent"}
-    exact, other = (run(pipe, **settings, generator=seeded(seed)).frames for seed in (0, 1))
-    cached(
-        PyramidAttentionBroadcastConfig(
-            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipe.current_timestep
-        )
-    )
-    first, second = (run(pipe, **settings).frames for _ in range(2))
-    assert torch.equal(first, second)
-    assert 0 < (exact - first).abs().mean() < (exact - other).abs().mean()
-
-
-def test_attention_broadcast_is_refused_with_several_calls_per_step(pipe, cached):
-    cached(PyramidAttentionBroadcastConfig(2, current_timestep_callback=lambda: pipe.current_timestep))
-    with pytest.raises(ValueError, match="knows one call per step, this clip takes 2"):
-        run(pipe, guidance_scale=1.5)
-
-
-def test_taylor_seer_keeps_windows_and_conditions_apart(pipe, cached):
-    settings = {"num_inference_steps": 4, "eta": 0.0, "output_type": "latent", "guidance_scale": 1.5}
-    settings |= {"window_frames": 4, "window_overlap": 2}
-    exact, other = (run(pipe, **settings, generator=seeded(seed)).frames for seed in (0, 1))
-    cached(TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1, taylor_factors_dtype=torch.float32))
-    seen = run(pipe, **settings).frames
-    assert 0 < (exact - seen).abs().mean() < (exact - other).abs().mean()
-
-
-def test_the_published_sampler_is_a_preset(pipe):
-    named = run(pipe, preset="quality", num_inference_steps=None)
-    spelled = run(pipe, num_inference_steps=20, eta=1.0)
-    assert torch.equal(named.frames, spelled.frames)
-
-
-def test_after_an_error_the_pipeline_has_its_own_scheduler_again(pipe):
-    own = pipe.scheduler
-
-    def stop(*_):
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        run(pipe, preset="fast", num_inference_steps=None, callback_on_step_end=stop)
-    assert pipe.scheduler is own
 
 
 def test_batch_with_generators_gives_what_single_calls_give(pipe):
@@ -245,11 +102,6 @@ def test_features_may_be_given_instead_of_audio(pipe):
     out = run(pipe, audio_embeds=embeds)
     torch.testing.assert_close(out.frames, run(pipe).frames, atol=1e-5, rtol=0)
     assert out.audio is None
-
-
-def test_guidance_of_one_ignores_the_null_condition_and_more_does_not(pipe):
-    videos = [run(pipe, guidance_scale=scale, output_type="latent").frames for scale in (1.0, 1.5)]
-    assert not torch.allclose(*videos)
 
 
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
@@ -330,179 +182,8 @@ def test_given_blink_completes_a_pose_network(pipe):
         run(pose_only)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="accelerate's sequential offload needs a GPU")
-def test_sequential_offload_renders_the_same():
-    generator, expected = seeded(), run(random_pipeline("tiny").to("cuda"), generator=seeded()).frames
-    offloaded = random_pipeline("tiny")
-    offloaded.enable_sequential_cpu_offload()
-    torch.testing.assert_close(run(offloaded, generator=generator).frames, expected, **BATCH_TOLERANCE)
-
-
-def test_sequential_offload_keeps_on_the_device_what_its_hooks_do_not_suit(monkeypatch, pipe):
-    kept = []
-    monkeypatch.setattr(
-        DiffusionPipeline, "enable_sequential_cpu_offload", lambda self: kept.append(self._exclude_from_cpu_offload)
-    )
-    pipe.enable_sequential_cpu_offload()
-    assert kept == [["lfg", "pbnet"]]
-    assert pipe._exclude_from_cpu_offload == []
-
-
-@pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
-@pytest.mark.parametrize("exclude", [None, "audio_encoder", ["audio_encoder"]])
-def test_group_offload_renders_the_same(pipe, offload_type, exclude):
-    offloaded = random_pipeline("tiny")
-    offloaded.set_progress_bar_config(disable=True)
-    offloaded.enable_group_offload(
-        torch.device("cpu"),
-        torch.device("cpu"),
-        offload_type=offload_type,
-        num_blocks_per_group=1,
-        exclude_modules=exclude,
-    )
-    torch.testing.assert_close(run(offloaded).frames, run(pipe).frames, **BATCH_TOLERANCE)
-
-
-def test_model_offload_renders_the_same(tmp_path, pipe):
-    pipe.save_pretrained(tmp_path)
-    offloaded = DAWNPipeline.from_pretrained(tmp_path)
-    offloaded.set_progress_bar_config(disable=True)
-    expected = run(offloaded).frames
-    offloaded.enable_model_cpu_offload(device="cpu:0")
-    torch.testing.assert_close(run(offloaded).frames, expected, **BATCH_TOLERANCE)
-
-
 def test_another_size_than_that_of_training(pipe):
     assert run(pipe, height=96, width=96).frames.shape[-2:] == (96, 96)
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_listed_scheduler_renders(pipe, name):
-    pipe.scheduler = make_scheduler(name, pipe.scheduler.config)
-    frames = run(pipe, num_inference_steps=5).frames
-    assert torch.isfinite(frames).all()
-    assert torch.equal(frames, run(pipe, num_inference_steps=5).frames)
-
-
-def test_own_timesteps(pipe):
-    pipe.scheduler.set_timesteps(2)
-    assert torch.equal(run(pipe, timesteps=pipe.scheduler.timesteps.tolist()).frames, run(pipe).frames)
-
-
-def test_own_timesteps_of_ddpm(pipe):
-    pipe.scheduler = make_scheduler("ddpm", pipe.scheduler.config)
-    assert torch.isfinite(run(pipe, timesteps=[900, 500, 100]).frames).all()
-
-
-def test_steps_that_do_not_suit_the_scheduler_are_named(pipe):
-    pipe.scheduler = make_scheduler("pndm", pipe.scheduler.config)
-    with pytest.raises(ValueError, match="`num_inference_steps` 2 does not suit PNDMScheduler"):
-        run(pipe)
-
-
-def test_own_sigmas(pipe):
-    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    # the last noise level is where Euler ends, not a step
-    assert torch.isfinite(run(pipe, sigmas=[10.0, 1.0, 0.1, 0.0]).frames).all()
-    assert pipe.num_timesteps == 3
-
-
-def test_callback_sees_each_step_and_may_change_the_latents(pipe):
-    seen = []
-
-    def callback(pipe, step, timestep, tensors):
-        seen.append((step, int(timestep)))
-        return {"latents": torch.zeros_like(tensors["latents"])}
-
-    motion = run(pipe, callback_on_step_end=callback, output_type="latent").frames
-    assert [step for step, _ in seen] == [0, 1]
-    assert [time for _, time in seen] == pipe.scheduler.timesteps.tolist()
-    assert not motion.any()
-
-
-def test_callback_may_interrupt(pipe):
-    steps = []
-
-    def callback(pipe, step, timestep, tensors):
-        steps.append(step)
-        pipe._interrupt = True
-        return tensors
-
-    run(pipe, num_inference_steps=5, callback_on_step_end=callback)
-    assert steps == [0]
-
-
-def test_saved_pipeline_loads_and_renders_the_same(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path)
-    loaded = DAWNPipeline.from_pretrained(tmp_path)
-    loaded.set_progress_bar_config(disable=True)
-    # transformers may choose another attention kernel for a loaded audio encoder
-    torch.testing.assert_close(run(loaded).frames, run(pipe).frames, atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize("device_map", ["cpu", "balanced"])
-def test_pipeline_loads_onto_devices_by_a_map(pipe, tmp_path, device_map):
-    pipe.save_pretrained(tmp_path)
-    loaded = DAWNPipeline.from_pretrained(tmp_path, device_map=device_map)
-    loaded.set_progress_bar_config(disable=True)
-    torch.testing.assert_close(run(loaded).frames, run(pipe).frames, atol=1e-3, rtol=0)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_pipeline_loads_onto_the_gpu_by_a_map(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path)
-    loaded = DAWNPipeline.from_pretrained(tmp_path, device_map="cuda")
-    assert {part.device.type for part in (loaded.unet, loaded.lfg, loaded.pbnet, loaded.audio_encoder)} == {"cuda"}
-    assert run(loaded).frames.isfinite().all()
-
-
-def test_incomplete_checkpoint_is_an_error(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path)
-    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises((OSError, ValueError), match="diffusion_pytorch_model"):
-        DAWNPipeline.from_pretrained(tmp_path)
-
-
-def test_checkpoint_with_missing_tensors_is_an_error_that_names_them(pipe, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    pipe.save_pretrained(tmp_path)
-    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(path)
-    del tensors["conv_in.bias"]
-    save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="conv_in.bias"):
-        DAWNPipeline.from_pretrained(tmp_path)
-
-
-def test_missing_tensors_of_the_audio_encoder_are_an_error(pipe, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    pipe.save_pretrained(tmp_path)
-    path = tmp_path / "audio_encoder" / "model.safetensors"
-    tensors = {key: tensor for key, tensor in load_file(path).items() if "layers.0" not in key}
-    save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"weights of `audio_encoder` lack \d+ tensors: .*layers.0"):
-        DAWNPipeline.from_pretrained(tmp_path)
-
-
-def test_pipeline_loads_by_id_from_the_hubs_cache(pipe, tmp_path):
-    repository = tmp_path / "models--someone--dawn"
-    pipe.save_pretrained(repository / "snapshots" / "0123abc")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123abc")
-    loaded = DAWNPipeline.from_pretrained("someone/dawn", cache_dir=tmp_path, local_files_only=True)
-    assert torch.equal(loaded.unet.conv_in.weight, pipe.unet.conv_in.weight)
-
-
-def test_half_precision_renders_nearly_the_same(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path)
-    half = DAWNPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    half.set_progress_bar_config(disable=True)
-    noise = torch.randn(1, 3, 6, 16, 16, generator=seeded())
-    expected, found = (run(part, latents=noise, eta=0.0).frames for part in (pipe, half))
-    # bfloat16 has 8 bits: a few hundredths on average, more at the edges of what moves
-    assert (found - expected).abs().mean() < 0.05
 
 
 @needs_real
@@ -587,17 +268,3 @@ def test_sound_that_is_not_finite_is_an_error(pipe, value):
     sound[100] = value
     with pytest.raises(ValueError, match="`audio`"):
         run(pipe, audio=sound)
-
-
-def test_unsuitable_scheduler_is_refused_by_name(pipe):
-    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
-    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot sample DAWN"):
-        run(pipe)
-
-
-def test_audio_encoder_of_another_width_is_refused(pipe):
-    from transformers import HubertConfig, HubertModel
-
-    other = HubertModel(HubertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, conv_dim=(8,) * 7))
-    with pytest.raises(ValueError, match="width 16, `unet` expects 32"):
-        DAWNPipeline(**pipe.components | {"audio_encoder": other})

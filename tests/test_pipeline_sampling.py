@@ -1,0 +1,168 @@
+"""Samplers, presets, caches and callbacks of the pipeline, on a tiny network with random weights."""
+
+import pytest
+import torch
+from diffusers import (
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
+
+from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline
+from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
+from pipeline_calls import run, seeded
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps", "sampler"), [(None, 10, "DDIM"), ("fast", 4, "DDIM"), ("quality", 20, "DAWNDDIM")]
+)
+def test_a_preset_samples_and_leaves_the_pipelines_scheduler_as_it_is(pipe, preset, steps, sampler):
+    own, seen = pipe.scheduler, []
+
+    def look(pipeline, index, timestep, tensors):
+        seen.append(type(pipeline.scheduler).__name__)
+        return tensors
+
+    run(pipe, preset=preset, num_inference_steps=None, callback_on_step_end=look, output_type="latent")
+    assert len(seen) == pipe.num_timesteps == steps
+    assert all(name.startswith(sampler) for name in seen)
+    assert pipe.scheduler is own
+
+
+def test_a_step_cache_changes_the_video_a_little(pipe):
+    exact, cached = (
+        run(pipe, num_inference_steps=4, eta=0.0, cache_interval=interval, output_type="latent").frames
+        for interval in (1, 2)
+    )
+    other = run(pipe, num_inference_steps=4, eta=0.0, output_type="latent", generator=seeded(1)).frames
+    assert 0 < (exact - cached).abs().mean() < (exact - other).abs().mean()
+
+
+def test_a_step_cache_is_refused_where_there_are_no_deep_levels(pipe):
+    shallow = A2VFlowDiffusionModel.from_config(pipe.unet.config, block_out_channels=[8])
+    flat = DAWNPipeline(**(pipe.components | {"unet": shallow}))
+    with pytest.raises(ValueError, match="`cache_interval` is 2, must be 1: this denoiser has no deep levels"):
+        run(flat, cache_interval=2)
+
+
+@pytest.fixture
+def cached(pipe):
+    def enable(config):
+        pipe.unet.enable_cache(config)
+        return pipe
+
+    yield enable
+    pipe.unet.disable_cache()
+
+
+def test_attention_broadcast_changes_the_video_a_little_and_forgets_the_clip(pipe, cached):
+    settings = {"num_inference_steps": 4, "eta": 0.0, "output_type": "latent"}
+    exact, other = (run(pipe, **settings, generator=seeded(seed)).frames for seed in (0, 1))
+    cached(
+        PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipe.current_timestep
+        )
+    )
+    first, second = (run(pipe, **settings).frames for _ in range(2))
+    assert torch.equal(first, second)
+    assert 0 < (exact - first).abs().mean() < (exact - other).abs().mean()
+
+
+def test_attention_broadcast_is_refused_with_several_calls_per_step(pipe, cached):
+    cached(PyramidAttentionBroadcastConfig(2, current_timestep_callback=lambda: pipe.current_timestep))
+    with pytest.raises(ValueError, match="knows one call per step, this clip takes 2"):
+        run(pipe, guidance_scale=1.5)
+
+
+def test_taylor_seer_keeps_windows_and_conditions_apart(pipe, cached):
+    settings = {"num_inference_steps": 4, "eta": 0.0, "output_type": "latent", "guidance_scale": 1.5}
+    settings |= {"window_frames": 4, "window_overlap": 2}
+    exact, other = (run(pipe, **settings, generator=seeded(seed)).frames for seed in (0, 1))
+    cached(TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1, taylor_factors_dtype=torch.float32))
+    seen = run(pipe, **settings).frames
+    assert 0 < (exact - seen).abs().mean() < (exact - other).abs().mean()
+
+
+def test_the_published_sampler_is_a_preset(pipe):
+    named = run(pipe, preset="quality", num_inference_steps=None)
+    spelled = run(pipe, num_inference_steps=20, eta=1.0)
+    assert torch.equal(named.frames, spelled.frames)
+
+
+def test_after_an_error_the_pipeline_has_its_own_scheduler_again(pipe):
+    own = pipe.scheduler
+
+    def stop(*_):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        run(pipe, preset="fast", num_inference_steps=None, callback_on_step_end=stop)
+    assert pipe.scheduler is own
+
+
+def test_guidance_of_one_ignores_the_null_condition_and_more_does_not(pipe):
+    videos = [run(pipe, guidance_scale=scale, output_type="latent").frames for scale in (1.0, 1.5)]
+    assert not torch.allclose(*videos)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_listed_scheduler_renders(pipe, name):
+    pipe.scheduler = make_scheduler(name, pipe.scheduler.config)
+    frames = run(pipe, num_inference_steps=5).frames
+    assert torch.isfinite(frames).all()
+    assert torch.equal(frames, run(pipe, num_inference_steps=5).frames)
+
+
+def test_own_timesteps(pipe):
+    pipe.scheduler.set_timesteps(2)
+    assert torch.equal(run(pipe, timesteps=pipe.scheduler.timesteps.tolist()).frames, run(pipe).frames)
+
+
+def test_own_timesteps_of_ddpm(pipe):
+    pipe.scheduler = make_scheduler("ddpm", pipe.scheduler.config)
+    assert torch.isfinite(run(pipe, timesteps=[900, 500, 100]).frames).all()
+
+
+def test_steps_that_do_not_suit_the_scheduler_are_named(pipe):
+    pipe.scheduler = make_scheduler("pndm", pipe.scheduler.config)
+    with pytest.raises(ValueError, match="`num_inference_steps` 2 does not suit PNDMScheduler"):
+        run(pipe)
+
+
+def test_own_sigmas(pipe):
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    # the last noise level is where Euler ends, not a step
+    assert torch.isfinite(run(pipe, sigmas=[10.0, 1.0, 0.1, 0.0]).frames).all()
+    assert pipe.num_timesteps == 3
+
+
+def test_callback_sees_each_step_and_may_change_the_latents(pipe):
+    seen = []
+
+    def callback(pipe, step, timestep, tensors):
+        seen.append((step, int(timestep)))
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    motion = run(pipe, callback_on_step_end=callback, output_type="latent").frames
+    assert [step for step, _ in seen] == [0, 1]
+    assert [time for _, time in seen] == pipe.scheduler.timesteps.tolist()
+    assert not motion.any()
+
+
+def test_callback_may_interrupt(pipe):
+    steps = []
+
+    def callback(pipe, step, timestep, tensors):
+        steps.append(step)
+        pipe._interrupt = True
+        return tensors
+
+    run(pipe, num_inference_steps=5, callback_on_step_end=callback)
+    assert steps == [0]
+
+
+def test_unsuitable_scheduler_is_refused_by_name(pipe):
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot sample DAWN"):
+        run(pipe)

@@ -1,0 +1,121 @@
+"""What the denoiser learns from, and what comes out."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_stages import A2V_MODEL, ROOT, first_batch, result, run
+
+from diffusers_dawn.flow_geometry import coordinate_grid
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps
+from training.config import config_to_yaml
+from training.train_a2v import A2VStage
+from training.training_plan import Draw
+
+
+def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_set):
+    run(replace(configs["a2v"], max_train_steps=1, num_validation_clips=1, validation_inference_steps=1))
+    output = Path(configs["a2v"].output_dir)
+    pipe = DAWNPipeline.from_pretrained(output / "pipeline")
+    assert pipe.pbnet is not None and pipe.unet.config.block_out_channels == [16, 32]
+    assert len(list((output / "validation").glob("step-1-*.mp4"))) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_denoiser_as_one_with_the_doubled_batch(configs, tmp_path):
+    config = replace(configs["a2v"], adam_epsilon=1e-3, checkpointing_steps=3)
+    file = tmp_path / "settings.yaml"
+    file.write_text(config_to_yaml(replace(config, train_batch_size=1, output_dir=str(tmp_path / "two"))))
+    command = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    subprocess.run(
+        [sys.executable, *command, str(ROOT / "training" / "train_a2v.py"), "--config", str(file)],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        timeout=300,
+    )
+    run(config)
+    run(replace(config, train_batch_size=1, gradient_accumulation_steps=2, output_dir=str(tmp_path / "accumulated")))
+    whole = result(config, "pipeline/unet")
+    for other in ("two", "accumulated"):
+        part = result(replace(config, output_dir=str(tmp_path / other)), "pipeline/unet")
+        assert max(float((whole[name] - part[name]).abs().max()) for name in whole) < 1e-5
+
+
+def test_denoiser_does_not_go_on_from_one_that_predicts_something_else(configs, tmp_path):
+    run(replace(configs["a2v"], max_train_steps=1))
+    start = str(Path(configs["a2v"].output_dir, "pipeline"))
+    config = replace(configs["a2v"], pretrained_model=start, output_dir=str(tmp_path / "next"), max_train_steps=1)
+    run(config)
+    with pytest.raises(ValueError, match="`prediction_type` is 'sample', but `pretrained_model` was trained with"):
+        A2VStage(replace(config, prediction_type="sample"))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_denoiser_learns_any_prediction_type_with_snr_weights(configs, prediction_type):
+    config = replace(configs["a2v"], prediction_type=prediction_type, snr_gamma=5.0, max_train_steps=1)
+    run(config)
+    pipe = DAWNPipeline.from_pretrained(Path(config.output_dir, "pipeline"))
+    assert pipe.scheduler.config.prediction_type == prediction_type
+    # DDIM made of this config starts where the network was trained to start from nothing
+    first = int(set_timesteps(make_scheduler("ddim", pipe.scheduler.config), torch.device("cpu"), 4)[0])
+    assert first == (750 if prediction_type == "epsilon" else 999)
+
+
+def test_gradient_checkpointing_gives_the_same_weights(configs, tmp_path):
+    config = replace(configs["a2v"], max_train_steps=1)
+    run(config)
+    other = replace(config, gradient_checkpointing=True, output_dir=str(tmp_path / "checkpointed"))
+    run(other)
+    first, second = result(config, "pipeline/unet"), result(other, "pipeline/unet")
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-6
+
+
+def test_lfg_of_the_denoiser_stays_as_it_was(configs, tiny_pipeline_folder):
+    run(replace(configs["a2v"], max_train_steps=2))
+    before = LatentFlowGenerator.from_pretrained(tiny_pipeline_folder, subfolder="lfg").state_dict()
+    after = result(configs["a2v"], "pipeline/lfg")
+    assert all(torch.equal(before[key], after[key]) for key in after)
+
+
+def test_denoiser_attends_to_the_whole_clip_in_training(configs):
+    def loss(window: int | None, training: bool) -> float:
+        stage = A2VStage(replace(configs["a2v"], model=A2V_MODEL | {"temporal_window": window}))
+        stage.unet.train(training)
+        return float(stage.objectives["unet"](first_batch(stage), 0.0)["denoising"].double())
+
+    assert loss(1, training=True) == loss(None, training=True)
+    assert loss(1, training=False) != loss(None, training=False)
+
+
+def test_denoiser_learns_eyes_when_asked_and_known(configs, eyed_data_set):
+    config = replace(configs["a2v"], eye_weight=2.0, colour_jitter=False)
+    with pytest.raises(ValueError, match="`eye_weight` is 2.0, but `dataset` .* has no `eyes_px`"):
+        A2VStage(config)
+    stage, without = (
+        A2VStage(replace(config, dataset=str(eyed_data_set), eye_weight=weight)) for weight in (2.0, 0.0)
+    )
+    batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,), 3)] for seed in range(2)])
+    terms, plain = (one.objectives["unet"](batch, 0.0) for one in (stage, without))
+    assert terms.keys() - plain.keys() == {"eyes"}
+    torch.testing.assert_close(terms["loss"], plain["loss"] + 2 * terms["eyes"])
+
+
+def test_denoiser_with_a_flow_scale_learns_displacements(configs):
+    seen = {}
+    for flow_scale in (None, 4.0):
+        stage = A2VStage(replace(configs["a2v"], model=A2V_MODEL | {"flow_scale": flow_scale}))
+        batch = first_batch(stage)
+        batch["noise"], batch["timestep"] = torch.zeros_like(batch["noise"]), torch.zeros_like(batch["timestep"])
+        stage.unet.register_forward_pre_hook(lambda _, inputs, key=flow_scale: seen.__setitem__(key, inputs[0]))
+        stage.objectives["unet"](batch, 0.0)
+    grid = coordinate_grid(16, 16).permute(2, 0, 1)[None, :, None]
+    # step 0 leaves all but a ten-thousandth of the signal
+    torch.testing.assert_close(seen[4.0][:, :2], 4 * (seen[None][:, :2] - grid), atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen[4.0][:, 2], seen[None][:, 2])

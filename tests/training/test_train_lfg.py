@@ -1,0 +1,123 @@
+"""The losses that LFG's training can be asked for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_stages import LFG_MODEL, first_batch, result, run
+
+from training.diffusion_targets import mouth_box_mask
+from training.loop import train
+from training.train_lfg import LFGStage, anchor_points, flow_points
+from training.training_plan import Draw
+from training.vgg import VGG19Features
+
+
+def test_running_statistics_survive_a_step_that_is_not_finite(configs):
+    config = replace(configs["lfg"], max_train_steps=2, use_ema=False)
+    stage = LFGStage(config)
+    samples, calls = stage.samples(), []
+
+    class Spoiled(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(samples)
+
+        def __getitem__(self, draw):
+            calls.append(draw)
+            sample = samples[draw]
+            return sample | {"driving": sample["driving"] * (float("inf") if len(calls) == 1 else 1)}
+
+    stage.samples = Spoiled
+    assert train(stage, config).skipped_steps == 1
+    assert all(bool(value.isfinite().all()) for value in result(config, "lfg").values())
+
+
+def test_perceptual_loss_is_used_when_vgg_weights_are_given(configs, tmp_path, caplog):
+    torch.manual_seed(0)
+    save_file(VGG19Features().state_dict(), tmp_path / "vgg.safetensors")
+    config = replace(configs["lfg"], max_train_steps=1)
+    with caplog.at_level("INFO", "training"):
+        run(replace(config, vgg=str(tmp_path / "vgg.safetensors"), pyramid_scales=(1, 0.5)))
+        run(replace(config, output_dir=str(tmp_path / "other")))
+    said = [record.message for record in caplog.records if record.message.startswith("comparing")]
+    assert said == ["comparing VGG19 features", "comparing pixels and image gradients (no `vgg`)"]
+
+
+def test_error_in_the_mouth_counts_more_when_it_is_weighted(configs):
+    def share_of_mouth(weight: float) -> float:
+        stage = LFGStage(replace(configs["lfg"], mouth_weight=weight))
+        batch = first_batch(stage)
+        size = batch["driving"].shape[-2:]
+        mouth = mouth_box_mask(batch["mouth_px"][:, 1:], size, *size)[:, :, 0]
+        compare = stage.objectives["lfg"].compare
+        wrong_mouth, wrong_rest = (batch["driving"] + 0.1 * mask for mask in (mouth, 1 - mouth))
+        return float(compare(wrong_mouth, batch) / compare(wrong_rest, batch))
+
+    assert share_of_mouth(50.0) > 10 * share_of_mouth(1.0)
+
+
+def test_regions_move_onto_the_landmarks_when_asked(configs):
+    model = LFG_MODEL | {"num_regions": 6}
+    config = replace(configs["lfg"], model=model, landmark_weight=100.0, max_train_steps=30, learning_rate=3e-3)
+    stage = LFGStage(config)
+    distances = []
+    stage.objectives["lfg"].register_forward_hook(lambda *call: distances.append(call[-1]["landmark"].item()))
+    train(stage, config)
+    assert distances[-1] < 0.5 * distances[0]
+
+
+def test_first_epochs_are_for_the_landmarks_alone_when_asked(configs):
+    model = LFG_MODEL | {"num_regions": 6}
+    config = replace(configs["lfg"], model=model, landmark_weight=1.0, landmark_warmup_epochs=0.5, use_ema=False)
+    stage = LFGStage(config)
+    before = {name: value.clone() for name, value in stage.lfg.state_dict().items()}
+    named = []
+    stage.objectives["lfg"].register_forward_hook(lambda *call: named.append(set(call[-1])))
+    # six clips, two per step: half an epoch is one and a half steps
+    train(stage, config)
+    assert [names == {"landmark", "loss"} for names in named] == [True, True, False]
+    first = load_file(Path(config.output_dir, "checkpoint-2", "lfg", "diffusion_pytorch_model.safetensors"))
+    moved = {name.split(".")[0] for name in first if not torch.equal(first[name], before[name])}
+    assert moved == {"region_predictor"}
+
+
+def test_anchor_points_are_lips_corners_and_ends_of_the_face():
+    places = {"mouth_px": torch.arange(40.0).view(20, 2), "face_box_px": torch.tensor([10.0, 30.0, 5.0, 45.0])}
+    six = [*places["mouth_px"][[14, 18, 0, 6]].tolist(), [20.0, 5.0], [20.0, 45.0]]
+    assert anchor_points(places).tolist() == six
+    places["eyes_px"] = torch.tensor([[12.0, 18.0, 15.0, 17.0], [22.0, 28.0, 14.0, 18.0]])
+    lids = [[15.0, 15.0], [15.0, 17.0], [25.0, 14.0], [25.0, 18.0]]
+    assert anchor_points(places).tolist() == six + lids
+    assert flow_points(places).tolist() == [*places["mouth_px"].tolist(), *lids]
+
+
+def test_eyes_count_more_when_asked_and_known(configs, eyed_data_set):
+    config = replace(configs["lfg"], model=LFG_MODEL | {"num_regions": 10}, eye_weight=9.0, landmark_weight=1.0)
+    with pytest.raises(ValueError, match="`eye_weight` is 9.0, but `dataset` .* has no `eyes_px`"):
+        LFGStage(config)
+    stage = LFGStage(replace(config, dataset=str(eyed_data_set)))
+    batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,))] for seed in range(2)])
+    drawn = batch["driving"].clone()
+    drawn[..., 26:28, 22:26] += 0.1
+    objective = stage.objectives["lfg"]
+    inside = objective.compare(drawn, batch)
+    objective.config = replace(config, eye_weight=1.0)
+    # eyes are a fortieth of the picture
+    assert inside > 3 * objective.compare(drawn, batch)
+    assert objective(batch, 0.0)["landmark"].isfinite()
+
+
+def test_eyes_are_painted_anew_when_asked_and_known(configs, eyed_data_set):
+    config = replace(configs["lfg"], closed_eye_weight=9.0)
+    with pytest.raises(ValueError, match="`closed_eye_weight` is 9.0, but `dataset` .* has no `eyes_px`"):
+        LFGStage(config)
+    stage = LFGStage(replace(config, dataset=str(eyed_data_set)))
+    batch = torch.utils.data.default_collate([stage.samples()[Draw(0, (seed,))] for seed in range(2)])
+    objective = stage.objectives["lfg"]
+    terms = objective(batch, 0.0)
+    others = sum(
+        objective.weights[name] * value for name, value in terms.items() if name not in {"loss", "closed_eye"}
+    )
+    torch.testing.assert_close(terms["loss"], others + 9 * terms["closed_eye"])

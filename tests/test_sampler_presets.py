@@ -39,6 +39,13 @@ def test_a_preset_has_the_noise_levels_and_the_prediction_of_the_checkpoint(name
     assert (sampling.num_inference_steps, sampling.eta) == (preset.num_inference_steps, preset.eta)
 
 
+@pytest.mark.parametrize(("spacing", "first"), [("leading", 750), ("trailing", 999)])
+def test_other_predictions_are_asked_for_at_the_times_of_the_checkpoint(spacing, first):
+    own = DAWNDDIMScheduler(prediction_type="v_prediction", timestep_spacing=spacing)
+    sampling = choose_sampling(own, "fast")
+    assert int(set_timesteps(sampling.scheduler, "cpu", sampling.num_inference_steps)[0]) == first
+
+
 def test_quality_is_the_published_sampler():
     assert PRESETS["quality"][:3] == ("dawn", 20, 1.0)
 

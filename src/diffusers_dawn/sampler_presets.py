@@ -10,13 +10,14 @@ class SamplerPreset(NamedTuple):
         scheduler: Short name, see `scheduler_choice.SCHEDULERS`.
         num_inference_steps: Denoising calls.
         eta: Share of fresh noise, for schedulers that take it.
-        timestep_spacing: Times of the steps, for schedulers that let choose: "trailing" begins at pure noise.
+        timestep_spacing: Times of the steps, for schedulers that let choose: "trailing" begins at pure noise. None:
+            as the checkpoint has it.
     """
 
     scheduler: str
     num_inference_steps: int
     eta: float
-    timestep_spacing: str = "leading"
+    timestep_spacing: str | None = None
 
 
 class Sampling(NamedTuple):
@@ -107,5 +108,5 @@ def choose_sampling(
         steps = presets[DEFAULT_PRESET].num_inference_steps if num_inference_steps is None else num_inference_steps
         return Sampling(scheduler, steps, timesteps, sigmas, 1.0 if eta is None else eta)
     name, steps, preset_eta, spacing = presets[preset]
-    chosen = make_scheduler(name, dict(scheduler.config) | {"timestep_spacing": spacing})
-    return Sampling(chosen, steps, None, None, preset_eta if eta is None else eta)
+    config = dict(scheduler.config) | ({} if spacing is None else {"timestep_spacing": spacing})
+    return Sampling(make_scheduler(name, config), steps, None, None, preset_eta if eta is None else eta)

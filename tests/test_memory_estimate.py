@@ -3,12 +3,14 @@ import sys
 
 import pytest
 import torch
+from diffusers import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 
 from diffusers_dawn.memory_estimate import (
     CHUNK_COPIES,
     WORKSPACE_BYTES,
     ClipSize,
     denoising_bytes,
+    kept_attention_bytes,
     output_bytes,
     stage_bytes,
     weight_bytes,
@@ -16,6 +18,7 @@ from diffusers_dawn.memory_estimate import (
 from diffusers_dawn.models.clip_layers import CHUNK_TOKENS_CPU
 from diffusers_dawn.random_checkpoint import random_pipeline
 from diffusers_dawn.scheduler_choice import make_scheduler
+from pipeline_calls import run
 
 CPU = torch.device("cpu")
 
@@ -48,6 +51,52 @@ def test_denoising_grows_with_frames_size_and_the_null_condition_and_shrinks_wit
     assert denoising_bytes(pipe.unet, 100, 16, 16, with_null=True) > denoising_bytes(pipe.unet, 100, 16, 16)
     half = random_pipeline("tiny").unet.to(torch.bfloat16)
     assert denoising_bytes(half, 100, 16, 16) < denoising_bytes(pipe.unet, 100, 16, 16)
+
+
+def kept_by_hooks(unet: torch.nn.Module) -> int:
+    """Sum the tensors that the hooks of diffusers' caches hold now [bytes]."""
+    kept, stack = {}, [getattr(module, "_diffusers_hook", None) for module in unet.modules()]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, torch.Tensor):
+            kept[part.data_ptr()] = part.nbytes
+        elif isinstance(part, dict | list | tuple):
+            stack += part.values() if isinstance(part, dict) else part
+        elif not isinstance(part, torch.nn.Module) and hasattr(part, "__dict__"):
+            stack += [value for name, value in vars(part).items() if not name.startswith(("_module", "fn_ref"))]
+    return sum(kept.values())
+
+
+CACHES = {
+    "broadcast": (PyramidAttentionBroadcastConfig(2, current_timestep_callback=lambda: 500), {}),
+    "taylor": (TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1), {}),
+    # 8 frames of 6 are kept, twice
+    "guided windows": (
+        TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1, taylor_factors_dtype=torch.float32),
+        {"guidance_scale": 1.5, "window_frames": 4, "window_overlap": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_what_attentions_keep_under_a_cache_is_counted_to_the_byte(tiny_pipe, name):
+    cache, arguments = CACHES[name]
+    frames, kept = 16 if arguments else 6, []
+
+    def look(pipe, step, timestep, tensors):
+        kept.append(kept_by_hooks(pipe.unet))
+        return tensors
+
+    assert kept_attention_bytes(tiny_pipe.unet, frames, 16, 16) == 0
+    plain = stages(tiny_pipe, 6)
+    tiny_pipe.unet.enable_cache(cache)
+    try:
+        run(tiny_pipe, num_inference_steps=4, output_type="latent", callback_on_step_end=look, **arguments)
+        assert max(kept) == kept_attention_bytes(tiny_pipe.unet, frames, 16, 16) > 0
+        one_pass = kept_attention_bytes(tiny_pipe.unet, 6, 16, 16)
+        assert stages(tiny_pipe, 6)["denoising"] == plain["denoising"] + one_pass
+    finally:
+        tiny_pipe.unet.disable_cache()
 
 
 @pytest.mark.parametrize("guided", [False, True])

@@ -1,10 +1,12 @@
 """How much memory a clip needs, before it is rendered."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
+from diffusers import TaylorSeerCacheConfig
 
 from .audio_features import FRAMES_PER_PIECE
 from .models.clip_layers import CHUNK_TOKENS_CPU, CHUNK_TOKENS_DEVICE
@@ -33,6 +35,10 @@ WORKSPACE_BYTES = 60 * 2**20
 KEPT_BYTES = 100 * 2**20
 LARGE_BYTES = 32 * 2**20
 FLOAT_BYTES = 4
+# what is kept per window is kept twice of frames that windows share, usually one in four
+SHARE_IN_WINDOWS = 1.25
+# of diffusers, on the attentions that a cache makes remember
+CACHE_HOOKS = frozenset({"pyramid_attention_broadcast", "taylorseer_cache"})
 
 
 class ClipSize(NamedTuple):
@@ -103,14 +109,15 @@ def stage_bytes(
     on_cpu = device.type == "cpu"
     kept = min(network, KEPT_BYTES) if on_cpu else 0
     output = output_bytes(size) if on_cpu or size.output_type == "pt" else 0
-    deep = 0
+    kept_frames = (1 + size.with_null) * num_frames * (SHARE_IN_WINDOWS if size.window_frames < size.num_frames else 1)
+    between_steps = kept_attention_bytes(denoiser, kept_frames, height, width, dtype)
     if size.keeps_deep_features:
-        deep = (1 + size.with_null) * _deep_feature_bytes(denoiser, num_frames, height, width, dtype)
+        between_steps += _deep_feature_bytes(denoiser, kept_frames, height, width, dtype)
     return {
         "speech features": features + _speech_bytes(audio_encoder, size.num_frames, dtype),
         # the noisy latents, and the prediction so far
-        "denoising": features + 2 * latents + network + deep,
-        "sampler's step": features + size.latent_copies * latents + deep + kept * (latents >= LARGE_BYTES),
+        "denoising": features + 2 * latents + network + between_steps,
+        "sampler's step": features + size.latent_copies * latents + between_steps + kept * (latents >= LARGE_BYTES),
         "frames": latents + output + round(DECODER_COPIES * layer) + weights + kept * (layer >= LARGE_BYTES),
     }
 
@@ -147,6 +154,43 @@ def denoising_bytes(
     return round(WORKSPACE_BYTES + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
 
 
+def kept_attention_bytes(
+    denoiser: torch.nn.Module, num_frames: float, height: int, width: int, dtype: torch.dtype | None = None
+) -> int:
+    """Count what the attentions keep for later steps under a cache of diffusers (`unet.enable_cache`).
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        num_frames: Frames that are kept, of all clips, windows and conditions together.
+        height: Height of the motion h.
+        width: Width of the motion w.
+        dtype: In which precision the denoiser runs; None: its own.
+
+    Returns:
+        Bytes; none without a cache.
+    """
+    if not denoiser.is_cache_enabled:
+        return 0
+    cache = denoiser._cache_config
+    copies, kept_dtype = 1, dtype or denoiser.dtype
+    if isinstance(cache, TaylorSeerCacheConfig):
+        copies, kept_dtype = cache.max_order + 1, cache.taylor_factors_dtype or kept_dtype
+    widths = list(denoiser.config.block_out_channels)
+    deepest = len(widths) - 1
+    # resolution and channels of each level's attentions
+    levels = {f"down_levels.{index}": (index, channels) for index, channels in enumerate(widths)}
+    up = [*widths[-2::-1], widths[0]]
+    levels |= {f"up_levels.{index}": (deepest - index, channels) for index, channels in enumerate(up)}
+    levels |= {"middle": (deepest, widths[-1]), "": (0, widths[0])}
+    values = 0
+    for name, module in denoiser.named_modules():
+        hooks = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+        if not CACHE_HOOKS.isdisjoint(hooks):
+            level, channels = levels[re.match(r"((down|up)_levels\.\d+|middle)?", name).group()]
+            values += (height >> level) * (width >> level) * channels
+    return round(copies * num_frames * values * kept_dtype.itemsize)
+
+
 def output_bytes(size: ClipSize) -> int:
     """Count what the finished frames take that a call returns.
 
@@ -161,11 +205,10 @@ def output_bytes(size: ClipSize) -> int:
 
 
 def _deep_feature_bytes(
-    denoiser: torch.nn.Module, num_frames: int, height: int, width: int, dtype: torch.dtype | None
+    denoiser: torch.nn.Module, num_frames: float, height: int, width: int, dtype: torch.dtype | None
 ) -> int:
-    # overlapping frames, usually one in four, are kept once per window
     values = num_frames * height // 2 * (width // 2) * denoiser.config.block_out_channels[0]
-    return round(1.25 * values * (dtype or denoiser.dtype).itemsize)
+    return round(values * (dtype or denoiser.dtype).itemsize)
 
 
 def _context_bytes(config: Any, item_bytes: int) -> int:

@@ -1,5 +1,6 @@
 """Train A2V-FDM, the denoiser of motion, on the motion that a trained LFG sees (paper sections 3.3 and 3.5)."""
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ from training.motion_cache import MotionCache, estimate_motion
 from training.networks import add_lora, build_network, load_audio_encoder, load_network, load_pbnet
 from training.validation import Validation, render_clips
 
+logger = logging.getLogger("training")
+
+# the published denoiser attends to 40 frames either way and learned from windows of 20
+WINDOW_TO_TRAINING_FRAMES = 2
 LORA_USAGE = """from diffusers_dawn import DAWNPipeline
 
 pipe = DAWNPipeline.from_pretrained("{base}")
@@ -252,6 +257,14 @@ class A2VStage:
             reference_channels=self.lfg.config.block_out_channels[-1],
             **({} if audio_dim is None else {"audio_dim": audio_dim}),
         )
+        window = self.unet.config.temporal_window
+        if window is None or window > WINDOW_TO_TRAINING_FRAMES * config.max_frames:
+            logger.warning(
+                "the denoiser will attend to %s either way, but learns from %d frames at most, so that lips become "
+                "slow and small; `model.temporal_window` should be at most about as long, or `max_frames` larger",
+                "all frames" if window is None else f"{window} frames",
+                config.max_frames,
+            )
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         if config.lora_rank is not None:

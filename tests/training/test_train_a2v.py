@@ -119,3 +119,11 @@ def test_denoiser_with_a_flow_scale_learns_displacements(configs):
     # step 0 leaves all but a ten-thousandth of the signal
     torch.testing.assert_close(seen[4.0][:, :2], 4 * (seen[None][:, :2] - grid), atol=1e-3, rtol=0)
     torch.testing.assert_close(seen[4.0][:, 2], seen[None][:, 2])
+
+
+@pytest.mark.parametrize(
+    ("window", "frames", "warned"), [(40, 5, True), (None, 5, True), (10, 5, False), (40, 20, False)]
+)
+def test_attention_far_beyond_what_the_training_shows_is_warned_of(configs, caplog, window, frames, warned):
+    A2VStage(replace(configs["a2v"], model=A2V_MODEL | {"temporal_window": window}, max_frames=frames))
+    assert ("`model.temporal_window` should be" in caplog.text) == warned

@@ -20,8 +20,8 @@ from training.synthetic.talking_head import identity_seed, make_talking_head
 FOLDER = Path(diffusers_dawn.demo_checkpoint())
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_FRAMES = 50
-# a mouth that stays still has 0; the model card has what clips of 4 s reach
-LEAST_CORRELATION = 0.4
+# a mouth that stays still has 0; the model card tells what 100 clips of 4 s reach, about 0.8
+LEAST_CORRELATION = 0.6
 
 
 @pytest.fixture(scope="module")

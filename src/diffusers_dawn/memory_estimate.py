@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import TaylorSeerCacheConfig
+from diffusers.hooks import TaylorSeerCacheConfig
 
 from .audio_features import FRAMES_PER_PIECE
 from .models.clip_layers import CHUNK_TOKENS_CPU, CHUNK_TOKENS_DEVICE

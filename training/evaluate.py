@@ -165,10 +165,11 @@ def _shown_name(name: str | Path) -> str:
 
 
 def _heading(settings: dict[str, Any], evaluation: Evaluation) -> str:
+    steps = settings["num_inference_steps"]
     lines = [
         f"`{settings['pipeline']}` on {settings['num_clips']} clips, up to {settings['clip_seconds']:g} s each, of "
         f"{settings['num_identities']} people in the test split of `{settings['dataset']}`: {settings['size_px']} px, "
-        f"{settings['num_inference_steps']} steps of {settings['scheduler']}, seed {settings['seed']}. Intervals are "
+        f"{steps} step{'s' * (steps > 1)} of {settings['scheduler']}, seed {settings['seed']}. Intervals are "
         f"the bootstrap's over clips ({NUM_RESAMPLES} resamples). Faces are read by mediapipe."
     ]
     if settings["lfg"] is not None:

@@ -89,7 +89,8 @@ def recipe(work: Path, num_processes: int) -> list[Stage]:
         Stage(
             "evaluation",
             [*measure, "--dataset", str(clips), "--num_clips", str(NUM_TEST_CLIPS), "--num_long", str(NUM_LONG)]
-            + ["--output", str(work / "evaluation"), "--reader_processes", str(num_processes), "--seed", str(SEED)],
+            + ["--output", str(work / "evaluation"), "--reader_processes", str(num_processes), "--seed", str(SEED)]
+            + ["--preset", "fast"],
         ),
     ]
 

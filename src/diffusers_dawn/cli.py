@@ -98,7 +98,7 @@ def animate(options: argparse.Namespace) -> None:
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
     _say(
-        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {steps} steps of "
+        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {steps} step{'s' * (steps > 1)} of "
         f"{type(pipe.scheduler).__name__}, seed {options.seed}; {plan}"
     )
     tracks = {}

@@ -23,11 +23,6 @@ from pipeline_calls import run
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    return random_pipeline("tiny")
-
-
 def stages(pipe, num_frames: int, window_frames: int | None = None, **changes) -> dict[str, int]:
     size = ClipSize(num_frames, 64, 64, window_frames or num_frames)._replace(**changes)
     return stage_bytes(pipe.unet, pipe.lfg, pipe.audio_encoder, size, CPU)

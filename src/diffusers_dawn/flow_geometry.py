@@ -65,12 +65,13 @@ def warp(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return warp_frames(features, flow[:, None])[:, 0]
 
 
-def warp_frames(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+def warp_frames(features: torch.Tensor, flow: torch.Tensor, sampling: str = "bilinear") -> torch.Tensor:
     """Sample one image per batch entry at the positions of several flows, without a copy of it per flow.
 
     Args:
         features: Features or images (B, C, H, W).
         flow: Sampling positions (B, F, h, w, 2) in grid_sample units; resized to H x W when they differ.
+        sampling: "bilinear" or "bicubic", which blurs less and may leave the features' range.
 
     Returns:
         Warped features (B, F, C, H, W) in the dtype of `features`.
@@ -87,12 +88,19 @@ def warp_frames(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     positions = resize_flow(flow.flatten(0, 1), height, width)
     if batch == 1:
         # (F, C, H, W); the expanded image is a view
-        sampled = functional.grid_sample(features.float().expand(frames, -1, -1, -1), positions, align_corners=False)
+        sampled = _sample(features.float().expand(frames, -1, -1, -1), positions, sampling)
         return sampled.to(features.dtype)[None]
     # (B, C, F·H, W): the frames are stacked as rows of one tall image
     positions = positions.reshape(batch, frames * height, width, 2)
-    sampled = functional.grid_sample(features.float(), positions, align_corners=False)
+    sampled = _sample(features.float(), positions, sampling)
     return sampled.to(features.dtype).unflatten(2, (frames, height)).transpose(1, 2)
+
+
+def _sample(features: torch.Tensor, positions: torch.Tensor, sampling: str) -> torch.Tensor:
+    device = features.device
+    if device.type == "mps" and sampling == "bicubic":  # torch's kernels for Metal do not know it in every version
+        features, positions = features.cpu(), positions.cpu()
+    return functional.grid_sample(features, positions, mode=sampling, align_corners=False).to(device)
 
 
 def antialiased_downsample(image: torch.Tensor, stride: int) -> torch.Tensor:

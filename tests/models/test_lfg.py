@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from diffusers_dawn.flow_geometry import coordinate_grid, warp
+from diffusers_dawn.metrics import gradient_energy
 from diffusers_dawn.models.blocks_2d import UpBlock, convolution_by_rows
 from diffusers_dawn.models.lfg import DecoderBlocks, LatentFlowGenerator
 
@@ -107,6 +108,26 @@ def test_fully_visible_frames_are_the_warped_image(model):
     with torch.no_grad():
         frames = model.decode_motion(model.encode_image(image), flow, torch.ones(1, 1, 1, 8, 8))
         torch.testing.assert_close(frames[:, 0], warp(image, flow[:, 0]), atol=1e-6, rtol=0)
+
+
+def test_bicubic_sampling_blurs_a_moved_image_less_and_stays_in_its_range(model):
+    crisp = LatentFlowGenerator(**TINY, image_sampling="bicubic").eval()
+    crisp.load_state_dict(model.state_dict())
+    image = torch.rand(1, 3, 32, 32).round()
+    half_a_pixel = (coordinate_grid(8, 8) + 1 / 32).expand(1, 3, -1, -1, -1)
+    visible = torch.ones(1, 3, 1, 8, 8)
+    with torch.no_grad():
+        energies = []
+        for network in (model, crisp):
+            frames = network.decode_motion(network.encode_image(image), half_a_pixel, visible)
+            assert frames.min() >= 0 and frames.max() <= 1
+            energies.append(gradient_energy(frames[0]).mean())
+    assert energies[1] > 1.2 * energies[0]
+
+
+def test_unknown_sampling_is_refused():
+    with pytest.raises(ValueError, match="`image_sampling` is 'nearest', must be one of 'bilinear', 'bicubic'"):
+        LatentFlowGenerator(**TINY, image_sampling="nearest")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -23,6 +23,8 @@ from .blocks_2d import (
 )
 from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPredictor, Regions
 
+IMAGE_SAMPLINGS = ("bilinear", "bicubic")
+
 
 class EncodedImage(NamedTuple):
     """An image and what the encoder sees in it; one serves all frames.
@@ -97,10 +99,12 @@ class ImageDecoder(nn.Module):
     Args:
         channels: Widths from full resolution to the deepest.
         num_bottleneck_blocks: Number of residual blocks at the deepest resolution.
+        image_sampling: How the image itself is warped: "bilinear" or "bicubic".
     """
 
-    def __init__(self, channels: Sequence[int], num_bottleneck_blocks: int):
+    def __init__(self, channels: Sequence[int], num_bottleneck_blocks: int, image_sampling: str = "bilinear"):
         super().__init__()
+        self.image_sampling = image_sampling
         self.bottleneck = nn.ModuleList(ImageResidualBlock(channels[-1]) for _ in range(num_bottleneck_blocks))
         self.up_blocks = nn.ModuleList(
             UpBlock(channels[level], channels[level - 1]) for level in range(len(channels) - 1, 0, -1)
@@ -146,13 +150,16 @@ class ImageDecoder(nn.Module):
             features = double(_blend(features, warped, occlusion))
         features = _blend(features, _warp_batched(encoded.skips[0], flow), occlusion)
         drawn = blocks.final(features).float().sigmoid()
-        frames = _blend(drawn, _warp_batched(encoded.image, flow), occlusion)
+        visible = _warp_batched(encoded.image, flow, self.image_sampling)
+        if self.image_sampling != "bilinear":
+            visible = visible.clamp(0, 1)
+        frames = _blend(drawn, visible, occlusion)
         return frames.to(encoded.image.dtype).unflatten(0, shape)
 
 
-def _warp_batched(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+def _warp_batched(features: torch.Tensor, flow: torch.Tensor, sampling: str = "bilinear") -> torch.Tensor:
     # (B·F, C, H, W)
-    return warp_frames(features, flow).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return warp_frames(features, flow, sampling).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _resize_occlusion(occlusion: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -184,10 +191,13 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         background_channels: Widths of the background predictor's down blocks.
         motion_stride: Factor by which images are shrunk before motion is estimated.
         region_temperature: Divides the logits of the region heatmaps.
+        image_sampling: How the source image is warped into the frames: "bilinear", as published, or "bicubic", which
+            keeps a face that moves nearly as sharp as one that stands still. Weights fit either.
         with_motion_estimator: Whether the model can estimate motion, which training and its targets need.
 
     Raises:
-        ValueError: The motion's resolution is not that of the deepest features.
+        ValueError: The motion's resolution is not that of the deepest features, or `image_sampling` is none of the
+            two.
     """
 
     # frames are drawn with weights that norms are folded into, which hooks of single layers do not see
@@ -206,6 +216,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         background_channels: tuple[int, ...] = (64, 128, 256, 512, 1024),
         motion_stride: int = 4,
         region_temperature: float = 0.1,
+        image_sampling: str = "bilinear",
         with_motion_estimator: bool = True,
     ):
         super().__init__()
@@ -214,8 +225,11 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
                 f"`motion_stride` is {motion_stride}, must be {2 ** (len(block_out_channels) - 1)} "
                 f"for {len(block_out_channels)} `block_out_channels`"
             )
+        if image_sampling not in IMAGE_SAMPLINGS:
+            known = ", ".join(map(repr, IMAGE_SAMPLINGS))
+            raise ValueError(f"`image_sampling` is {image_sampling!r}, must be one of {known}")
         self.encoder = ImageEncoder(block_out_channels)
-        self.decoder = ImageDecoder(block_out_channels, num_bottleneck_blocks)
+        self.decoder = ImageDecoder(block_out_channels, num_bottleneck_blocks, image_sampling)
         if with_motion_estimator:
             self.region_predictor = RegionPredictor(num_regions, region_channels, motion_stride, region_temperature)
             self.background_predictor = BackgroundPredictor(background_channels)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=ModelMixin)
 
 
-def load_network(network_class: type[Network], source: str, part: str, name: str) -> Network:
+def load_network(network_class: type[Network], source: str, part: str, name: str, **changes: Any) -> Network:
     """Load a network from its own folder, a training's output, a saved pipeline, or the Hub.
 
     Args:
@@ -28,6 +28,7 @@ def load_network(network_class: type[Network], source: str, part: str, name: str
         source: Folder or Hub id of the network, or of something that holds it as `part/`.
         part: Name of the sub-folder: "lfg", "pbnet" or "unet".
         name: Argument name for error messages.
+        **changes: Arguments of the constructor that replace the saved ones.
 
     Returns:
         The network in float32.
@@ -38,8 +39,8 @@ def load_network(network_class: type[Network], source: str, part: str, name: str
     folder = Path(source)
     try:
         if (folder / "config.json").is_file():
-            return network_class.from_pretrained(source)
-        return network_class.from_pretrained(source, subfolder=part)
+            return network_class.from_pretrained(source, **changes)
+        return network_class.from_pretrained(source, subfolder=part, **changes)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"`{name}` is {source!r}, in which no {network_class.__name__} is found (looked for config.json and "
@@ -91,6 +92,7 @@ def build_network(
     pretrained: str | None,
     part: str,
     seed: int,
+    changeable: Sequence[str] = (),
     **fixed: Any,
 ) -> Network:
     """Make the network that is to be trained.
@@ -101,6 +103,7 @@ def build_network(
         pretrained: Where to start from; None: random weights.
         part: Name of the network's folder in a pipeline.
         seed: Seed of random weights.
+        changeable: Settings that may differ from the pretrained network's, since its weights fit any of them.
         **fixed: Arguments that the data set decides.
 
     Returns:
@@ -121,7 +124,8 @@ def build_network(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return network_class(**wanted).train()
-    network = load_network(network_class, pretrained, part, "pretrained_model")
+    changes = {key: wanted.pop(key) for key in changeable if key in wanted}
+    network = load_network(network_class, pretrained, part, "pretrained_model", **changes)
     for key, value in wanted.items():
         found = network.config[key]
         if (tuple(found) if isinstance(found, list) else found) != value:

@@ -253,6 +253,7 @@ class A2VStage:
             config.pretrained_model,
             "unet",
             config.seed,
+            changeable=("temporal_window",),
             sample_size=size // self.lfg.config.motion_stride,
             reference_channels=self.lfg.config.block_out_channels[-1],
             **({} if audio_dim is None else {"audio_dim": audio_dim}),

@@ -267,7 +267,13 @@ class LFGStage:
                 check_eyes(self.clips, name, getattr(config, name))
         size = self.clips.info.size_px
         self.lfg = build_network(
-            LatentFlowGenerator, config.model, config.pretrained_model, "lfg", config.seed, image_size=size
+            LatentFlowGenerator,
+            config.model,
+            config.pretrained_model,
+            "lfg",
+            config.seed,
+            changeable=("image_sampling",),
+            image_size=size,
         )
         vgg = None if config.vgg is None else load_vgg19(config.vgg)
         logger.info("comparing %s", "pixels and image gradients (no `vgg`)" if vgg is None else "VGG19 features")

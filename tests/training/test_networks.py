@@ -1,8 +1,10 @@
 import pytest
 import torch
+from tiny_stages import LFG_MODEL
 
+from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
-from training.networks import load_network, load_pbnet
+from training.networks import build_network, load_network, load_pbnet
 
 SIZES = {"audio_dim": 12, "latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 16, "head_dim": 8}
 
@@ -46,3 +48,18 @@ def test_network_is_found_in_its_own_folder_and_in_a_training_output(folders):
 def test_folder_without_the_network_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`pbnet` is .* in which no PoseBlinkNet is found"):
         load_network(PoseBlinkNet, str(tmp_path), "pbnet", "pbnet")
+
+
+def test_what_weights_do_not_fix_may_differ_from_the_pretrained_network(tmp_path):
+    torch.manual_seed(0)
+    saved = LatentFlowGenerator(**LFG_MODEL)
+    saved.save_pretrained(tmp_path)
+    settings = {"image_sampling": "bicubic", "num_regions": 3}
+    network = build_network(
+        LatentFlowGenerator, settings, str(tmp_path), "lfg", 0, changeable=("image_sampling",), image_size=128
+    )
+    assert network.config.image_sampling == "bicubic"
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, saved.state_dict()[key])
+    with pytest.raises(ValueError, match="`model.image_sampling` is bicubic, but `pretrained_model`"):
+        build_network(LatentFlowGenerator, settings, str(tmp_path), "lfg", 0, image_size=128)

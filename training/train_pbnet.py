@@ -114,7 +114,10 @@ class TrackObjective(nn.Module):
         mask = torch.arange(sequence.shape[1], device=lengths.device) < lengths[:, None]
         weights = {
             "reconstruction": 1.0,
-            "kl": config.kl_weight * annealed_weight(epoch, config.kl_start_epoch, config.kl_ramp_epochs),
+            # per frame: a latent that many frames share is paid for once
+            "kl": config.kl_weight
+            * annealed_weight(epoch, config.kl_start_epoch, config.kl_ramp_epochs)
+            / pbnet.config.latent_stride,
             "smoothness": config.smoothness_weight,
         }
         terms, loss = {}, 0.0

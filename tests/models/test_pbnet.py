@@ -111,6 +111,46 @@ def test_encoder_does_not_look_at_padding():
 
 
 @torch.no_grad()
+def test_frames_that_share_a_latent_have_the_mean_over_those_of_the_clip():
+    single, shared = make_model(), make_model(latent_stride=4)
+    audio, sequence = make_audio(2, 10), torch.rand(2, 10, 8, generator=seeded(2))
+    lengths = torch.tensor([10, 6])
+    for per_frame, per_piece in zip(
+        single.encode(audio, sequence, lengths), shared.encode(audio, sequence, lengths), strict=True
+    ):
+        for clip, parts in enumerate([(4, 8, 10), (4, 6)]):
+            first = 0
+            for last in parts:
+                mean = per_frame[clip, first:last].mean(dim=0)
+                torch.testing.assert_close(per_piece[clip, first:last], mean.expand(last - first, -1))
+                first = last
+        assert (per_piece[1, 8:] == 0).all()
+
+
+@torch.no_grad()
+def test_shared_latents_count_at_the_middle_of_their_frames_and_change_linearly_between():
+    single, shared = make_model(), make_model(latent_stride=4)
+    audio, initial = make_audio(1, 11), torch.rand(1, 8)
+    latent = torch.randn(1, 11, 16, generator=seeded(3))
+    first, second, third = latent[0, 2], latent[0, 6], latent[0, 10]
+    between = torch.tensor([0.125, 0.375, 0.625, 0.875])[:, None]
+    rows = [first[None].expand(2, -1), torch.lerp(first, second, between), torch.lerp(second, third, between)]
+    expected = torch.cat([*rows, third[None]])
+    torch.testing.assert_close(
+        shared.decode(latent, audio, initial), single.decode(expected[None], audio, initial), atol=1e-5, rtol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_start_of_a_clip_has_the_latents_of_a_shorter_one():
+    model = make_model(latent_stride=4, pose_window=1, blink_window=1)
+    audio, latent = make_audio(1, 40), torch.randn(1, 40, 16, generator=seeded(3))
+    whole = model.decode(latent, audio, torch.zeros(1, 8))
+    part = model.decode(latent[:, :20], audio[:, :20], torch.zeros(1, 8))
+    torch.testing.assert_close(part[:, :15], whole[:, :15], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_frames_beyond_the_length_are_zero():
     model = make_model()
     audio, latent = make_audio(2, 10), torch.randn(2, 10, 16, generator=seeded(3))
@@ -283,6 +323,11 @@ def test_no_table_grows_with_the_square_of_a_long_clip(window):
 def test_clips_of_no_frames_in_training_are_an_error():
     with pytest.raises(ValueError, match="`clip_frames` is 0"):
         make_model(clip_frames=0)
+
+
+def test_latents_of_no_frames_are_an_error():
+    with pytest.raises(ValueError, match="`latent_stride` is 0, must be at least 1"):
+        make_model(latent_stride=0)
 
 
 def test_blink_sizes_with_another_name_is_an_error():

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_clips import AUDIO_DIM, tiny_clip, write_tiny_data_set
+from tiny_stages import first_batch
 
 from training.clip_shards import shard_path, write_shard
 from training.dataset_info import DatasetInfo, write_dataset_info
@@ -42,6 +43,21 @@ def test_tracks_are_rendered_where_pbnet_is_which_stays_as_it_was(config, tiny_p
     assert stage.pbnet.training and stage.pbnet.device.type == device
     assert all(torch.equal(before[name], after[name]) and after[name].dtype == before[name].dtype for name in before)
     assert all(parameter.requires_grad for parameter in stage.pbnet.parameters())
+
+
+def test_latent_that_frames_share_is_paid_for_once(config):
+    def price_of_kl(stride: int) -> float:
+        model = MODEL | {"latent_stride": stride}
+        settings = replace(config, model=model, adversarial_weight=0.0, smoothness_weight=0.0, kl_start_epoch=0)
+        stage = PBNetStage(replace(settings, kl_weight=3.0, kl_ramp_epochs=1))
+        stage.pbnet.eval()
+        with torch.no_grad():
+            terms = stage.objectives["pbnet"](first_batch(stage), 2.0)
+        free = sum(terms[f"{name}_reconstruction"] for name in ("pose", "blink"))
+        return float((terms["loss"] - free) / sum(terms[f"{name}_kl"] for name in ("pose", "blink")))
+
+    assert price_of_kl(1) == pytest.approx(3.0, rel=1e-3)
+    assert price_of_kl(6) == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("networks", ["pose", "blink"])

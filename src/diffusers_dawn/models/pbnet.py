@@ -10,6 +10,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
+from torch.nn import functional
 
 from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
@@ -50,6 +51,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         networks: "separate" (a pose and a blink network), "joint" (one for both), "pose" or "blink" (only that one).
         audio_dim: Width D of the audio features.
         latent_dim: Width of the latent of one network, per frame.
+        latent_stride: Frames that share a latent; between the middles of such pieces it changes linearly. 1 as
+            published: a latent per frame, which may come in as tremor, or not at all.
         state_width: Width of an embedded state.
         audio_width: Width of the embedded audio features.
         decoder_width: Width of the decoder.
@@ -71,8 +74,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         with_encoder: Whether the encoders exist; inference needs only the decoders.
 
     Raises:
-        ValueError: `networks` is none of the four; `blink_sizes` names something else than a size; `clip_frames` is
-            not positive.
+        ValueError: `networks` is none of the four; `blink_sizes` names something else than a size; `clip_frames` or
+            `latent_stride` is not positive.
     """
 
     # half precision would turn distant frames by a visibly wrong angle
@@ -87,6 +90,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         networks: str = "separate",
         audio_dim: int = 1024,
         latent_dim: int = 256,
+        latent_stride: int = 1,
         state_width: int = 64,
         audio_width: int = 256,
         decoder_width: int = 64,
@@ -109,8 +113,9 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         super().__init__()
         if networks not in NETWORK_STATES:
             raise ValueError(f"`networks` is {networks!r}, must be one of {', '.join(map(repr, NETWORK_STATES))}")
-        if clip_frames < 1:
-            raise ValueError(f"`clip_frames` is {clip_frames}, must be at least 1")
+        for name, value in (("clip_frames", clip_frames), ("latent_stride", latent_stride)):
+            if value < 1:
+                raise ValueError(f"`{name}` is {value}, must be at least 1")
         sizes = {
             "audio_dim": audio_dim,
             "latent_dim": latent_dim,
@@ -129,7 +134,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         strange = sorted(blink_sizes.keys() - (sizes.keys() - {"audio_dim"}))
         if strange:
             raise ValueError(f"`blink_sizes` has {', '.join(strange)}, may only have {', '.join(sizes)} but audio_dim")
-        self.audio_dim = audio_dim
+        self.audio_dim, self.latent_stride = audio_dim, latent_stride
         self.pose_min, self.pose_max = tuple(pose_min), tuple(pose_max)
         self.state_dims: dict[str, int] = dict(NETWORK_STATES[networks])
         self.latent_dims: dict[str, int] = {}
@@ -153,7 +158,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         Args:
             audio_features: Tensor (B, F, D).
             sequence: Tensor (B, F, S): normalised states; the first frame is what everything is relative to.
-            noise: Tensor (B, F, Z): standard normal; Z is the latent width of all networks together.
+            noise: Tensor (B, F, Z): standard normal; Z is the latent width of all networks together. Of frames that
+                share a latent the middle one's counts.
             lengths: Integer tensor (B,), each in 1..F: how many frames of each clip count; None: all.
             return_dict: Whether the result is a record.
 
@@ -183,7 +189,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             lengths: Integer tensor (B,), each in 1..F; None: all frames count.
 
         Returns:
-            mu and logvar, each (B, F, Z).
+            mu and logvar, each (B, F, Z); frames that share a latent have their mean of both, and those beyond a
+            clip's end, where they share it with no frame of the clip, 0.
 
         Raises:
             ValueError: A tensor has another shape, or the model has no encoder.
@@ -198,7 +205,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             track.encoder(part, audio_features, frame_mask)
             for track, part in zip(self.tracks.values(), parts, strict=True)
         ]
-        return torch.cat([mu for mu, _ in encoded], dim=-1), torch.cat([logvar for _, logvar in encoded], dim=-1)
+        mu, logvar = (torch.cat(parts, dim=-1) for parts in zip(*encoded, strict=True))
+        return self._mean_of_pieces(mu, frame_mask), self._mean_of_pieces(logvar, frame_mask)
 
     @apply_forward_hook
     def decode(
@@ -211,7 +219,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         """Decode given latents.
 
         Args:
-            latent: Tensor (B, F, Z).
+            latent: Tensor (B, F, Z); of frames that share one the middle one's counts.
             audio_features: Tensor (B, F, D).
             initial_state: Tensor (B, S): the normalised state that the result is relative to.
             lengths: Integer tensor (B,), each in 1..F; None: all frames count. As published, frames beyond are still
@@ -227,7 +235,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         _check_shape("latent", latent, (num_batch, num_frames, sum(self.latent_dims.values())))
         _check_shape("initial_state", initial_state, (num_batch, sum(self.state_dims.values())))
         frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
-        latents = latent.split(list(self.latent_dims.values()), dim=-1)
+        latents = self._spread(latent).split(list(self.latent_dims.values()), dim=-1)
         firsts = initial_state.split(list(self.state_dims.values()), dim=-1)
         return torch.cat(
             [
@@ -257,7 +265,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             lengths: Integer tensor (B,), each in 1..F; None: all frames count. Later frames keep the
                 initial state, but are seen by the others (see `decode`).
             generator: Source of the latents, or one per clip of the batch.
-            noise: Tensor (B, F, Z): the latents themselves; the generator is then not used.
+            noise: Tensor (B, F, Z): the latents themselves, as for `decode`; the generator is then not used.
 
         Returns:
             pose (B, F, 6) in raw units and blink (B, F, 2), float32; None for the one that no network makes.
@@ -299,6 +307,33 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
     def makes_blink(self) -> bool:
         """Whether a network for blinks is part of this model."""
         return set(self.state_dims) != {"pose"}
+
+    def _mean_of_pieces(self, values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        # (B, F, Z): every frame gets the mean over the frames of the clip in its piece
+        if self.latent_stride == 1:
+            return values
+        num_frames = values.shape[1]
+        piece = torch.arange(num_frames, device=values.device) // self.latent_stride
+        inside = torch.ones_like(values[..., :1]) if frame_mask is None else frame_mask[..., None].to(values.dtype)
+        # where, not a product: what padding gives may be infinite
+        total, count = (
+            part.new_zeros(len(part), self._num_pieces(num_frames), part.shape[2]).index_add(1, piece, part)
+            for part in (torch.where(inside > 0, values, 0.0), inside)
+        )
+        return (total / count.clamp(min=1))[:, piece]
+
+    def _spread(self, latent: torch.Tensor) -> torch.Tensor:
+        # (B, F, Z): linear between the middles of the pieces, constant before the first and after the last
+        stride, num_frames = self.latent_stride, latent.shape[1]
+        if stride == 1:
+            return latent
+        middles = torch.arange(self._num_pieces(num_frames), device=latent.device) * stride + stride // 2
+        of_pieces = latent[:, middles.clamp(max=num_frames - 1)]
+        spread = functional.interpolate(of_pieces.mT, scale_factor=stride, mode="linear", align_corners=False)
+        return spread.mT[:, :num_frames]
+
+    def _num_pieces(self, num_frames: int) -> int:
+        return -(-num_frames // self.latent_stride)
 
     def _check_audio(self, audio_features: torch.Tensor) -> tuple[int, int]:
         if audio_features.ndim != 3 or 0 in audio_features.shape or audio_features.shape[2] != self.audio_dim:

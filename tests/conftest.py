@@ -1,9 +1,21 @@
+import os
+
 import pytest
+import torch
 
 from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.face_analysis import MediaPipeFaceDetector
 from diffusers_dawn.random_checkpoint import random_pipeline
 from diffusers_dawn.scheduler_choice import make_scheduler
+
+
+def pytest_configure():
+    # tests that run side by side (`-n`) share the cores, as do the processes that they start
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if workers > 1:
+        threads = max(torch.get_num_threads() // workers, 1)
+        torch.set_num_threads(threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @pytest.fixture(scope="session")

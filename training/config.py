@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib.util
+import math
 import re
 import types
 import typing
@@ -102,6 +103,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            # nan passes every comparison that refuses what is too small or too large
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"`{item.name}` is {value}, must be a finite number")
         for name in _counts(self):
             value = getattr(self, name)
             if value is not None and value < 1:

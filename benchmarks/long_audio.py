@@ -21,12 +21,13 @@ import torch
 
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from denoiser import MIB
-from diffusers_dawn import audio_features
+from diffusers_dawn import DAWNPipeline, audio_features
 from diffusers_dawn.frame_windows import FrameWindows, plan_windows
 from diffusers_dawn.memory_budget import GIB, WINDOW_FRAMES, WINDOW_OVERLAP
-from diffusers_dawn.memory_estimate import stage_bytes
+from diffusers_dawn.memory_estimate import latent_copies, stage_bytes
 from diffusers_dawn.records import FPS
 from diffusers_dawn.render_request import RenderRequest
+from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling
 from report import Table, describe_machine, synchronise
 
 SELF = Path("/proc/self")
@@ -60,10 +61,18 @@ def describe(windows: FrameWindows) -> str:
     return "one pass" if count == 1 else f"{count} x {windows.slices[0].stop}"
 
 
+def build_sampler(args: argparse.Namespace) -> tuple[DAWNPipeline, dict]:
+    """Build the pipeline with a preset's sampler in place; returns it and the arguments of a call that uses it."""
+    pipe = build_pipeline(args)
+    sampling = choose_sampling(pipe.scheduler, args.preset)
+    pipe.scheduler = sampling.scheduler
+    return pipe, {"num_inference_steps": sampling.num_inference_steps, "eta": sampling.eta}
+
+
 def measure_length(args: argparse.Namespace) -> dict:
     """Render one recording; once per process."""
     num_frames = args.frames[0]
-    pipe = build_pipeline(args)
+    pipe, sampler = build_sampler(args)
     portrait, speech = make_portrait(args, pipe), make_speech(args, num_frames)
     size = args.size or pipe.default_size
     settings = {"guidance_scale": args.guidance_scale, "window_frames": args.window_frames}
@@ -71,6 +80,7 @@ def measure_length(args: argparse.Namespace) -> dict:
     request = RenderRequest(size, size, output_type="stream", **settings)
     windows = pipe.plan_windows(num_frames, request)
     clip_size = request.clip_size(num_frames, windows.slices[0].stop)
+    clip_size = clip_size._replace(latent_copies=latent_copies(pipe.scheduler))
     expected = stage_bytes(pipe.unet, pipe.lfg, pipe.audio_encoder, clip_size, torch.device(args.device))
     held = reset_peak(args.device)
     start_s = time.perf_counter()
@@ -79,9 +89,9 @@ def measure_length(args: argparse.Namespace) -> dict:
         speech,
         height=size,
         width=size,
-        num_inference_steps=args.steps,
         generator=torch.Generator().manual_seed(0),
         output_type="stream",
+        **sampler,
         **settings,
     )
     for _ in out.frames[0]:
@@ -107,7 +117,7 @@ def measure_in_new_process(args: argparse.Namespace, num_frames: int) -> dict:
 def print_memory(args: argparse.Namespace) -> None:
     """Measure every length and print the table."""
     table = Table(
-        f"recordings, {args.steps} steps: growth of the memory's peak beside the weights, measured and estimated",
+        f"recordings, preset {args.preset}: growth of the memory's peak beside the weights, measured and estimated",
         ["frames", "minutes", "denoised in", "peak MiB", "estimate MiB", "estimate / peak", "at", "s", "s per frame"],
     )
     points = []
@@ -156,7 +166,8 @@ class SeamClip:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.pipe = args, build_pipeline(args)
+        self.args = args
+        self.pipe, self.sampler = build_sampler(args)
         self.portrait = make_portrait(args, self.pipe)
         speech = make_speech(args, args.seam_frames)
         self.features = self.pipe.encode_audio(speech)[None]
@@ -174,7 +185,7 @@ class SeamClip:
             blink=self.tracks[1],
             height=size,
             width=size,
-            num_inference_steps=self.args.steps,
+            **self.sampler,
             guidance_scale=self.args.guidance_scale,
             generator=torch.Generator().manual_seed(seed),
             output_type="latent",
@@ -207,8 +218,8 @@ def print_seams(args: argparse.Namespace) -> None:
     clip = SeamClip(args)
     one_pass, other_seed = clip.render(0), clip.render(1)
     title = (
-        f"a clip of {args.seam_frames} frames, {args.steps} steps, against one pass with the same seed: difference of "
-        "latents (rms) and of frames (mean, of 255); motion (mean difference of latents between frames)"
+        f"a clip of {args.seam_frames} frames, preset {args.preset}, against one pass with the same seed: difference "
+        "of latents (rms) and of frames (mean, of 255); motion (mean difference of latents between frames)"
     )
     columns = ["denoised in", "overlap", "latents", "frames", "motion at seams", "one pass there"]
     table = Table(title, [*columns, "motion elsewhere", "one pass there"])
@@ -279,6 +290,7 @@ def print_estimates(args: argparse.Namespace) -> None:
                     window_frames=window_frames,
                     dtype=dtype,
                     device=device,
+                    preset=args.preset,
                 )
                 / GIB
                 for device, dtype in places
@@ -297,7 +309,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_options(parser)
     parser.add_argument("--tasks", nargs="+", choices=[*TASKS], default=[*TASKS])
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 300, 1000, 3000], help="lengths to measure")
-    parser.add_argument("--steps", type=int, default=2, help="denoising steps; memory does not depend on them")
+    parser.add_argument("--preset", choices=[*PRESETS], default=DEFAULT_PRESET, help="sampler and its steps")
     parser.add_argument("--size", type=int, help="height and width of the video [px] (default: the networks')")
     parser.add_argument("--guidance-scale", type=float, default=1.0)
     parser.add_argument("--window-frames", type=int, help="frames denoised at once (default: by the memory)")

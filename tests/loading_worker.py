@@ -34,9 +34,10 @@ def frames(pipe, **arguments):
     import torch
 
     pipe.set_progress_bar_config(disable=True)
-    arguments = {"image": picture(), "audio": speech(), "sampling_rate": RATE_HZ, "face": FACE} | arguments
+    defaults = {"image": picture(), "audio": speech(), "sampling_rate": RATE_HZ, "face": FACE}
+    arguments = defaults | {"num_inference_steps": 2} | arguments
     generator = torch.Generator().manual_seed(0)
-    return pipe(**arguments, num_inference_steps=2, output_type="pt", generator=generator).frames[0].numpy()
+    return pipe(**arguments, output_type="pt", generator=generator).frames[0].numpy()
 
 
 def encode_frames(pipe, path):
@@ -108,6 +109,7 @@ def _folders_alone(place):
     yield "folder without trust", error(DiffusionPipeline.from_pretrained, saved)
     pipe = DiffusionPipeline.from_pretrained(saved, **trusting)
     yield "folder", frames(pipe)
+    yield "default call", frames(pipe, num_inference_steps=None)
     yield "classes", " ".join(type(part).__module__ for part in (pipe, pipe.unet, pipe.scheduler))
     yield "pictures without a detector", error(frames, pipe, face=None)
     yield "files without a decoder", error(frames, pipe, audio="speech.wav", sampling_rate=None)

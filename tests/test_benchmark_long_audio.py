@@ -14,7 +14,7 @@ def benchmark():
 
 def test_seam_table_has_both_seeds_and_every_way_of_denoising(benchmark, capsys):
     words = ["--tasks", "seams", "--seam-frames", "30", "--seam-windows", "12", "16", "--window-overlap", "4"]
-    benchmark.main([*words, "--steps", "1"])
+    benchmark.main([*words, "--preset", "fast"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-5:]]
     assert [" ".join(row[:3]) for row in rows[:2]] == ["one pass -", "another seed -"]
     assert [row[:4] for row in rows[2:]] == [["4", "x", "12", "4"], ["3", "x", "16", "4"], ["3", "x", "12", "0"]]
@@ -51,7 +51,7 @@ def test_estimates_are_of_one_pass_and_of_windows(benchmark, capsys):
 def test_memory_table_has_a_row_per_length(benchmark, capsys, tmp_path):
     num_threads = torch.get_num_threads()
     benchmark.main(
-        ["--tasks", "memory", "--frames", "5", "30", "--steps", "1", "--window-frames", "12"]
+        ["--tasks", "memory", "--frames", "5", "30", "--preset", "fast", "--window-frames", "12"]
         + ["--window-overlap", "4", "--plot", str(tmp_path / "memory.png")]
     )
     assert Image.open(tmp_path / "memory.png").size == (720, 360)

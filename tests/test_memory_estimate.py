@@ -18,7 +18,7 @@ from diffusers_dawn.memory_estimate import (
 from diffusers_dawn.models.clip_layers import CHUNK_TOKENS_CPU
 from diffusers_dawn.random_checkpoint import random_pipeline
 from diffusers_dawn.scheduler_choice import make_scheduler
-from pipeline_calls import run
+from pipeline_calls import run, speech
 
 CPU = torch.device("cpu")
 
@@ -127,14 +127,36 @@ def test_frames_that_are_kept_are_counted(output_type, channel_bytes):
     assert output_bytes(size) == 2 * 10 * 3 * 64 * 64 * channel_bytes
 
 
-def test_samplers_that_remember_predictions_count_more_copies(pipe):
+def test_the_sampler_that_a_call_takes_is_counted(pipe):
     few, many = (stages(pipe, 9000, 100, latent_copies=copies)["sampler's step"] for copies in (6, 12))
-    assert many - few == 6 * 9000 * 3 * 16 * 16 * 4
-    estimates = [pipe.estimate_memory(9000, window_frames=100, output_type="stream")]
-    scheduler, pipe.scheduler = pipe.scheduler, make_scheduler("unipc", pipe.scheduler.config)
-    estimates.append(pipe.estimate_memory(9000, window_frames=100, output_type="stream"))
-    pipe.scheduler = scheduler
-    assert estimates[1] > estimates[0]
+    latents = 9000 * 3 * 16 * 16 * 4
+    assert many - few == 6 * latents
+
+    def estimate(**options) -> int:
+        return pipe.estimate_memory(9000, window_frames=100, output_type="stream", **options)
+
+    # as in a call: the default preset's, a preset's, the pipeline's own with steps
+    published, ddim = estimate(num_inference_steps=3), estimate()
+    assert estimate(preset="quality") == published and estimate(preset="fast") == ddim
+    assert ddim - published == 2 * latents
+    pipe.scheduler = make_scheduler("unipc", pipe.scheduler.config)
+    assert estimate() - published == 6 * latents
+
+
+def test_a_call_is_let_through_by_just_what_is_estimated_for_it(pipe, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def begin(*_):
+        raise Begun
+
+    monkeypatch.setattr(pipe, "_render", begin)
+    talk = {"window_frames": 100, "output_type": "stream", "num_inference_steps": None}
+    needed = pipe.estimate_memory(9000, 64, 64, window_frames=100, output_type="stream")
+    with pytest.raises(ValueError, match="`num_frames` is 9000, which needs"):
+        run(pipe, audio=speech(9000), **talk, memory_budget=needed - 1)
+    with pytest.raises(Begun):
+        run(pipe, audio=speech(9000), **talk, memory_budget=needed)
 
 
 def test_more_frames_drawn_at_once_take_more(pipe):

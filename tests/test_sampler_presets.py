@@ -17,12 +17,15 @@ def test_the_default_takes_at_most_ten_calls_and_fast_fewer(presets):
     assert presets.keys() == PRESETS.keys()
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_clean_predictions_are_asked_for_at_pure_noise_whatever_the_config_says(name):
-    own = DAWNDDIMScheduler(prediction_type="sample", timestep_spacing="leading")
+def test_ddim_of_a_preset_begins_at_pure_noise_whatever_the_config_says(name, prediction_type):
+    own = DAWNDDIMScheduler(prediction_type=prediction_type, timestep_spacing="leading")
     sampling = choose_sampling(own, name)
     times = set_timesteps(sampling.scheduler, "cpu", sampling.num_inference_steps)
-    assert int(times[0]) == 999 and len(times) == CLEAN_PRESETS[name].num_inference_steps
+    preset = presets_of(own)[name]
+    assert len(times) == preset.num_inference_steps
+    assert int(times[0]) == {"ddim": 999, "dawn": 952}[preset.scheduler]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -39,15 +42,8 @@ def test_a_preset_has_the_noise_levels_and_the_prediction_of_the_checkpoint(name
     assert (sampling.num_inference_steps, sampling.eta) == (preset.num_inference_steps, preset.eta)
 
 
-@pytest.mark.parametrize(("spacing", "first"), [("leading", 750), ("trailing", 999)])
-def test_other_predictions_are_asked_for_at_the_times_of_the_checkpoint(spacing, first):
-    own = DAWNDDIMScheduler(prediction_type="v_prediction", timestep_spacing=spacing)
-    sampling = choose_sampling(own, "fast")
-    assert int(set_timesteps(sampling.scheduler, "cpu", sampling.num_inference_steps)[0]) == first
-
-
 def test_quality_is_the_published_sampler():
-    assert PRESETS["quality"][:3] == ("dawn", 20, 1.0)
+    assert PRESETS["quality"] == ("dawn", 20, 1.0)
 
 
 def test_without_steps_the_checkpoints_scheduler_gives_way_to_the_default_preset():
@@ -68,6 +64,18 @@ def test_a_scheduler_of_ones_own_is_always_used():
     assert choose_sampling(own).num_inference_steps == PRESETS[DEFAULT_PRESET].num_inference_steps
     # asked for by name, a preset replaces it
     assert isinstance(choose_sampling(own, "quality").scheduler, DAWNDDIMScheduler)
+
+
+def test_other_samplers_add_no_fresh_noise_unless_asked():
+    own = DDIMScheduler.from_config(DAWNDDIMScheduler().config)
+    assert choose_sampling(own, num_inference_steps=5).eta == 0.0
+    assert choose_sampling(own, num_inference_steps=5, eta=1.0).eta == 1.0
+
+
+def test_the_published_sampler_is_known_wherever_its_class_was_loaded_from():
+    copy = type("DAWNDDIMScheduler", (DDIMScheduler,), {}).from_config(DAWNDDIMScheduler().config)
+    assert choose_sampling(copy)[1:] == choose_sampling(DAWNDDIMScheduler(), DEFAULT_PRESET)[1:]
+    assert choose_sampling(copy, num_inference_steps=3).eta == 1.0
 
 
 def test_fresh_noise_may_be_chosen_beside_a_preset():

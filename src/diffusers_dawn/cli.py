@@ -90,7 +90,9 @@ def animate(options: argparse.Namespace) -> None:
     size = pipe.default_size if options.size is None else options.size
     pipe.check_inputs(size, size, steps, options.guidance_scale, eta)
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-    window_frames, plan = _plan_windows(options, pipe, num_frames, size)
+    # one decision: the call, which comes after the face and another video were read, plans by the same number
+    budget = pipe.available_memory()
+    plan = _plan_windows(options, pipe, num_frames, size, steps, budget)
     label = None
     if options.label is not None:
         label = FrameLabel(options.label, *(picture.shape[:2] if options.full_image else (size, size)))
@@ -118,8 +120,9 @@ def animate(options: argparse.Namespace) -> None:
         eta=eta,
         generator=_generator(options.seed),
         output_type="stream",
-        window_frames=window_frames,
+        window_frames=options.window_frames,
         window_overlap=options.window_overlap,
+        memory_budget=budget,
         cache_interval=options.cache_interval,
     )
     seconds |= pipe.stage_seconds
@@ -218,8 +221,10 @@ def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[
     return sampling.num_inference_steps, sampling.eta
 
 
-def _plan_windows(options: argparse.Namespace, pipe: "DAWNPipeline", num_frames: int, size: int) -> tuple[int, str]:
-    """Decide, once, how many frames are denoised at once, and say so."""
+def _plan_windows(
+    options: argparse.Namespace, pipe: "DAWNPipeline", num_frames: int, size: int, steps: int, budget: int | None
+) -> str:
+    """Refuse what does not fit in the memory; say how many frames are denoised at once."""
     from .render_request import RenderRequest
 
     request = RenderRequest(
@@ -229,6 +234,7 @@ def _plan_windows(options: argparse.Namespace, pipe: "DAWNPipeline", num_frames:
         output_type="stream",
         window_frames=options.window_frames,
         window_overlap=options.window_overlap,
+        memory_budget=budget,
         cache_interval=options.cache_interval,
     )
     windows = pipe.plan_windows(num_frames, request).slices
@@ -243,8 +249,9 @@ def _plan_windows(options: argparse.Namespace, pipe: "DAWNPipeline", num_frames:
         request.output_type,
         window_frames,
         options.cache_interval,
+        num_inference_steps=steps,
     )
-    return max(window_frames, options.window_overlap + 1), f"{mode}, about {needed / 2**30:.1f} GiB of memory"
+    return f"{mode}, about {needed / 2**30:.1f} GiB of memory"
 
 
 def _device(name: str | None) -> "torch.device":

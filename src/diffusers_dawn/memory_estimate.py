@@ -23,8 +23,8 @@ SHARE_IN_HALF_PRECISION = 0.9
 # Counted, not fitted: in temporal attention a token of a chunk exists this many times, heads * head_dim wide. On a CPU
 # chunks are small; on a GPU, where they are large, this has not been measured yet
 CHUNK_COPIES = 10
-# Copies of all frames' latents in a step of the published sampler, and in one of those that hold the most of them
-LATENT_COPIES = 6
+# Copies of all frames' latents in a sampler's step, by its class, and in one of those that hold the most of them
+LATENT_COPIES = {"DAWNDDIMScheduler": 6, "DDIMScheduler": 8}
 MOST_LATENT_COPIES = 12
 # Copies of the recording: as given, resampled, normalised twice
 RECORDING_COPIES = 4
@@ -65,8 +65,13 @@ class ClipSize(NamedTuple):
     with_null: bool = False
     output_type: str = "pil"
     decode_chunk_size: int = 8
-    latent_copies: int = LATENT_COPIES
+    latent_copies: int = MOST_LATENT_COPIES
     keeps_deep_features: bool = False
+
+
+def latent_copies(scheduler: object) -> int:
+    """Tell how many copies of all frames' latents a sampler's step holds."""
+    return LATENT_COPIES.get(type(scheduler).__name__, MOST_LATENT_COPIES)
 
 
 def weight_bytes(modules: Iterable[torch.nn.Module], dtype: torch.dtype | None = None) -> int:

@@ -182,7 +182,8 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
             timesteps: Own times of the steps, for schedulers that take them.
             sigmas: Own noise levels of the steps, for schedulers that take them.
             guidance_scale: Weight of the conditions against the null condition; 1 as published, one call per step.
-            eta: Share of fresh noise, in [0, 1], for schedulers that take it; None: the preset's, or 1 as published.
+            eta: Share of fresh noise, in [0, 1], for schedulers that take it; None: the preset's, or 1 for DAWN's own
+                scheduler and 0 for others.
             num_videos_per_prompt: Clips per portrait and recording.
             generator: Source of noise, or one per clip.
             latents: Initial noise (B, 3, F, h, w).

@@ -6,9 +6,9 @@ import torch
 
 from .frame_windows import FrameWindows
 from .memory_budget import available_bytes, choose_windows
-from .memory_estimate import MOST_LATENT_COPIES, stage_bytes, weight_bytes
+from .memory_estimate import latent_copies, stage_bytes, weight_bytes
 from .render_request import RenderRequest
-from .scheduling_dawn_ddim import DAWNDDIMScheduler
+from .sampler_presets import choose_sampling
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")
@@ -27,10 +27,7 @@ class FitsMemory:
             **kwargs: As in diffusers.
         """
         self._exclude_from_cpu_offload = list(KEPT_ON_DEVICE)
-        try:
-            super().enable_sequential_cpu_offload(*args, **kwargs)
-        finally:
-            del self._exclude_from_cpu_offload
+        super().enable_sequential_cpu_offload(*args, **kwargs)
 
     def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:
         """Offload groups of layers, see `DiffusionPipeline.enable_group_offload`; LFG and PBNet stay on the device.
@@ -55,6 +52,8 @@ class FitsMemory:
         cache_interval: int = 1,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        preset: str | None = None,
+        num_inference_steps: int | None = None,
     ) -> int:
         """Estimate the peak memory of rendering, see `memory_estimate`.
 
@@ -69,9 +68,15 @@ class FitsMemory:
             cache_interval: Above 1, the denoiser's deep features are kept.
             dtype: Precision of all networks; None: as they are.
             device: Where it is rendered; None: where the pipeline is. It need not be there.
+            preset: Sampler by name, as in a call.
+            num_inference_steps: Denoising steps of the pipeline's scheduler; what is held does not depend on how many,
+                but on whether the scheduler is the pipeline's own or, without, the default preset's.
 
         Returns:
             Bytes beside the process itself, weights included; fitted on a CPU.
+
+        Raises:
+            ValueError: There is no such preset, or steps are given beside it.
         """
         request = RenderRequest(
             height or self.default_size,
@@ -81,12 +86,17 @@ class FitsMemory:
             cache_interval=cache_interval,
         )
         device = None if device is None else torch.device(device)
-        return self._needed_bytes(request, num_frames, window_frames, batch_size, dtype, device)
+        scheduler = choose_sampling(self.scheduler, preset, num_inference_steps).scheduler
+        return self._needed_bytes(scheduler, request, num_frames, window_frames, batch_size, dtype, device)
+
+    def available_memory(self) -> int | None:
+        """Find how much memory a call may take where the pipeline is, its weights included [bytes]; None: unknown."""
+        return available_bytes(self._execution_device, self._networks())
 
     def plan_windows(
         self, num_frames: int, request: RenderRequest, batch_size: int = 1, held_bytes: int = 0
     ) -> FrameWindows:
-        """Choose how many frames are denoised at once: all where they fit in the memory, else windows.
+        """Choose how many frames are denoised at once by the pipeline's scheduler: all where they fit, else windows.
 
         Args:
             num_frames: Frames F of each clip.
@@ -100,22 +110,19 @@ class FitsMemory:
         Raises:
             ValueError: The clips do not fit; the message says what would.
         """
-        budget = request.memory_budget
-        if budget is None:
-            budget = available_bytes(self._execution_device, self._networks())
-        return choose_windows(
-            num_frames,
-            request.window_frames,
-            request.window_overlap,
-            lambda frames, window: held_bytes + self._needed_bytes(request, frames, window, batch_size),
-            budget,
-        )
+        budget = self.available_memory() if request.memory_budget is None else request.memory_budget
+
+        def needed_bytes(frames: int, window: int) -> int:
+            return held_bytes + self._needed_bytes(self.scheduler, request, frames, window, batch_size)
+
+        return choose_windows(num_frames, request.window_frames, request.window_overlap, needed_bytes, budget)
 
     def _networks(self) -> list[torch.nn.Module]:
         return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
 
     def _needed_bytes(
         self,
+        scheduler: Any,
         request: RenderRequest,
         num_frames: int,
         window_frames: int | None,
@@ -124,8 +131,7 @@ class FitsMemory:
         device: torch.device | None = None,
     ) -> int:
         size = request.clip_size(num_frames, window_frames, batch_size)
-        if not isinstance(self.scheduler, DAWNDDIMScheduler):
-            size = size._replace(latent_copies=MOST_LATENT_COPIES)
+        size = size._replace(latent_copies=latent_copies(scheduler))
         networks = self.unet, self.lfg, self.audio_encoder
         stages = stage_bytes(*networks, size, device or self._execution_device, dtype)
         return weight_bytes(self._networks(), dtype) + max(stages.values())

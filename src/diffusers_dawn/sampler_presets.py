@@ -10,14 +10,11 @@ class SamplerPreset(NamedTuple):
         scheduler: Short name, see `scheduler_choice.SCHEDULERS`.
         num_inference_steps: Denoising calls.
         eta: Share of fresh noise, for schedulers that take it.
-        timestep_spacing: Times of the steps, for schedulers that let choose: "trailing" begins at pure noise. None:
-            as the checkpoint has it.
     """
 
     scheduler: str
     num_inference_steps: int
     eta: float
-    timestep_spacing: str | None = None
 
 
 class Sampling(NamedTuple):
@@ -38,7 +35,7 @@ class Sampling(NamedTuple):
     eta: float
 
 
-# chosen by benchmarks/samplers.py; "quality" is the published sampler (paper section 4.1)
+# "quality" is the published sampler (paper section 4.1); benchmarks/samplers.py compares
 PRESETS = {
     "quality": SamplerPreset("dawn", 20, eta=1.0),
     "balanced": SamplerPreset("ddim", 10, eta=0.0),
@@ -47,11 +44,14 @@ PRESETS = {
 # A network that predicts the clean motion, such as dawn-demo, says at pure noise already what it can tell from the
 # conditions; one that predicts the noise says nothing there. Later calls add detail, and their own errors.
 CLEAN_PRESETS = {
-    "quality": SamplerPreset("ddim", 10, eta=0.0, timestep_spacing="trailing"),
-    "balanced": SamplerPreset("ddim", 3, eta=0.0, timestep_spacing="trailing"),
-    "fast": SamplerPreset("ddim", 1, eta=0.0, timestep_spacing="trailing"),
+    "quality": SamplerPreset("ddim", 10, eta=0.0),
+    "balanced": SamplerPreset("ddim", 3, eta=0.0),
+    "fast": SamplerPreset("ddim", 1, eta=0.0),
 }
 DEFAULT_PRESET = "balanced"
+# Where diffusers' schedulers let choose their times: from pure noise, which the latents are. With "leading", which the
+# config has for the published sampler, four steps begin at time 750 and take pure noise for a sample with signal
+TIMESTEP_SPACING = "trailing"
 
 
 def presets_of(scheduler: Any) -> dict[str, SamplerPreset]:
@@ -83,7 +83,8 @@ def choose_sampling(
         num_inference_steps: Number of steps; None: as the default preset has.
         timesteps: Own times.
         sigmas: Own noise levels.
-        eta: Share of fresh noise; None: that of the preset, without a preset 1, as published.
+        eta: Share of fresh noise; None: that of the preset; without a preset 1, as published, for DAWN's own sampler,
+            and 0 for others, as in diffusers.
 
     Returns:
         The choice; a preset's scheduler is new and has the noise levels of the pipeline's.
@@ -92,8 +93,7 @@ def choose_sampling(
         ValueError: There is no such preset, or steps are given beside it.
     """
     # the command lists the presets before anything slow is imported
-    from .scheduler_choice import make_scheduler
-    from .scheduling_dawn_ddim import DAWNDDIMScheduler
+    from .scheduler_choice import is_published, make_scheduler
 
     given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas}
     given = [name for name, value in given.items() if value is not None]
@@ -101,12 +101,13 @@ def choose_sampling(
         raise ValueError(f"`preset` is {preset!r}, must be one of {', '.join(PRESETS)}")
     if preset is not None and given:
         raise ValueError(f"give either `preset`, which has its own steps, or `{given[0]}`")
-    if preset is None and not given and isinstance(scheduler, DAWNDDIMScheduler):
+    if preset is None and not given and is_published(scheduler):
         preset = DEFAULT_PRESET
     presets = presets_of(scheduler)
     if preset is None:
         steps = presets[DEFAULT_PRESET].num_inference_steps if num_inference_steps is None else num_inference_steps
-        return Sampling(scheduler, steps, timesteps, sigmas, 1.0 if eta is None else eta)
-    name, steps, preset_eta, spacing = presets[preset]
-    config = dict(scheduler.config) | ({} if spacing is None else {"timestep_spacing": spacing})
-    return Sampling(make_scheduler(name, config), steps, None, None, preset_eta if eta is None else eta)
+        own_eta = float(is_published(scheduler))
+        return Sampling(scheduler, steps, timesteps, sigmas, own_eta if eta is None else eta)
+    name, steps, preset_eta = presets[preset]
+    chosen = make_scheduler(name, dict(scheduler.config) | {"timestep_spacing": TIMESTEP_SPACING})
+    return Sampling(chosen, steps, None, None, preset_eta if eta is None else eta)

@@ -61,6 +61,20 @@ _NO_SAMPLE_PREDICTION = (
 )
 
 
+def is_published(scheduler: object) -> bool:
+    """Tell whether a scheduler is the one that DAWN's checkpoints come with.
+
+    By name: pipelines that are loaded without this package bring the class twice, in two modules of their own.
+
+    Args:
+        scheduler: Any scheduler.
+
+    Returns:
+        Whether it is `DAWNDDIMScheduler` or derived from it.
+    """
+    return any(base.__name__ == DAWNDDIMScheduler.__name__ for base in type(scheduler).__mro__)
+
+
 def check_scheduler(scheduler: object) -> None:
     """Refuse a scheduler that cannot sample a model of noise on a variance-preserving schedule.
 
@@ -147,7 +161,7 @@ def allow_long_clips(scheduler: object) -> None:
     Args:
         scheduler: The scheduler; its method is replaced by one of equal results.
     """
-    if scheduler.config.get("thresholding") and not isinstance(scheduler, DAWNDDIMScheduler):
+    if scheduler.config.get("thresholding") and not is_published(scheduler):
         scheduler._threshold_sample = MethodType(DAWNDDIMScheduler._threshold_sample, scheduler)
 
 

@@ -59,6 +59,8 @@ def describe_machine() -> str:
     processor = names[0].split(":")[1].strip() if names else platform.processor()
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "numpy"))
+    if torch.cuda.is_available():
+        packages += f"; {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     settings = ", ".join(f"{name} {os.environ.get(name, 'not set')}" for name in ENVIRONMENT)
     return (
         f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {memory_gib:.0f} GiB, "
@@ -82,16 +84,16 @@ def time_call(function: Callable[[], object], device: str) -> float:
 
 
 def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
-    """Measure the fastest matrix product or convolution that torch does here [GFLOP/s]."""
-    square, image, kernel = (
-        torch.randn(shape, device=device) for shape in ((2048, 2048), (200, 512, 4, 4), (512, 512, 3, 3))
-    )
-    square, kernel = square.to(dtype), kernel.to(dtype)
-    image = image.to(dtype).contiguous(memory_format=torch.channels_last)
-    candidates = (
-        (lambda: square @ square, 2 * 2048**3),
-        (lambda: F.conv2d(image, kernel, padding=1), 2 * 200 * 16 * 512 * 512 * 9),
-    )
+    """Measure the fastest matrix product or, on a CPU, convolution that torch does here [GFLOP/s]."""
+    on_cpu = torch.device(device).type == "cpu"
+    # what is enough for a CPU takes a GPU less time than its start
+    side = 2048 if on_cpu else 8192
+    square = torch.randn(side, side, device=device).to(dtype)
+    candidates = [(lambda: square @ square, 2 * side**3)]
+    if on_cpu:  # a GPU may round the inputs of convolutions to TF32, and not those of products
+        image, kernel = (torch.randn(shape).to(dtype) for shape in ((200, 512, 4, 4), (512, 512, 3, 3)))
+        image = image.contiguous(memory_format=torch.channels_last)
+        candidates.append((lambda: F.conv2d(image, kernel, padding=1), 2 * 200 * 16 * 512 * 512 * 9))
     rates = []
     for function, num_operations in candidates:
         function()  # the first call is not timed

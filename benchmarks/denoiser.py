@@ -7,7 +7,6 @@ computed once per clip and listed by itself, while the plain formulation compute
 
 import argparse
 import copy
-import resource
 import subprocess
 import sys
 import time
@@ -31,6 +30,8 @@ from report import (
     describe_machine,
     fitted_exponent,
     matrix_peak,
+    peak_bytes,
+    reset_peak,
     set_up_process,
     synchronise,
     time_call,
@@ -156,22 +157,15 @@ def compare_decoders(args: argparse.Namespace, num_frames: int) -> Comparison:
 COMPARISONS = {"denoising": compare_denoisers, "decoding": compare_decoders}
 
 
-def peak_memory_bytes(device: str) -> int:
-    """Read the largest memory this process has held so far: on a CPU all of it, else its tensors on the device."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def measure_memory(args: argparse.Namespace) -> int:
     """Measure how much the memory's peak grows in one call, context included; once per process [bytes]."""
     task, formulation = args.measure_memory
     comparison = COMPARISONS[task](args, args.frames[0])
-    built = peak_memory_bytes(args.device)
+    # the networks are made in float32, and may have taken more than they do now
+    built = reset_peak(args.device)
     comparison.plain() if formulation == "plain" else comparison.formulations()["ours"]()
     synchronise(args.device)
-    return peak_memory_bytes(args.device) - built
+    return peak_bytes(args.device) - built
 
 
 def memory_in_new_process(args: argparse.Namespace, task: str, formulation: str, num_frames: int) -> int:

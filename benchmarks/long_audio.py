@@ -9,12 +9,10 @@ recording at once, in pieces as published, and in overlapping ones. The fourth e
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -28,31 +26,10 @@ from diffusers_dawn.memory_estimate import latent_copies, stage_bytes
 from diffusers_dawn.records import FPS
 from diffusers_dawn.render_request import RenderRequest
 from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling
-from report import Table, describe_machine, synchronise
+from report import Table, describe_machine, peak_bytes, reset_peak, synchronise
 
-SELF = Path("/proc/self")
 # longer clips in one pass are of no interest to anyone
 LONGEST_PASS = 1000
-
-
-def reset_peak(device: str) -> int:
-    """Forget the largest memory held so far; returns what is held now [bytes]."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    if (SELF / "clear_refs").exists():
-        (SELF / "clear_refs").write_text("5")
-    return peak_bytes(device)
-
-
-def peak_bytes(device: str) -> int:
-    """Read the largest memory held since `reset_peak`: on a CPU by the process, else by tensors on the device."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if (SELF / "status").exists():
-        line = next(line for line in (SELF / "status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def describe(windows: FrameWindows) -> str:

@@ -4,6 +4,8 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from math import log
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 
 from diffusers_dawn.allocator import keep_freed_memory
 
+SELF = Path("/proc/self")
 ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "OMP_WAIT_POLICY")
 
 
@@ -81,6 +84,27 @@ def time_call(function: Callable[[], object], device: str) -> float:
     function()
     synchronise(device)
     return time.perf_counter() - start_s
+
+
+def reset_peak(device: str) -> int:
+    """Forget the largest memory held so far; returns what is held now [bytes]."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if (SELF / "clear_refs").exists():
+        (SELF / "clear_refs").write_text("5")
+    return peak_bytes(device)
+
+
+def peak_bytes(device: str) -> int:
+    """Read the largest memory held since `reset_peak`: on a CPU by the process, else by tensors on the device."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if (SELF / "status").exists():
+        line = next(line for line in (SELF / "status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:

@@ -1,6 +1,7 @@
 import math
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -171,6 +172,25 @@ def test_epsilon_v_and_sample_predictions_of_one_motion_give_one_step(time, eta)
         torch.testing.assert_close(step.prev_sample, expected.prev_sample, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("time", "next_time"), [(999, 952), (953, 952), (951, 904), (48, 47), (46, None), (1, None)])
+def test_step_from_a_time_between_those_of_the_schedule_goes_to_the_one_before(time, next_time, eta):
+    own = DAWNDDIMScheduler()
+    own.set_timesteps(timesteps=[time] if next_time is None else [time, next_time])
+    steps = [
+        scheduler.step(noise(), time, noise(1), eta=eta, generator=generator()).prev_sample
+        for scheduler in (make_scheduler(), own)
+    ]
+    assert torch.equal(*steps)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_step_from_time_zero_ends_at_the_clean_sample(eta):
+    step = make_scheduler().step(noise(), 0, noise(1), eta=eta, generator=generator())
+    assert torch.equal(step.prev_sample, step.pred_original_sample)
+    assert step.prev_sample.isfinite().all()
+
+
 def test_last_step_ends_at_the_clean_sample():
     step = make_scheduler().step(noise(), 47, noise(1), eta=1.0, generator=generator())
     torch.testing.assert_close(step.prev_sample, step.pred_original_sample, atol=0, rtol=0)
@@ -253,6 +273,7 @@ def test_saved_scheduler_loads_with_equal_config_and_steps(tmp_path):
     [
         ("beta_schedule", "linear"),
         ("trained_betas", [0.1, 0.2]),
+        ("trained_betas", np.array([0.1, 0.2])),
         ("set_alpha_to_one", False),
         ("rescale_betas_zero_snr", True),
     ],
@@ -285,9 +306,10 @@ def test_step_before_times_is_refused():
         DAWNDDIMScheduler().step(noise(), 952, noise())
 
 
-def test_time_that_is_not_one_of_the_steps_is_refused():
-    with pytest.raises(ValueError, match="`timestep` is 951"):
-        make_scheduler().step(noise(), 951, noise())
+@pytest.mark.parametrize("time", [-1, 1000])
+def test_times_outside_of_training_are_refused(time):
+    with pytest.raises(ValueError, match=rf"`timestep` is {time}, must be in \[0, 999\]"):
+        make_scheduler().step(noise(), time, noise())
 
 
 def test_unknown_prediction_type_is_refused():

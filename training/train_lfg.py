@@ -163,8 +163,8 @@ class ReconstructionObjective(nn.Module):
             batch["seed"].tolist(), config.affine_sigma, config.spline_sigma, config.spline_points, driving.device
         )
         moved = self.lfg.estimate_regions(transform.warp_image(driving))
-        shift, affine = equivariance_losses(output.motion.driving_regions, moved, transform)
         size, motion = driving.shape[-2:], output.motion
+        shift, affine = equivariance_losses(motion.driving_regions, moved, transform)
         terms = {
             "reconstruction": self.compare(output.prediction, batch),
             "shift": shift,

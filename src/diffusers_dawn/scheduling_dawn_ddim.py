@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  `from_pretrained` looks for it here
 from diffusers.utils.torch_utils import randn_tensor
@@ -70,7 +71,8 @@ class DAWNDDIMScheduler(DDIMScheduler):
             "rescale_betas_zero_snr": (rescale_betas_zero_snr, False),
         }
         for name, (given, allowed) in fixed.items():
-            if given != allowed:
+            # whether an array equals something has no single answer
+            if np.ndim(given) or given != allowed:
                 raise ValueError(
                     f"`{name}` is {given!r}, DAWNDDIMScheduler allows only {allowed!r}; see DDIMScheduler"
                 )
@@ -91,6 +93,15 @@ class DAWNDDIMScheduler(DDIMScheduler):
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
         # defaults count as set: `Other.from_config(scheduler.config)` would otherwise replace them by its own
         self.register_to_config(_use_default_values=[])
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a saved scheduler, see `SchedulerMixin.from_pretrained`; like others, it keeps no list of defaults."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        scheduler = loaded[0] if isinstance(loaded, tuple) else loaded
+        config = {name: value for name, value in scheduler.config.items() if name != "_use_default_values"}
+        scheduler._internal_dict = FrozenDict(config)
+        return loaded
 
     def set_timesteps(
         self,
@@ -137,7 +148,8 @@ class DAWNDDIMScheduler(DDIMScheduler):
 
         Args:
             model_output: Prediction of the denoiser (B, ...).
-            timestep: Time of the sample, one of `timesteps`.
+            timestep: Time of the sample in [0, num_train_timesteps). The next one is the latest of `timesteps` before
+                it, also where it is none of them itself, or 0.
             sample: Noisy sample (B, ...).
             eta: Share of fresh noise: 0 none, 1 all, as published.
             use_clipped_model_output: Whether the direction uses the noise implied by the clipped clean sample; the
@@ -150,7 +162,7 @@ class DAWNDDIMScheduler(DDIMScheduler):
             The sample at the next time, and the clean sample.
 
         Raises:
-            ValueError: `set_timesteps` was not called, or the time is not one of `timesteps`.
+            ValueError: `set_timesteps` was not called, or the time is out of range.
         """
         if self.num_inference_steps is None:
             raise ValueError("call `set_timesteps` before `step`")
@@ -163,7 +175,9 @@ class DAWNDDIMScheduler(DDIMScheduler):
         if use_clipped_model_output:
             noise = (self.sqrt_recip_alphas_cumprod[time] * sample - clean) / self.sqrt_recipm1_alphas_cumprod[time]
         alpha, next_alpha = self._level_before(time), self._level_before(next_time)
-        sigma = eta * ((1 - alpha / next_alpha) * (1 - next_alpha) / (1 - alpha)).sqrt()
+        # noise ends at time 0, from where a step would divide nothing by nothing
+        fresh_share = (1 - alpha / next_alpha) * (1 - next_alpha) / (1 - alpha) if next_time > 0 else 0 * alpha
+        sigma = eta * fresh_share.sqrt()
         direction = (1 - next_alpha - sigma**2).sqrt()
         # of a long clip every copy counts: sums go into the first of their terms
         next_sample = (clean * next_alpha.sqrt()).add_(direction * noise)
@@ -195,11 +209,11 @@ class DAWNDDIMScheduler(DDIMScheduler):
         )
 
     def _next_time(self, time: int) -> int:
-        position = (self.timesteps == time).nonzero()
-        if len(position) == 0:
-            raise ValueError(f"`timestep` is {time}, must be one of {self.timesteps.tolist()}")
-        index = int(position[0]) + 1
-        return int(self.timesteps[index]) if index < len(self.timesteps) else 0
+        last = self.config.num_train_timesteps - 1
+        if not 0 <= time <= last:
+            raise ValueError(f"`timestep` is {time}, must be in [0, {last}]")
+        earlier = self.timesteps[self.timesteps < time]
+        return int(earlier[0]) if len(earlier) else 0
 
     def _level_before(self, time: int) -> torch.Tensor:
         return self.alphas_cumprod[time - 1] if time > 0 else self.final_alpha_cumprod

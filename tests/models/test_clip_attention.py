@@ -7,10 +7,12 @@ from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig, Taylor
 from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from diffusers.models.attention_processor import AttnProcessor
+from peft import LoraConfig
 from random_layers import clip, randomised
 
 from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from diffusers_dawn.models.clip_attention import (
+    SEPARATE_PROJECTIONS,
     FrameContext,
     SpatialAttention,
     SpatialAttnProcessor,
@@ -143,11 +145,68 @@ def test_processors_are_set_one_by_one_or_refused_by_number(denoiser):
 
 
 @torch.no_grad()
-def test_projections_are_fused_already(denoiser, inputs):
+def test_projections_are_fused_already_and_may_be_unfused(denoiser, inputs):
     expected = denoiser(**inputs).sample
     denoiser.fuse_qkv_projections()
-    denoiser.unfuse_qkv_projections()
+    for attention in attentions_of(denoiser):
+        assert attention.fused_projections and hasattr(attention, "to_qkv")
     assert torch.equal(denoiser(**inputs).sample, expected)
+    denoiser.unfuse_qkv_projections()
+    for attention in attentions_of(denoiser):
+        assert not attention.fused_projections and not hasattr(attention, "to_qkv")
+    # three products instead of one may sum in another order
+    torch.testing.assert_close(denoiser(**inputs).sample, expected, atol=1e-5, rtol=1e-5)
+    denoiser.fuse_qkv_projections()
+    assert not any(hasattr(attention, "to_q") for attention in attentions_of(denoiser))
+    assert torch.equal(denoiser(**inputs).sample, expected)
+
+
+@torch.no_grad()
+def test_unfused_projections_are_saved_and_loaded_as_one(denoiser, tmp_path):
+    fused = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
+    denoiser.unfuse_qkv_projections()
+    denoiser.save_pretrained(tmp_path)
+    loaded = type(denoiser).from_pretrained(tmp_path).state_dict()
+    for parameter in denoiser.parameters():
+        parameter.zero_()
+    denoiser.load_state_dict(fused)
+    for found in (loaded, denoiser.state_dict()):
+        assert found.keys() == fused.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in fused.items())
+
+
+def test_unfused_projections_train_as_they_did_and_take_adapters(denoiser, inputs):
+    attention = denoiser.middle.spatial_attention
+    denoiser(**inputs).sample.square().mean().backward()
+    expected = attention.to_qkv.weight.grad
+    denoiser.unfuse_qkv_projections()
+    denoiser(**inputs).sample.square().mean().backward()
+    found = torch.cat([getattr(attention, name).weight.grad for name in SEPARATE_PROJECTIONS])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    denoiser.add_adapter(LoraConfig(r=2, target_modules=list(SEPARATE_PROJECTIONS)))
+    with pytest.raises(ValueError, match="`to_q` is adapted"):
+        attention.fuse_projections()
+
+
+def test_frozen_projections_stay_frozen(denoiser):
+    denoiser.requires_grad_(False)
+    denoiser.unfuse_qkv_projections()
+    denoiser.fuse_qkv_projections()
+    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.add_adapter(LoraConfig(r=2, target_modules=["to_qkv"])),
+        lambda model: model.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32),
+        lambda model: model.enable_group_offload(torch.device("cpu"), offload_type="leaf_level"),
+    ],
+)
+def test_projections_that_are_adapted_cast_or_offloaded_are_not_unfused(denoiser, change):
+    change(denoiser)
+    with pytest.raises(ValueError, match="`to_qkv` is adapted, quantised, cast or offloaded"):
+        denoiser.unfuse_qkv_projections()
 
 
 @torch.no_grad()

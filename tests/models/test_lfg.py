@@ -63,13 +63,13 @@ def test_folded_decoding_of_many_frames_equals_plain_decoding_of_each(model, bat
 
 
 def test_decoding_folds_only_where_nothing_can_be_learned(model):
-    assert model.decoder.blocks().final is model.decoder.final
+    assert model.decoder.blocks().final == model.decoder.final.__call__
     with torch.no_grad():
-        assert model.decoder.blocks().final is not model.decoder.final
+        assert model.decoder.blocks().final != model.decoder.final.__call__
         model.train()
-        assert model.decoder.blocks().final is model.decoder.final
+        assert model.decoder.blocks().final == model.decoder.final.__call__
         model.requires_grad_(False)
-        assert model.decoder.blocks().final is not model.decoder.final
+        assert model.decoder.blocks().final != model.decoder.final.__call__
 
 
 def test_decoding_follows_changed_weights(model):
@@ -151,8 +151,20 @@ def test_forward_predicts_from_estimated_motion(model):
     frames = model.decode_motion(encoded, motion.flow[:, None], motion.occlusion[:, None])
     assert output.deformed.shape == (2, 3, 32, 32) and encoded.features.shape == (2, 16, 8, 8)
     torch.testing.assert_close(output.prediction, frames[:, 0])
-    prediction, _, _ = model(source, driving, return_dict=False)
+    prediction, *_ = model(source, driving, return_dict=False)
     torch.testing.assert_close(prediction, output.prediction)
+
+
+@torch.no_grad()
+def test_record_of_tensors_joins_to_the_estimated_motion(model):
+    source, driving = torch.rand(2, 2, 3, 32, 32)
+    found, expected = model(source, driving).motion, model.estimate_motion(source, driving)
+    for name in ("flow", "occlusion", "background"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    for name in ("source_regions", "driving_regions"):
+        pairs = zip(getattr(found, name), getattr(expected, name), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs), name
+    assert not torch.equal(found.source_regions.shift, found.driving_regions.shift)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -83,6 +83,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
     _supports_gradient_checkpointing = True
     _keep_in_fp32_modules = ["rotary"]
     _repeated_blocks = ["UNetLevel", "UNetMiddle"]
+    _no_split_modules = ["UNetLevel", "UNetMiddle", "TemporalAttention", "OutputHead"]
     _skip_layerwise_casting_patterns = ["norm"]
 
     @register_to_config
@@ -243,7 +244,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         for (name, features), width in zip(references.items(), widths, strict=True):
             if tuple(features.shape) != (batch, width, *size):
                 raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
-        constant = torch.cat(tuple(references.values()), dim=1)
+        constant = torch.cat([features.to(reference_features.device) for features in references.values()], dim=1)
         reference = self.conv_in(constant, slice(self.config.in_channels, None))
         return ClipContext(
             reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
@@ -338,10 +339,13 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             x, deep_features = self._run_deep_levels(x, time, conditions[1:-1], frames)
         else:
             x = convolve_frames(self.up_levels[-2].resample, deep_features)
-        x, _ = self._run(self.up_levels[-1], torch.cat((x, skip), dim=-1), time, conditions[-1], frames)
+        # `device_map` may have put levels and heads on several devices
+        x = torch.cat((x, skip.to(x.device)), dim=-1)
+        x, _ = self._run(self.up_levels[-1], x, time, conditions[-1], frames)
 
-        x = torch.cat((x, first), dim=-1)
-        prediction = torch.cat((self.flow_head(x), self.occlusion_head(x)), dim=-1).permute(0, 4, 1, 2, 3)
+        x = torch.cat((x, first.to(x.device)), dim=-1)
+        flow = self.flow_head(x)
+        prediction = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1).permute(0, 4, 1, 2, 3)
         output = A2VFlowDiffusionOutput(prediction, deep_features if return_deep_features else None)
         return output if return_dict else output.to_tuple()
 
@@ -355,7 +359,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             skips.append(skip)
         x = self._run(self.middle, x, time, next(conditions), frames)
         for level in self.up_levels[:-1]:
-            x = torch.cat((x, skips.pop()), dim=-1)
+            x = torch.cat((x, skips.pop().to(x.device)), dim=-1)
             x, deep_features = self._run(level, x, time, next(conditions), frames)
         return x, deep_features
 

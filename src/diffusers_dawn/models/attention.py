@@ -1,6 +1,7 @@
 """Attention over frames: rotary positions, relative position bias, and a window that never builds F x F scores."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +60,15 @@ def rotate_pairs(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     return rotated if rotary_dim == x.shape[-1] else torch.cat((rotated, x[..., rotary_dim:]), dim=-1)
 
 
+class OffsetTable(nn.Embedding):
+    """A table with a row per bucket of offsets."""
+
+    def forward(self, reach: int, buckets: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Look up the rows of offsets -reach to reach, given the map from offsets to rows: (2 * reach + 1, heads)."""
+        # here, where offloading has moved the weights: elsewhere they tell no device
+        return super().forward(buckets(torch.arange(-reach, reach + 1, device=self.weight.device)))
+
+
 class RelativePositionBias(nn.Module):
     """Bidirectional bucketed bias of T5, one value per head and distance.
 
@@ -72,12 +82,11 @@ class RelativePositionBias(nn.Module):
         super().__init__()
         self.num_buckets = num_buckets
         self.max_distance = max_distance
-        self.table = nn.Embedding(num_buckets, num_heads)
+        self.table = OffsetTable(num_buckets, num_heads)
 
     def forward(self, reach: int) -> torch.Tensor:
         """Look up the bias of every offset key - query from -reach to reach; returns (heads, 2 * reach + 1)."""
-        offsets = torch.arange(-reach, reach + 1, device=self.table.weight.device)
-        return self.table(self._buckets(offsets)).t()
+        return self.table(reach, self._buckets).t()
 
     def _buckets(self, offsets: torch.Tensor) -> torch.Tensor:
         half = self.num_buckets // 2

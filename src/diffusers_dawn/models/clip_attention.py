@@ -13,6 +13,8 @@ from torch import nn
 from .attention import AttentionBand, BandBlock, attend_in_band, attend_in_blocks, rotate_pairs
 from .clip_layers import ChannelNorm, add_in_chunks, matrix_of
 
+SEPARATE_PROJECTIONS = ("to_q", "to_k", "to_v")
+
 
 class FrameContext(NamedTuple):
     """What temporal attention needs to know of a clip's frames, the same for every layer and step.
@@ -39,7 +41,7 @@ class SpatialLinearAttnProcessor:
         """Map pixels (N, P, C) to the same shape, given the output projection's matrix and bias."""
         heads = (attn.num_heads, attn.head_dim)
         matrix, bias = output[0].unflatten(0, heads), output[1]
-        query, key, value = attn.to_qkv(attn.norm(hidden_states)).chunk(3, dim=-1)  # (N, P, heads * D)
+        query, key, value = attn.project(hidden_states).chunk(3, dim=-1)  # (N, P, heads * D)
         query = query.unflatten(-1, heads).softmax(-1).flatten(-2)
         key = key.softmax(1).unflatten(-1, heads)
         mixed = torch.einsum("nphd,nphe->nhde", key, value.unflatten(-1, heads)) * attn.head_dim**-0.5
@@ -55,7 +57,7 @@ class SpatialAttnProcessor:
 
     def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor) -> torch.Tensor:
         """Map pixels (N, P, C) to the same shape."""
-        qkv = attn.to_qkv(attn.norm(hidden_states)).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        qkv = attn.project(hidden_states).unflatten(-1, (3, attn.num_heads, attn.head_dim))
         attended = dispatch_attention_fn(*qkv.unbind(2), backend=self._attention_backend)  # (N, P, heads, D)
         return attn.to_out(attended.flatten(2))
 
@@ -70,7 +72,7 @@ class TemporalAttnProcessor:
 
     def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
         """Map pixels of whole clips (B, F, P, C) to the same shape."""
-        qkv = attn.to_qkv(attn.norm(hidden_states)).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        qkv = attn.project(hidden_states).unflatten(-1, (3, attn.num_heads, attn.head_dim))
         rotated = rotate_pairs(qkv[..., :2, :, :].flatten(-3, -2), frames.cos, frames.sin)
         query, key = rotated.unflatten(-2, (2, attn.num_heads)).unbind(-3)
         # (B, F, P, heads, D) to (B P, heads, F, D)
@@ -87,13 +89,16 @@ class TemporalAttnProcessor:
 class ClipAttention(nn.Module, AttentionModuleMixin):
     """What the attentions have in common.
 
+    One projection makes queries, keys and values from the start, and state dicts hold that one. Unfusing puts three in
+    its place, for what looks for `to_q`, `to_k` and `to_v`, and fusing joins them again.
+
     Args:
         channels: Channels C.
         num_heads: Heads.
         head_dim: Channels per head.
     """
 
-    _supports_qkv_fusion = False  # one projection makes the three from the start
+    fused_projections = True
     _output_bias = False
 
     def __init__(self, channels: int, num_heads: int, head_dim: int) -> None:
@@ -103,6 +108,45 @@ class ClipAttention(nn.Module, AttentionModuleMixin):
         self.to_qkv = nn.Linear(channels, 3 * num_heads * head_dim, bias=False)
         self.to_out = nn.Linear(num_heads * head_dim, channels, bias=self._output_bias)
         self.set_processor(self._default_processor_cls())
+        self.register_state_dict_post_hook(_join_saved_projections)
+        self.register_load_state_dict_pre_hook(_split_loaded_projections)
+
+    def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Normalise tokens (..., C) and project them to queries, keys and values (..., 3 * heads * D)."""
+        normalised = self.norm(hidden_states)
+        if self.fused_projections:
+            return self.to_qkv(normalised)
+        return torch.cat([getattr(self, name)(normalised) for name in SEPARATE_PROJECTIONS], dim=-1)
+
+    @torch.no_grad()
+    def fuse_projections(self) -> None:
+        """Join the projections, the reverse of `unfuse_projections`; of a new attention they are joined.
+
+        Raises:
+            ValueError: They are adapted, quantised or offloaded.
+        """
+        if self.fused_projections:
+            return
+        parts = [_plain(self, name) for name in SEPARATE_PROJECTIONS]
+        self.to_qkv = _linear_of(torch.cat([part.weight for part in parts]), parts[0].weight.requires_grad)
+        for name in SEPARATE_PROJECTIONS:
+            delattr(self, name)
+        self.fused_projections = True
+
+    @torch.no_grad()
+    def unfuse_projections(self) -> None:
+        """Cut the projection into three, `to_q`, `to_k` and `to_v`; state dicts stay as they are.
+
+        Raises:
+            ValueError: It is adapted, quantised or offloaded.
+        """
+        if not self.fused_projections:
+            return
+        whole = _plain(self, "to_qkv").weight
+        for name, part in zip(SEPARATE_PROJECTIONS, whole.chunk(3), strict=True):
+            self.add_module(name, _linear_of(part.clone(), whole.requires_grad))
+        del self.to_qkv
+        self.fused_projections = False
 
     def _attend(
         self, tokens: torch.Tensor, dim: int, tokens_per_index: int, residual: bool, **shared: Any
@@ -117,6 +161,34 @@ class ClipAttention(nn.Module, AttentionModuleMixin):
             dim,
             tokens_per_index,
         )
+
+
+def _plain(attention: ClipAttention, name: str) -> nn.Linear:
+    layer = getattr(attention, name)
+    hooked = hasattr(layer, "_diffusers_hook") or hasattr(layer, "_hf_hook")
+    if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter or hooked:
+        raise ValueError(f"`{name}` is adapted, quantised, cast or offloaded: fuse or unfuse projections before that")
+    return layer
+
+
+def _linear_of(weight: torch.Tensor, requires_grad: bool) -> nn.Linear:
+    # on the meta device first: its own weight would only be thrown away
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad)
+    return layer
+
+
+def _join_saved_projections(attention: ClipAttention, state_dict: dict, prefix: str, _: object) -> None:
+    keys = [f"{prefix}{name}.weight" for name in SEPARATE_PROJECTIONS]
+    if all(key in state_dict for key in keys):
+        state_dict[f"{prefix}to_qkv.weight"] = torch.cat([state_dict.pop(key) for key in keys])
+
+
+def _split_loaded_projections(attention: ClipAttention, state_dict: dict, prefix: str, *_: object) -> None:
+    key = f"{prefix}to_qkv.weight"
+    if key in state_dict and not attention.fused_projections:
+        for name, part in zip(SEPARATE_PROJECTIONS, state_dict.pop(key).chunk(3), strict=True):
+            state_dict[f"{prefix}{name}.weight"] = part
 
 
 class SpatialLinearAttention(ClipAttention):

@@ -47,15 +47,45 @@ class EncodedImage(NamedTuple):
 class LatentFlowGeneratorOutput(BaseOutput):
     """What training needs of one pair of images.
 
+    It holds tensors only, because tools that walk through outputs know no other records; `motion` joins them.
+
     Attributes:
         prediction: The driving image as drawn from the source (B, 3, H, W) in [0, 1].
         deformed: The warped source, nothing filled in (B, 3, H, W).
-        motion: The estimated motion.
+        flow: As in `Motion`, as are the occlusion and the background.
+        occlusion: Tensor (B, 1, h, w).
+        background: Tensor (B, 3, 3).
+        source_shift: As in `Regions`, of the source, as are the next three.
+        source_covar: Tensor (B, K, 2, 2).
+        source_affine: Tensor (B, K, 2, 2).
+        source_heatmap: Tensor (B, K, h, w).
+        driving_shift: As in `Regions`, of the driving image, as are the next three.
+        driving_covar: Tensor (B, K, 2, 2).
+        driving_affine: Tensor (B, K, 2, 2).
+        driving_heatmap: Tensor (B, K, h, w).
     """
 
     prediction: torch.Tensor
     deformed: torch.Tensor
-    motion: Motion
+    flow: torch.Tensor
+    occlusion: torch.Tensor
+    background: torch.Tensor
+    source_shift: torch.Tensor
+    source_covar: torch.Tensor
+    source_affine: torch.Tensor
+    source_heatmap: torch.Tensor
+    driving_shift: torch.Tensor
+    driving_covar: torch.Tensor
+    driving_affine: torch.Tensor
+    driving_heatmap: torch.Tensor
+
+    @property
+    def motion(self) -> Motion:
+        """The estimated motion."""
+        source, driving = (
+            Regions(**{name: self[f"{image}_{name}"] for name in Regions._fields}) for image in ("source", "driving")
+        )
+        return Motion(self.flow, self.occlusion, source, driving, self.background)
 
 
 class DecoderBlocks(NamedTuple):
@@ -114,10 +144,15 @@ class ImageDecoder(nn.Module):
     def blocks(self) -> DecoderBlocks:
         """Return the blocks as functions: folded where nothing is to be learned, else plain."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        # weights in storage of fewer bits are ready for use inside of their layers' forward only
-        cast = any(hasattr(module, "_diffusers_hook") for module in self.modules())
-        if torch.is_grad_enabled() or cast or not all(map(uses_running_statistics, norms)):
-            return DecoderBlocks(self.bottleneck, self.up_blocks, self.final)
+        # weights that are offloaded, or stored in fewer bits, are ready for use inside of their layers' forward only
+        hooked = any(hasattr(layer, hook) for layer in self.modules() for hook in ("_diffusers_hook", "_hf_hook"))
+        if torch.is_grad_enabled() or hooked or not all(map(uses_running_statistics, norms)):
+            # as functions: hooks on the decoder would move modules that it is given
+            return DecoderBlocks(
+                bottleneck=[block.__call__ for block in self.bottleneck],
+                up_blocks=[block.__call__ for block in self.up_blocks],
+                final=self.final.__call__,
+            )
         return DecoderBlocks(
             bottleneck=[block.folded() for block in self.bottleneck],
             up_blocks=[block.folded() for block in self.up_blocks],
@@ -202,7 +237,16 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
 
     # frames are drawn with weights that norms are folded into, which hooks of single layers do not see
     _supports_group_offloading = False
-    _skip_layerwise_casting_patterns = ["norm"]
+    # they hold what skips connect, or what is joined without a layer
+    _no_split_modules = [
+        "ImageEncoder",
+        "ImageDecoder",
+        "RegionPredictor",
+        "BackgroundPredictor",
+        "FlowPredictor",
+    ]
+    # positions need their digits
+    _skip_layerwise_casting_patterns = ["norm", "affine"]
 
     @register_to_config
     def __init__(
@@ -324,7 +368,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
 
     def forward(
         self, source: torch.Tensor, driving: torch.Tensor, return_dict: bool = True
-    ) -> LatentFlowGeneratorOutput | tuple[torch.Tensor, torch.Tensor, Motion]:
+    ) -> LatentFlowGeneratorOutput | tuple[torch.Tensor, ...]:
         """Draw the driving image from the source, as in training.
 
         Args:
@@ -333,7 +377,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
             return_dict: Whether to return a record instead of a tuple.
 
         Returns:
-            Prediction, deformed source and motion.
+            Prediction, deformed source and what the motion consists of.
 
         Raises:
             ValueError: The shapes do not fit, or the model has no motion estimator.
@@ -342,10 +386,17 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         encoded = self._encode(source)
         flow, occlusion = motion.flow[:, None], motion.occlusion[:, None]
         prediction = self.decoder(encoded, flow, occlusion, self.decoder.blocks())[:, 0]
-        deformed = warp(source, motion.flow)
-        if not return_dict:
-            return prediction, deformed, motion
-        return LatentFlowGeneratorOutput(prediction=prediction, deformed=deformed, motion=motion)
+        # `device_map` may have put the estimator elsewhere
+        deformed = warp(source.to(motion.flow.device), motion.flow)
+        regions = {
+            f"{image}_{name}": tensor
+            for image, found in (("source", motion.source_regions), ("driving", motion.driving_regions))
+            for name, tensor in found._asdict().items()
+        }
+        output = LatentFlowGeneratorOutput(
+            prediction, deformed, motion.flow, motion.occlusion, motion.background, **regions
+        )
+        return output if return_dict else output.to_tuple()
 
     def _encode(self, image: torch.Tensor) -> EncodedImage:
         _check_image("image", image, self.config.motion_stride)

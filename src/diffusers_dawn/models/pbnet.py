@@ -82,6 +82,9 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
     _keep_in_fp32_modules = ["rotary", "start_rotary"]
     # torch's own transformer layers read their weights outside of those layers' forward
     _skip_layerwise_casting_patterns = ["norm", "transformer"]
+    # for the same reason, and because such offloading sees `forward` but not `generate`
+    _supports_group_offloading = False
+    _no_split_modules = ["TrackEncoder", "TrackDecoder"]
     _keys_to_ignore_on_load_unexpected = [r"tracks\.\w+\.encoder\."]
 
     @register_to_config
@@ -205,7 +208,11 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             track.encoder(part, audio_features, frame_mask)
             for track, part in zip(self.tracks.values(), parts, strict=True)
         ]
-        mu, logvar = (torch.cat(parts, dim=-1) for parts in zip(*encoded, strict=True))
+        # `device_map` may have put the networks on several devices
+        mu, logvar = (
+            torch.cat([part.to(audio_features.device) for part in parts], dim=-1)
+            for parts in zip(*encoded, strict=True)
+        )
         return self._mean_of_pieces(mu, frame_mask), self._mean_of_pieces(logvar, frame_mask)
 
     @apply_forward_hook
@@ -239,7 +246,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         firsts = initial_state.split(list(self.state_dims.values()), dim=-1)
         return torch.cat(
             [
-                track.decoder(part, audio_features, first, frame_mask)
+                track.decoder(part, audio_features, first, frame_mask).to(audio_features.device)
                 for track, part, first in zip(self.tracks.values(), latents, firsts, strict=True)
             ],
             dim=-1,

@@ -87,6 +87,14 @@ class RegionPredictor(nn.Module):
         return Regions(shift, covar, affine_from_covariance(covar), heatmap)
 
 
+class PositionLinear(nn.Linear):
+    """A linear layer in float32, under autocast too: its outputs are positions."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map (B, I) to (B, O), float32."""
+        return (self.weight.float() * features[:, None]).sum(dim=-1) + self.bias.float()
+
+
 class BackgroundPredictor(nn.Module):
     """Estimate the affine motion of the background; it starts as no motion.
 
@@ -98,7 +106,7 @@ class BackgroundPredictor(nn.Module):
         super().__init__()
         inputs = [6, *channels[:-1]]
         self.down_blocks = nn.ModuleList(ConvNormRelu(i, o) for i, o in zip(inputs, channels, strict=True))
-        self.affine = nn.Linear(channels[-1], 6)
+        self.affine = PositionLinear(channels[-1], 6)
         nn.init.zeros_(self.affine.weight)
         with torch.no_grad():
             self.affine.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
@@ -116,10 +124,7 @@ class BackgroundPredictor(nn.Module):
         features = torch.cat([source, driving], dim=1)
         for block in self.down_blocks:
             features = functional.avg_pool2d(block(features), 2)
-        pooled = features.float().mean(dim=(2, 3))
-        # a linear layer, but in float32 under autocast too: its outputs are positions
-        affine = (self.affine.weight.float() * pooled[:, None]).sum(dim=-1) + self.affine.bias.float()
-        upper = affine.unflatten(1, (2, 3))
+        upper = self.affine(features.float().mean(dim=(2, 3))).unflatten(1, (2, 3))
         last_row = upper.new_tensor([0, 0, 1]).expand(len(upper), 1, 3)
         return torch.cat([upper, last_row], dim=1)
 

@@ -4,6 +4,7 @@ Each scenario yields names and the frames of what it loaded, which go to FOLDER/
 go to FOLDER/SCENARIO.json.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -113,6 +114,7 @@ def _folders_alone(place):
     yield "classes", " ".join(type(part).__module__ for part in (pipe, pipe.unet, pipe.scheduler))
     yield "pictures without a detector", error(frames, pipe, face=None)
     yield "files without a decoder", error(frames, pipe, audio="speech.wav", sampling_rate=None)
+    yield "rates without a resampler", error(frames, pipe, sampling_rate=48_000)
     yield "folder as code", frames(DiffusionPipeline.from_pretrained(saved, custom_pipeline=str(saved), **trusting))
     code = str(saved / "pipeline.py")
     yield "file as code", frames(DiffusionPipeline.from_pretrained(saved, custom_pipeline=code, **trusting))
@@ -148,6 +150,8 @@ def _ids_alone(place):
     yield "variant by id", frames(half)
     mixed = DiffusionPipeline.from_pretrained(place / "saved", custom_pipeline="me/saved", **trusting)
     yield "folder with an id as code", frames(mixed)
+    sys.path.insert(0, str(place))
+    yield "imported file", frames(importlib.import_module("dawn").DAWNPipeline.from_pretrained("me/saved"))
     pipe.push_to_hub("me/again")
     yield "pushed again", frames(DiffusionPipeline.from_pretrained("me/again", **trusting))
     snapshot_download("me/saved")

@@ -1,11 +1,12 @@
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from diffusers_dawn.face_analysis import MediaPipeFaceDetector
+from diffusers_dawn.face_analysis import INSTALLATION, MediaPipeFaceDetector
 from diffusers_dawn.face_crop import choose_face, crop_face_state, crop_square, is_framed, portrait_crop
 from diffusers_dawn.pictures import read_image
 from real_inputs import REAL, needs_real
@@ -13,18 +14,23 @@ from real_inputs import REAL, needs_real
 PORTRAITS = ("portrait_1.jpeg", "portrait_2.jpeg", "portrait_anime.jpeg")
 
 
-def test_missing_mediapipe_is_an_error_that_names_the_extra(monkeypatch):
+def test_missing_mediapipe_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(ImportError, match=r"pip install diffusers_dawn\[face\]"):
+    with pytest.raises(ImportError, match=r"needs mediapipe: pip install mediapipe==0\.10\.14 .*or pass `face`"):
         MediaPipeFaceDetector()
 
 
-def test_a_mediapipe_without_face_models_is_an_error_that_names_the_extra(monkeypatch):
+def test_a_mediapipe_without_face_models_is_an_error_that_says_what_to_install(monkeypatch):
     without_models = types.ModuleType("mediapipe")
     without_models.__version__ = "99.0"
     monkeypatch.setitem(sys.modules, "mediapipe", without_models)
-    with pytest.raises(ImportError, match=r"mediapipe 99.0 .*pip install diffusers_dawn\[face\]"):
+    with pytest.raises(ImportError, match=r"mediapipe 99.0 .*pip install mediapipe==0\.10\.14"):
         MediaPipeFaceDetector()
+
+
+def test_the_version_to_install_is_that_of_the_extra():
+    settings = (Path(__file__).parents[1] / "setup.cfg").read_text(encoding="utf-8")
+    assert f"\n    {INSTALLATION.removeprefix('pip install ')};" in settings
 
 
 def test_a_picture_without_a_face_shows_none(detector):

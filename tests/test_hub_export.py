@@ -1,17 +1,27 @@
-"""The file for diffusers' examples/community; that it loads is claimed in test_saved_form.py."""
+"""The file for diffusers' examples/community; more on how it loads is claimed in test_saved_form.py."""
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from diffusers_dawn.cli import main
 from diffusers_dawn.hub_export import export_community, repository_source
+from diffusers_dawn.random_checkpoint import random_pipeline
+from diffusers_dawn.records import FPS
+from diffusers_dawn.videos import count_video_frames
+from example_runs import NUM_FRAMES, OPTIONAL, copy_inputs, python_blocks, run_without
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return export_community(tmp_path_factory.mktemp("community") / "dawn.py")
+    """The file and its README, beside a pipeline as `save_pretrained` writes it."""
+    folder = tmp_path_factory.mktemp("community")
+    random_pipeline("tiny").save_pretrained(folder / "your-name" / "dawn")
+    copy_inputs(folder)
+    return export_community(folder / "dawn.py")
 
 
 def test_file_begins_with_the_licence(exported):
@@ -23,7 +33,7 @@ def test_file_has_one_pipeline_class_with_an_example(exported):
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     assert [node.name for node in classes if "DiffusionPipeline" in map(ast.unparse, node.bases)] == ["DAWNPipeline"]
     assert source.count("EXAMPLE_DOC_STRING = ") == 1
-    assert '>>> pipe = DiffusionPipeline.from_pretrained("your-name/dawn", custom_pipeline="dawn"' in source
+    assert '>>> pipe = DAWNPipeline.from_pretrained("your-name/dawn")' in source
 
 
 def test_example_of_a_repository_does_not_need_the_package():
@@ -40,8 +50,31 @@ def test_readme_has_a_row_of_five_columns_whose_anchor_is_the_section(exported):
     assert f"(#{title.lower().replace(' ', '-')})" in row
 
 
-def test_readme_code_compiles(exported):
-    compile(re.search(r"```python\n(.*?)```", exported[1].read_text(), flags=re.DOTALL)[1], "README", "exec")
+def test_row_names_the_authors_of_the_package(exported):
+    (row,) = [line for line in exported[1].read_text().splitlines() if line.startswith("|")]
+    citation = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [row.strip("|").split("|")[-1].strip()] == [author["name"] for author in citation["authors"]]
+
+
+@pytest.mark.slow
+def test_readme_example_makes_a_video_by_the_file_and_none_of_the_folders_code(exported, detector):
+    (example,) = python_blocks(exported[1].read_text())
+    folder = exported[0].parent
+    for path in (folder / "your-name").rglob("*.py"):
+        path.write_text("raise RuntimeError('the code of the folder was run')")
+    classes = "print({type(part).__module__ for part in (pipe, pipe.unet, pipe.lfg, pipe.pbnet, pipe.scheduler)})"
+    assert run_without(("diffusers_dawn",), example + classes, folder).strip() == "{'dawn'}"
+    assert count_video_frames(folder / "talking.mp4", FPS) == NUM_FRAMES
+
+
+@pytest.mark.slow
+def test_folder_that_carries_code_is_loaded_by_that_whatever_custom_pipeline_says(tmp_path):
+    """As the README says; were it otherwise, its example could be shorter."""
+    random_pipeline("tiny").save_pretrained(tmp_path / "saved")
+    export_community(tmp_path / "dawn.py")
+    load = "DiffusionPipeline.from_pretrained('saved', custom_pipeline='dawn.py', trust_remote_code=True)"
+    source = f"from diffusers import DiffusionPipeline; print(type({load}).__module__)"
+    assert run_without(("diffusers_dawn", *OPTIONAL), source, tmp_path).strip() == "diffusers_modules.local.pipeline"
 
 
 def test_command_writes_both_files(tmp_path, capsys):

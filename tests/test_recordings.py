@@ -1,4 +1,5 @@
 import struct
+import sys
 import warnings
 from fractions import Fraction
 
@@ -192,6 +193,21 @@ def test_resampling_to_the_same_rate_returns_the_recording():
 def test_resampling_to_no_rate_is_an_error():
     with pytest.raises(ValueError, match="`sample_rate_hz` is 0"):
         resample(Waveform(tone(), 16_000), 0)
+
+
+def test_missing_librosa_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    message = r"sound of 44100 Hz .* 16000 Hz by librosa, which .*: pip install librosa, or give sound of 16000 Hz$"
+    with pytest.raises(ImportError, match=message):
+        resample(Waveform(tone(44_100), 44_100), 16_000)
+
+
+def test_missing_pyav_is_an_error_that_says_what_to_install_unless_samples_are_given(tmp_path, monkeypatch):
+    path = write_audio(tmp_path / "tone.wav", tone()[None], 16_000, "pcm_s16le")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"PyAV, which cannot be loaded .*: pip install av$"):
+        read_waveform(path)
+    assert read_waveform(tone(), 16_000).duration_s == 1
 
 
 @needs_real

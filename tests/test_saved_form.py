@@ -145,6 +145,7 @@ def package_offline(place, alone_online):
         ("alone_online", "community file", "ddim"),
         ("alone_online", "id", "whole"),
         ("alone_online", "id as code", "whole"),
+        ("alone_online", "imported file", "whole"),
         ("alone_online", "folder with an id as code", "whole"),
         ("alone_online", "variant by id", "half"),
         ("alone_online", "pushed again", "whole"),
@@ -186,10 +187,12 @@ def test_classes_come_from_the_saved_code(alone_online):
 
 @pytest.mark.slow
 def test_missing_optional_packages_are_named_only_when_they_are_needed(alone_online):
-    assert "mediapipe" in alone_online["pictures without a detector"]
-    assert "av" in alone_online["files without a decoder"]
-    for name in ("pictures without a detector", "files without a decoder"):
-        assert alone_online[name].startswith(("ImportError", "ModuleNotFoundError"))
+    for name, missing in (
+        ("pictures without a detector", "mediapipe==0.10.14"),
+        ("files without a decoder", "av"),
+        ("rates without a resampler", "librosa"),
+    ):
+        assert alone_online[name].startswith("ImportError: ") and f": pip install {missing}" in alone_online[name]
     assert "might require" not in alone_online["stderr"]
 
 
@@ -266,6 +269,16 @@ def test_pipeline_is_made_of_the_components_of_another(place):
         assert other.components == pipe.components
     without = DAWNPipeline.from_pipe(pipe, pbnet=None)
     assert without.pbnet is None and without.unet is pipe.unet
+
+
+def test_pipeline_made_of_another_keeps_its_card(place, tmp_path):
+    pipe = DAWNPipeline.from_pretrained(place / "saved")
+    made = DAWNPipeline.from_pipe(pipe)
+    assert made.model_card == CARD
+    made.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == CARD
+    pipe.model_card = None
+    assert DAWNPipeline.from_pipe(pipe).model_card is None
 
 
 def test_config_alone_comes_with_its_code(place, tmp_path):

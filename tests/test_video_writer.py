@@ -1,4 +1,5 @@
 import os
+import sys
 
 import av
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from diffusers_dawn.recordings import read_waveform, resample
 from diffusers_dawn.records import FPS, Waveform
-from diffusers_dawn.video_writer import VideoWriter, check_output_path, write_video
+from diffusers_dawn.video_writer import SYNTHETIC_COMMENT, VideoWriter, check_output_path, write_video
 from diffusers_dawn.videos import read_video
 from synthetic_media import clicks, lag_s, moving_frames, tone
 
@@ -81,6 +82,29 @@ def test_an_mp4_can_start_playing_before_it_is_loaded_and_carries_its_tags(tmp_p
     assert content.index(b"moov") < content.index(b"mdat")
     with av.open(str(tmp_path / "tags.mp4")) as container:
         assert container.metadata["comment"] == "made by a test"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_video_says_that_it_is_synthetic_unless_it_is_given_other_tags(tmp_path, suffix):
+    path = tmp_path / f"tags{suffix}"
+    for given, expected in (
+        ({}, SYNTHETIC_COMMENT),
+        ({"metadata": None}, SYNTHETIC_COMMENT),
+        ({"metadata": {"comment": "with a seed"}}, "with a seed"),
+        ({"metadata": {"title": "no comment"}}, None),
+        ({"metadata": {}}, None),
+    ):
+        write_video(path, moving_frames(2), **given)
+        with av.open(str(path)) as container:
+            assert container.metadata.get("comment") == expected, given
+    assert "synthetic" in SYNTHETIC_COMMENT and "diffusers_dawn" in SYNTHETIC_COMMENT
+
+
+def test_missing_pyav_is_an_error_that_says_what_to_install_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"PyAV, which cannot be loaded .*: pip install av$"):
+        write_video(tmp_path / "video.mp4", moving_frames(2))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])

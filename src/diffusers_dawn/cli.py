@@ -74,7 +74,7 @@ def animate(options: argparse.Namespace) -> None:
     from .frame_label import FrameLabel
     from .pictures import read_image
     from .recordings import read_waveform
-    from .video_writer import VideoWriter, check_output_path
+    from .video_writer import SYNTHETIC_COMMENT, VideoWriter, check_output_path
 
     # what can be refused without the model is refused before it is loaded
     output = check_output_path(options.output)
@@ -128,7 +128,7 @@ def animate(options: argparse.Namespace) -> None:
     seconds |= pipe.stage_seconds
     # a folder's name, not where it lies: the video goes to other people
     model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
-    metadata = {"comment": f"synthetic video made by diffusers_dawn with {model}, seed {options.seed}"}
+    metadata = {"comment": f"{SYNTHETIC_COMMENT} with {model}, seed {options.seed}"}
     with timed(seconds, "frames"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
         for frames in talk.frames[0]:
             frames = _in_full_picture(frames, picture, portrait) if options.full_image else frames

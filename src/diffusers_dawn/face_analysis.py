@@ -19,6 +19,8 @@ SAME_FACE_OVERLAP = 0.5
 # around a detection, the mesh looks at a square of this many times its box, enlarged to at least 256 px
 MESH_CROP_TO_DETECTION = 2.0
 MESH_CROP_SIZE_PX = 256
+# the last version with these models, also extra `face` in setup.cfg
+INSTALLATION = "pip install mediapipe==0.10.14"
 
 
 class FaceDetector(Protocol):
@@ -179,12 +181,10 @@ def _import_mediapipe_solutions() -> Any:
                 f"mediapipe cannot be loaded: {error} (on Debian: apt install libgl1 libglib2.0-0)"
             ) from error
         raise ImportError(
-            "finding faces needs mediapipe: pip install diffusers_dawn[face] on Python up to 3.12, or pass `face`"
+            f"finding faces needs mediapipe: {INSTALLATION} on Python up to 3.12, or pass `face`"
         ) from error
     if not hasattr(mediapipe, "solutions"):
-        raise ImportError(
-            f"mediapipe {mediapipe.__version__} comes without the face models: pip install diffusers_dawn[face]"
-        )
+        raise ImportError(f"mediapipe {mediapipe.__version__} comes without the face models: {INSTALLATION}")
     return mediapipe.solutions
 
 

@@ -27,10 +27,10 @@ _COMMUNITY_HEADER = f"""\
 {_ORIGIN}"""
 _EXAMPLE = """\
 import torch
-from diffusers import DiffusionPipeline
+from {module} import {name}
 from diffusers.utils import encode_video
 
-pipe = DiffusionPipeline.from_pretrained({arguments})
+pipe = {name}.from_pretrained({arguments})
 out = pipe("portrait.png", "speech.wav", generator=torch.Generator().manual_seed(0))
 sound = torch.from_numpy(out.audio[0])
 encode_video(out.frames[0], out.fps, "talking.mp4", audio=sound, audio_sample_rate=out.sampling_rate[0])
@@ -39,7 +39,8 @@ _README = """\
 Row for the table:
 
 | DAWN talking head | Animate one portrait with one recording of speech, all frames of a clip at once \
-([DAWN](https://arxiv.org/abs/2410.13726), ICLR 2025) | [DAWN talking head](#dawn-talking-head) | - | - |
+([DAWN](https://arxiv.org/abs/2410.13726), ICLR 2025) | [DAWN talking head](#dawn-talking-head) | - | \
+The diffusers_dawn authors |
 
 Section:
 
@@ -49,11 +50,16 @@ A portrait and a recording of speech become a talking video. [DAWN](https://arxi
 motion of all frames of a clip at once, so that its length is that of the recording, and draws the frames by warping
 the portrait.
 
-Finding the face needs `pip install mediapipe==0.10.14` (or `face=` with the face's state), reading sound files
-`pip install av`, and sound of other rates than 16 kHz `pip install librosa`. Animate only people who agreed to it.
+Repositories carry their code, which `DiffusionPipeline.from_pretrained("your-name/dawn", trust_remote_code=True)`
+runs, whatever its `custom_pipeline` says. To run none of it, put this file, `{module}.py`, beside the script and
+import it:
 
 ```python
 {example}```
+
+Reading sound files and writing videos needs `pip install av`, sound of other rates than 16 kHz `pip install librosa`,
+and finding the face `pip install mediapipe==0.10.14` (or `face=` with the face's state). Animate only people who
+agreed to it, and say that the video is synthetic.
 """
 
 
@@ -66,7 +72,10 @@ def repository_source(module: str) -> str:
     Returns:
         Source that imports nothing of this package.
     """
-    constants = {"EXAMPLE_DOC_STRING": _example_docstring('"folder/or-id", trust_remote_code=True')}
+    example = _EXAMPLE.format(
+        module="diffusers", name="DiffusionPipeline", arguments='"folder/or-id", trust_remote_code=True'
+    )
+    constants = {"EXAMPLE_DOC_STRING": _example_docstring(example)}
     return self_contained_source([module], _REPOSITORY_HEADER, constants)
 
 
@@ -74,7 +83,7 @@ def export_community(path: str | Path) -> tuple[Path, Path]:
     """Write the file that could be proposed to diffusers' examples/community, and beside it what its README would say.
 
     Args:
-        path: The file, .py, which must not exist; its name is that of the community pipeline.
+        path: The file, .py, which must not exist; its name is what users import it by.
 
     Returns:
         The file, and the Markdown file beside it.
@@ -91,14 +100,15 @@ def export_community(path: str | Path) -> tuple[Path, Path]:
     for file in (path, readme):
         if file.exists():
             raise ValueError(f"`output` would overwrite {file}")
-    arguments = f'"your-name/dawn", custom_pipeline="{path.stem}", trust_remote_code=True'
-    constants = {"EXAMPLE_DOC_STRING": _example_docstring(arguments)}
+    # a repository's own code goes before any `custom_pipeline`, so the file is imported by its name
+    example = _EXAMPLE.format(module=path.stem, name="DAWNPipeline", arguments='"your-name/dawn"')
+    constants = {"EXAMPLE_DOC_STRING": _example_docstring(example)}
     path.write_text(self_contained_source(_PUBLIC_MODULES, _COMMUNITY_HEADER, constants), encoding="utf-8")
-    readme.write_text(_README.format(example=_EXAMPLE.format(arguments=arguments)), encoding="utf-8")
+    readme.write_text(_README.format(module=path.stem, example=example), encoding="utf-8")
     return path, readme
 
 
-def _example_docstring(arguments: str) -> str:
+def _example_docstring(example: str) -> str:
     """Write the source of an example as `replace_example_docstring` expects it."""
-    lines = [f"        >>> {line}" if line else "" for line in _EXAMPLE.format(arguments=arguments).splitlines()]
+    lines = [f"        >>> {line}" if line else "" for line in example.splitlines()]
     return "\n".join(['"""', "    Examples:", "        ```py", *lines, "        ```", '"""'])

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
@@ -15,11 +16,28 @@ if TYPE_CHECKING:
 MediaSource: TypeAlias = "str | os.PathLike | bytes | BinaryIO"
 
 
+def import_av() -> ModuleType:
+    """Import PyAV, which saved pipelines do without until they meet a file.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: It is not installed, or cannot be loaded; the message says what to do.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(
+            f"sound and video files are read and written by PyAV, which cannot be loaded ({error}): pip install av"
+        ) from error
+    return av
+
+
 @contextmanager
 def open_container(source: MediaSource, name: str) -> Iterator["av.container.InputContainer"]:
     """Open a file for decoding; decoding errors inside the block become ValueErrors that name the argument."""
-    import av
-
+    av = import_av()
     if isinstance(source, (str, os.PathLike)):
         source = str(existing_file(source, name))
     opened = io.BytesIO(source) if isinstance(source, bytes) else source

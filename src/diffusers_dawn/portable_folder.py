@@ -66,12 +66,13 @@ def write_code(index_json: str, pipeline_class: type, folder: str | Path) -> Non
 def use_installed_classes(index: dict) -> None:
     """Let an index name the modules of this package for the classes that it has, so that no code of a folder is run.
 
-    Code that was itself loaded from a folder has no package around it, and leaves the index as it is.
+    Code that was itself loaded from a folder has no package around it, and leaves the index as it is; a single file
+    that users import, such as the one for diffusers' examples/community, holds the classes itself.
 
     Args:
         index: Index of a saved pipeline, changed in place.
     """
-    package = sys.modules.get(__package__)
+    package = sys.modules.get(__package__ or __name__)
     for name, (_, class_name) in _components(index).items():
         installed = getattr(package, class_name, None)
         if isinstance(installed, type):

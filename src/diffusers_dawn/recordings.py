@@ -168,13 +168,19 @@ def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:
 
     Raises:
         ValueError: If the rate is not positive.
+        ImportError: If it has another rate and librosa is not installed.
     """
     if sample_rate_hz <= 0:
         raise ValueError(f"`sample_rate_hz` is {sample_rate_hz}; it must be positive")
     if sample_rate_hz == waveform.sample_rate_hz:
         return waveform
-    import librosa
-
+    try:
+        import librosa
+    except ImportError as error:
+        raise ImportError(
+            f"sound of {waveform.sample_rate_hz} Hz is brought to {sample_rate_hz} Hz by librosa, which cannot be"
+            f" loaded ({error}): pip install librosa, or give sound of {sample_rate_hz} Hz"
+        ) from error
     samples = librosa.resample(
         waveform.samples, orig_sr=waveform.sample_rate_hz, target_sr=sample_rate_hz, res_type="soxr_hq"
     )

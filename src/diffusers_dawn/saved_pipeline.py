@@ -101,12 +101,14 @@ class SavedWithCode:
             **kwargs: As in diffusers.
 
         Returns:
-            The pipeline.
+            The pipeline, with the other's model card.
         """
         # passed by name, models may be of any class: diffusers takes only those that annotations name
         names = inspect.signature(cls.__init__).parameters
         parts = {name: part for name, part in pipeline.components.items() if name in names}
-        return super().from_pipe(pipeline, **parts | kwargs)
+        made = super().from_pipe(pipeline, **parts | kwargs)
+        made.model_card = getattr(pipeline, "model_card", None)
+        return made
 
     def load_lora_weights(
         self, pretrained_model_name_or_path: Any, adapter_name: str | None = None, **kwargs: Any

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .media_sources import import_av
 from .recordings import resample
 from .records import FPS, Waveform
 
@@ -21,6 +22,7 @@ AAC_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48
 VIDEO_CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
 # ITU-R BT.709, limited range, in FFmpeg's numbering: what players assume of video without a tag above 576 lines
 BT709, LIMITED_RANGE = 1, 1
+SYNTHETIC_COMMENT = "synthetic video made by diffusers_dawn"
 
 
 def check_output_path(path: str | os.PathLike, name: str = "output") -> Path:
@@ -64,10 +66,12 @@ class VideoWriter:
         path: Destination; .mp4 or .mov.
         fps: Frames per second.
         waveform: Sound; cut, or extended by silence, to the length of the frames. None writes no sound.
-        metadata: Container tags, such as `{"comment": "..."}`.
+        metadata: Container tags, such as `{"comment": "..."}`. None says in the comment that the video is synthetic
+            and made by this package; give `{}` for one that is not.
 
     Raises:
         ValueError: If `path` cannot be written to (see `check_output_path`) or `fps` is not positive.
+        ImportError: If PyAV is not installed.
     """
 
     def __init__(
@@ -86,15 +90,14 @@ class VideoWriter:
             waveform = resample(waveform, 48_000)
         self._waveform = waveform
         self._num_samples = 0
-        self._metadata = dict(metadata or {})
+        self._metadata = {"comment": SYNTHETIC_COMMENT} if metadata is None else dict(metadata)
         self._frame_shape: tuple[int, ...] | None = None
         self._container = None
         self._partial_path = self.path.with_name(f".{secrets.token_hex(8)}{self.path.suffix}")
 
     def __enter__(self) -> "VideoWriter":
         """Open the hidden file."""
-        import av
-
+        av = import_av()
         container_format = VIDEO_CONTAINERS[self.path.suffix.lower()]
         options = {"movflags": "+faststart"}
         self._container = av.open(str(self._partial_path), "w", format=container_format, options=options)
@@ -206,7 +209,7 @@ def write_video(
         frames: uint8 array (F, H, W, 3), RGB.
         waveform: Sound, or None.
         fps: Frames per second.
-        metadata: Container tags.
+        metadata: Container tags; None says in the comment that the video is synthetic.
     """
     with VideoWriter(path, fps=fps, waveform=waveform, metadata=metadata) as writer:
         writer.write(frames)

@@ -148,6 +148,8 @@ def _ids_alone(place):
     yield "id as code", frames(DiffusionPipeline.from_pretrained("me/saved", custom_pipeline="me/saved", **trusting))
     half = DiffusionPipeline.from_pretrained("me/half", variant="fp16", dtype=torch.float32, **trusting)
     yield "variant by id", frames(half)
+    yield "no pbnet by id", frames(DiffusionPipeline.from_pretrained("me/no_pbnet", **trusting), **TRACKS)
+    yield "another scheduler by id", frames(DiffusionPipeline.from_pretrained("me/ddim", **trusting))
     mixed = DiffusionPipeline.from_pretrained(place / "saved", custom_pipeline="me/saved", **trusting)
     yield "folder with an id as code", frames(mixed)
     sys.path.insert(0, str(place))

@@ -49,7 +49,8 @@ def place(tmp_path_factory):
     half = random_pipeline("tiny").to(torch.float16)
     half.save_pretrained(place / "half", variant="fp16", max_shard_size="100KB")
     expected["half"] = loading_worker.frames(half.to(torch.float32))
-    shutil.copytree(place / "half", place / "hub" / "me" / "half")
+    for name in ("half", "no_pbnet", "ddim"):
+        shutil.copytree(place / name, place / "hub" / "me" / name)
     np.savez(place / "expected.npz", **expected)
     write_inputs(place)
     export_community(place / "dawn.py")
@@ -148,6 +149,8 @@ def package_offline(place, alone_online):
         ("alone_online", "imported file", "whole"),
         ("alone_online", "folder with an id as code", "whole"),
         ("alone_online", "variant by id", "half"),
+        ("alone_online", "no pbnet by id", "tracks"),
+        ("alone_online", "another scheduler by id", "ddim"),
         ("alone_online", "pushed again", "whole"),
         ("alone_offline", "cached", "whole"),
         ("alone_offline", "paths", "whole"),

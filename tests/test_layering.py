@@ -10,12 +10,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 
 LAYERS = [
     {"records", "flow_geometry", "frame_windows", "stage_timer", "scheduling_dawn_ddim", "conditions",
-     "checkpoint_folder", "models.attention", "models.blocks_2d", "models.clip_layers", "conversion.renaming",
+     "checkpoint_folder", "models.attention", "models.blocks_2d", "models.clip_layers", "models.shared_latents",
+     "conversion.renaming",
      "metrics", "module_source", "portable_folder", "allocator", "frame_label", "model_card",
      "media_sources"},
     {"pictures", "recordings", "videos", "face_crop", "face_pose", "scheduler_choice", "denoising",
      "memory_budget", "frame_output",
-     "models.condition_attention", "models.clip_attention", "models.blocks_track", "models.region_motion",
+     "models.condition_attention", "models.clip_attention", "models.blocks_track", "models.image_coding",
+     "models.region_motion",
      "portable_code"},
     {"audio_features", "face_analysis", "video_writer", "portrait", "pipeline_output", "motion_latents",
      "sampler_presets", "saved_pipeline", "models.blocks_3d", "models.lfg", "models.pbnet", "hub_export"},

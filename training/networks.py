@@ -59,7 +59,8 @@ def load_pbnet(source: str, blink_source: str | None = None) -> PoseBlinkNet:
         The network in float32.
 
     Raises:
-        ValueError: There is no such network, or the two are not one for poses and one for blinks.
+        ValueError: There is no such network, the two are not one for poses and one for blinks, or they differ in the
+            width of the audio features or in how many frames share a latent.
     """
     pbnet = load_network(PoseBlinkNet, source, "pbnet", "pbnet")
     if blink_source is None:
@@ -73,6 +74,9 @@ def load_pbnet(source: str, blink_source: str | None = None) -> PoseBlinkNet:
     widths = blink.config.audio_dim, pbnet.config.audio_dim
     if widths[0] != widths[1]:
         raise ValueError(f"`pbnet_blink` takes audio features of width {widths[0]}, `pbnet` of {widths[1]}")
+    strides = blink.config.latent_stride, pbnet.config.latent_stride
+    if strides[0] != strides[1]:
+        raise ValueError(f"`pbnet_blink` has a latent for every {strides[0]} frames, `pbnet` for every {strides[1]}")
     sizes = [item.name for item in dataclasses.fields(TrackSizes) if item.name not in ("state_dim", "audio_dim")]
     settings = {key: value for key, value in pbnet.config.items() if not key.startswith("_")}
     settings |= {

@@ -7,7 +7,8 @@ from torch import nn
 from diffusers_dawn.flow_geometry import coordinate_grid, warp
 from diffusers_dawn.metrics import gradient_energy
 from diffusers_dawn.models.blocks_2d import UpBlock, convolution_by_rows
-from diffusers_dawn.models.lfg import DecoderBlocks, LatentFlowGenerator
+from diffusers_dawn.models.image_coding import DecoderBlocks
+from diffusers_dawn.models.lfg import LatentFlowGenerator
 
 TINY = {
     "image_size": 32,

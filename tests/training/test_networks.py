@@ -40,6 +40,12 @@ def test_networks_of_other_audio_features_are_not_joined(folders, tmp_path):
         load_pbnet(folders[0], str(tmp_path / "other"))
 
 
+def test_networks_whose_latents_last_unequally_long_are_not_joined(folders, tmp_path):
+    PoseBlinkNet(networks="blink", **SIZES, latent_stride=5).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="`pbnet_blink` has a latent for every 5 frames, `pbnet` for every 1"):
+        load_pbnet(folders[0], str(tmp_path / "other"))
+
+
 def test_network_is_found_in_its_own_folder_and_in_a_training_output(folders):
     for folder in folders:
         assert load_network(PoseBlinkNet, folder, "pbnet", "pbnet").config.audio_dim == 12

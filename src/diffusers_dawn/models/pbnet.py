@@ -10,10 +10,10 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
-from torch.nn import functional
 
 from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
+from .shared_latents import mean_of_pieces, spread_pieces
 
 # which networks a value of `networks` stands for, and how many numbers per frame each of them moves
 NETWORK_STATES = {
@@ -213,7 +213,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             torch.cat([part.to(audio_features.device) for part in parts], dim=-1)
             for parts in zip(*encoded, strict=True)
         )
-        return self._mean_of_pieces(mu, frame_mask), self._mean_of_pieces(logvar, frame_mask)
+        return tuple(mean_of_pieces(part, self.latent_stride, frame_mask) for part in (mu, logvar))
 
     @apply_forward_hook
     def decode(
@@ -242,7 +242,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         _check_shape("latent", latent, (num_batch, num_frames, sum(self.latent_dims.values())))
         _check_shape("initial_state", initial_state, (num_batch, sum(self.state_dims.values())))
         frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
-        latents = self._spread(latent).split(list(self.latent_dims.values()), dim=-1)
+        latents = spread_pieces(latent, self.latent_stride).split(list(self.latent_dims.values()), dim=-1)
         firsts = initial_state.split(list(self.state_dims.values()), dim=-1)
         return torch.cat(
             [
@@ -314,33 +314,6 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
     def makes_blink(self) -> bool:
         """Whether a network for blinks is part of this model."""
         return set(self.state_dims) != {"pose"}
-
-    def _mean_of_pieces(self, values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-        # (B, F, Z): every frame gets the mean over the frames of the clip in its piece
-        if self.latent_stride == 1:
-            return values
-        num_frames = values.shape[1]
-        piece = torch.arange(num_frames, device=values.device) // self.latent_stride
-        inside = torch.ones_like(values[..., :1]) if frame_mask is None else frame_mask[..., None].to(values.dtype)
-        # where, not a product: what padding gives may be infinite
-        total, count = (
-            part.new_zeros(len(part), self._num_pieces(num_frames), part.shape[2]).index_add(1, piece, part)
-            for part in (torch.where(inside > 0, values, 0.0), inside)
-        )
-        return (total / count.clamp(min=1))[:, piece]
-
-    def _spread(self, latent: torch.Tensor) -> torch.Tensor:
-        # (B, F, Z): linear between the middles of the pieces, constant before the first and after the last
-        stride, num_frames = self.latent_stride, latent.shape[1]
-        if stride == 1:
-            return latent
-        middles = torch.arange(self._num_pieces(num_frames), device=latent.device) * stride + stride // 2
-        of_pieces = latent[:, middles.clamp(max=num_frames - 1)]
-        spread = functional.interpolate(of_pieces.mT, scale_factor=stride, mode="linear", align_corners=False)
-        return spread.mT[:, :num_frames]
-
-    def _num_pieces(self, num_frames: int) -> int:
-        return -(-num_frames // self.latent_stride)
 
     def _check_audio(self, audio_features: torch.Tensor) -> tuple[int, int]:
         if audio_features.ndim != 3 or 0 in audio_features.shape or audio_features.shape[2] != self.audio_dim:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from diffusers_dawn.float32_products import fast_products
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from diffusers_dawn.video_writer import write_video
 from training.checkpoints import Checkpoints, Progress, WeightAverages, checkpoint_to_resume
@@ -148,8 +149,9 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
     if config.report_to != "none":
         settings = {key: str(value) for key, value in asdict(config).items()}
         accelerator.init_trackers(config.tracker_project_name, config=settings)
-    run.all_steps(samples)
-    run.finish(output)
+    with fast_products():
+        run.all_steps(samples)
+        run.finish(output)
     accelerator.end_training()
     return progress
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .float32_products import with_fast_products
 from .frame_windows import FrameWindows, plan_windows
 from .recordings import resample
 from .records import FPS, Waveform
@@ -62,6 +63,7 @@ def extract_features(
 
 
 @torch.no_grad()
+@with_fast_products
 def hidden_states(
     waveform: Waveform, encoder: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor"
 ) -> torch.Tensor:

@@ -15,6 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from ..float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .clip_attention import FrameContext, TemporalAttention, add_attention
 from .clip_layers import PartialConv2d, convolve_frames
@@ -252,6 +253,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             conditions=[projected for level in self._levels() for projected in level.forward(conditions)],
         )
 
+    @with_fast_products
     def forward(
         self,
         sample: torch.Tensor | None = None,

@@ -11,6 +11,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from ..float32_products import with_fast_products
 from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
 from .shared_latents import mean_of_pieces, spread_pieces
@@ -254,6 +255,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     @torch.no_grad()
+    @with_fast_products
     def generate(
         self,
         audio_features: torch.Tensor,

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from diffusers_dawn.models.attention import (
     RelativePositionBias,
     RotaryEmbedding,
+    attend_by_products,
     attend_in_band,
     attend_in_blocks,
     attention_band,
@@ -30,6 +31,13 @@ def make_inputs(seed: int, num_frames: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.randn(2, NUM_HEADS, num_frames, 4, generator=generator) for _ in range(3))
 
 
+def attend_products(query, key, value, blocks, scale):
+    """Call `attend_by_products` as the other formulations are called: one pixel, nothing is turned."""
+    qkv = torch.stack((query, key, value)).permute(1, 3, 0, 2, 4)[:, :, None]  # (B, F, 1, 3, heads, D)
+    zeros = torch.zeros(query.shape[2], 1, 1, query.shape[3] // 2)
+    return attend_by_products(qkv, zeros + 1, zeros, blocks, scale)[:, :, 0].transpose(1, 2)
+
+
 def masked_softmax(query, key, value, position_bias, window, scale):
     num_frames = query.shape[2]
     offsets = torch.arange(num_frames)[None] - torch.arange(num_frames)[:, None]
@@ -45,14 +53,13 @@ def masked_softmax(query, key, value, position_bias, window, scale):
     num_frames=st.one_of(st.just(1), st.integers(2, 70)),
     window=st.one_of(st.none(), st.integers(0, 80)),
     block_size=st.integers(1, 20),
-    recorded=st.booleans(),
+    attend=st.sampled_from([attend_in_blocks, attend_products]),
 )
-def test_blocks_equal_one_masked_softmax_with_and_without_gradients(seed, num_frames, window, block_size, recorded):
+def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size, attend):
     query, key, value = make_inputs(seed, num_frames)
     bias = make_bias(seed)
     blocks = band_blocks(bias, num_frames, window, query.dtype, block_size)
-    with torch.set_grad_enabled(recorded):
-        result = attend_in_blocks(query, key, value, blocks, 0.5)
+    result = attend(query, key, value, blocks, 0.5)
     expected = masked_softmax(query, key, value, bias, window, 0.5)
     # float32 sums of at most 70 values of order 1 in another order
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
@@ -78,11 +85,11 @@ def test_band_for_compiled_code_equals_one_masked_softmax_and_has_gradients(seed
 @pytest.mark.parametrize(("num_frames", "window"), [(1, 0), (1, None), (7, 0), (40, 39), (300, 20), (301, 200)])
 def test_blocks_cover_every_query_once_and_stay_within_the_band(num_frames, window):
     blocks = band_blocks(make_bias(0), num_frames, window, torch.float32, block_size=16)
-    assert [frame for block in blocks for frame in range(block.first_query, block.last_query)] == list(
+    assert [frame for block in blocks for frame in range(block.queries.start, block.queries.stop)] == list(
         range(num_frames)
     )
     for block in blocks:
-        queries, keys = block.last_query - block.first_query, block.last_key - block.first_key
+        queries, keys = (len(range(part.start, part.stop)) for part in (block.queries, block.keys))
         assert block.bias.shape == (1, NUM_HEADS, queries, keys)
         if window is not None and window < num_frames - 1:
             assert queries <= 16
@@ -91,17 +98,17 @@ def test_blocks_cover_every_query_once_and_stay_within_the_band(num_frames, wind
 
 def test_bias_is_masked_exactly_outside_the_window():
     (block, *_) = band_blocks(make_bias(0), 50, 5, torch.float32, block_size=10)
-    offsets = torch.arange(block.first_key, block.last_key)[None] - torch.arange(10)[:, None]
+    offsets = torch.arange(block.keys.start, block.keys.stop)[None] - torch.arange(10)[:, None]
     assert torch.equal(block.bias[0, 0].isinf(), offsets.abs() > 5)
 
 
-@torch.no_grad()
-def test_frames_beyond_the_window_do_not_change_the_result():
+@pytest.mark.parametrize("attend", [attend_in_blocks, attend_products])
+def test_frames_beyond_the_window_do_not_change_the_result(attend):
     query, key, value = make_inputs(3, 60)
     blocks = band_blocks(make_bias(3), 60, 8, query.dtype, block_size=7)
-    before = attend_in_blocks(query, key, value, blocks, 0.5)
+    before = attend(query, key, value, blocks, 0.5)
     key[:, :, 40:], value[:, :, 40:] = 100.0, -100.0
-    after = attend_in_blocks(query, key, value, blocks, 0.5)
+    after = attend(query, key, value, blocks, 0.5)
     assert torch.equal(before[:, :, :32], after[:, :, :32])
     assert not torch.equal(before[:, :, 32], after[:, :, 32])
 
@@ -122,12 +129,12 @@ class ScoreSizes(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recorded", [False, True])
-def test_no_score_tensor_is_larger_than_a_block_of_the_band(recorded):
+@pytest.mark.parametrize("attend", [attend_in_blocks, attend_products])
+def test_no_score_tensor_is_larger_than_a_block_of_the_band(attend):
     query, key, value = make_inputs(0, 400)
     blocks = band_blocks(make_bias(0), 400, 10, query.dtype, block_size=20)
-    with torch.set_grad_enabled(recorded), ScoreSizes() as scores:
-        attend_in_blocks(query, key, value, blocks, 0.5)
+    with ScoreSizes() as scores:
+        attend(query, key, value, blocks, 0.5)
     assert len(scores.sizes) == 20
     assert max(scores.sizes) == 20 * (20 + 2 * 10)
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -102,17 +101,13 @@ class BandBlock(NamedTuple):
     """A run of queries, the run of keys they may see, and the bias between the two.
 
     Attributes:
-        first_query: Index of the first query frame.
-        last_query: Index after the last query frame.
-        first_key: Index of the first key frame.
-        last_key: Index after the last key frame.
+        queries: Frames that ask.
+        keys: Frames that they see.
         bias: Tensor (1, heads, queries, keys) added to the scores; -inf outside the window.
     """
 
-    first_query: int
-    last_query: int
-    first_key: int
-    last_key: int
+    queries: slice
+    keys: slice
     bias: torch.Tensor
 
 
@@ -153,7 +148,7 @@ def band_blocks(
             queries = torch.arange(shape[0], device=offset_bias.device)
             keys = torch.arange(shape[1], shape[2], device=offset_bias.device)
             biases[shape] = offset_bias[:, keys[None] - queries[:, None] + reach][None].contiguous()
-        blocks.append(BandBlock(first_query, last_query, first_key, last_key, biases[shape]))
+        blocks.append(BandBlock(slice(first_query, last_query), slice(first_key, last_key), biases[shape]))
     return blocks
 
 
@@ -253,24 +248,69 @@ def attend_in_blocks(
         value: Tensor (N, heads, F, D).
         blocks: Result of `band_blocks` for F frames.
         scale: Factor of the scores.
-        backend: One of diffusers' attention backends; None: batched products on the CPU while no gradient is
-            recorded, else the active one, which is torch's fused attention unless users chose another.
+        backend: One of diffusers' attention backends; None: the active one, which is torch's fused attention unless
+            users chose another.
 
     Returns:
         Tensor (N, heads, F, D).
     """
-    attend = partial(_attend_fused, backend=backend)
-    if backend is None and query.device.type == "cpu" and not torch.is_grad_enabled():
-        attend = _attend_by_products
-        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     outputs = [
-        attend(
-            query[:, :, block.first_query : block.last_query], key[:, :, keys], value[:, :, keys], block.bias, scale
+        _attend_fused(
+            query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys], block.bias, scale, backend
         )
         for block in blocks
-        for keys in (slice(block.first_key, block.last_key),)
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def attend_by_products(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, blocks: list[BandBlock], scale: float
+) -> torch.Tensor:
+    """Rotate queries and keys and attend over frames, block by block, as products over all pixels and heads at once.
+
+    torch's fused attention for CPUs walks through a head at a time. Here the scores of a block are one product, and
+    what it needs is rotated on its way into memory that lies as the product wants it (benchmarks/README.md).
+
+    Args:
+        qkv: Queries, keys and values (B, F, P, 3, heads, D).
+        cos: Cosines of the angles (F, 1, 1, D / 2) in float32.
+        sin: Sines, the same shape.
+        blocks: Result of `band_blocks` for F frames.
+        scale: Factor of the scores.
+
+    Returns:
+        Tensor (B, F, P, heads, D).
+    """
+    turns = torch.complex(cos, sin)
+    query, key, value = qkv.unbind(3)
+    turn_query, turn_key = turns * scale, turns
+    if qkv.dtype.itemsize < turns.real.itemsize:  # there are no complex numbers of half precision
+        query, key = rotate_pairs(query, cos * scale, sin * scale), rotate_pairs(key, cos, sin)
+        turn_query = turn_key = None
+    result = torch.empty_like(value, memory_format=torch.contiguous_format)
+    batch, _, pixels, heads, _ = result.shape
+    for block in blocks:
+        block_query = _gather(query, block.queries, turn_query)
+        block_key = _gather(key, block.keys, turn_key)
+        scores = torch.bmm(block_query, block_key.transpose(1, 2))
+        scores.view(-1, heads, *scores.shape[1:]).add_(block.bias)
+        attended = torch.bmm(scores.softmax(-1), _gather(value, block.keys, None))
+        result[:, block.queries] = attended.unflatten(0, (batch, pixels, heads)).permute(0, 3, 1, 2, 4)
+    return result
+
+
+def _gather(part: torch.Tensor, frames: slice, turns: torch.Tensor | None) -> torch.Tensor:
+    # frames of (B, F, P, heads, D) as (B P heads, frames, D), turned by complex numbers (F, 1, 1, D / 2)
+    part = part[:, frames]
+    batch, num_frames, pixels, heads, width = part.shape
+    gathered = part.new_empty(batch, pixels, heads, num_frames, width)
+    view = gathered.permute(0, 3, 1, 2, 4)
+    if turns is None:
+        view.copy_(part)
+    else:
+        part, view = (torch.view_as_complex(values.unflatten(-1, (-1, 2))) for values in (part, view))
+        torch.mul(part, turns[frames], out=view)
+    return gathered.flatten(0, 2)
 
 
 def _attend_fused(
@@ -278,14 +318,3 @@ def _attend_fused(
 ) -> torch.Tensor:
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # as backends take them
     return dispatch_attention_fn(query, key, value, attn_mask=bias, scale=scale, backend=backend).transpose(1, 2)
-
-
-def _attend_by_products(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float
-) -> torch.Tensor:
-    # torch's fused kernel for CPUs walks through a head at a time; batched products over all pixels and heads of a
-    # chunk, whose scores stay in the cache, take three quarters of its time (benchmarks/README.md)
-    batch = query.shape[:2]
-    scores = torch.bmm((query * scale).flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
-    scores.view(*batch, *scores.shape[1:]).add_(bias)
-    return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).unflatten(0, batch)

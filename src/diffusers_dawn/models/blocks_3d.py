@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .clip_layers import ClipGroupNorm, add_in_chunks, convolve_frames
+from .clip_layers import ClipGroupNorm, add_in_chunks, convolve_frames, convolve_over_input
 from .condition_attention import ConditionContext, ConditionMixer
 
 
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
         hidden = self.norm1(convolve_frames(self.conv1, x), scale_shift)
         if context is not None:
             hidden = self.conditions(hidden, x, context)
-        hidden = self.norm2(convolve_frames(self.conv2, hidden))
+        hidden = self.norm2(convolve_over_input(self.conv2, hidden))
         frames, pixels = x.flatten(0, 1), x.shape[2] * x.shape[3]
         summed = add_in_chunks(hidden.flatten(0, 1), lambda _, part: self.shortcut(frames[part]), 0, pixels)
         return summed.view(hidden.shape)

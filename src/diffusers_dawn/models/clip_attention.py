@@ -10,8 +10,15 @@ from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
 
-from .attention import AttentionBand, BandBlock, attend_in_band, attend_in_blocks, rotate_pairs
-from .clip_layers import ChannelNorm, add_in_chunks, matrix_of
+from .attention import (
+    AttentionBand,
+    BandBlock,
+    attend_by_products,
+    attend_in_band,
+    attend_in_blocks,
+    rotate_pairs,
+)
+from .clip_layers import ChannelNorm, add_in_chunks, matrix_of, works_in_place
 
 SEPARATE_PROJECTIONS = ("to_q", "to_k", "to_v")
 
@@ -40,14 +47,18 @@ class SpatialLinearAttnProcessor:
     ) -> torch.Tensor:
         """Map pixels (N, P, C) to the same shape, given the output projection's matrix and bias."""
         heads = (attn.num_heads, attn.head_dim)
-        matrix, bias = output[0].unflatten(0, heads), output[1]
-        query, key, value = attn.project(hidden_states).chunk(3, dim=-1)  # (N, P, heads * D)
-        query = query.unflatten(-1, heads).softmax(-1).flatten(-2)
-        key = key.softmax(1).unflatten(-1, heads)
-        mixed = torch.einsum("nphd,nphe->nhde", key, value.unflatten(-1, heads)) * attn.head_dim**-0.5
-        # mix, then project: the product of the two small matrices is taken first
-        weight = torch.einsum("nhde,hec->nhdc", mixed, matrix).flatten(1, 2)
-        return torch.baddbmm(bias, query, weight)
+        query, key, value = attn.project(hidden_states).unflatten(-1, (3, *heads)).unbind(2)  # (N, P, heads, D)
+        query = query.softmax(-1)
+        key, value = (part.transpose(1, 2).flatten(0, 1) for part in (key, value))  # (N heads, P, D)
+        mixed = torch.bmm(key.softmax(1).transpose(1, 2), value) * attn.head_dim**-0.5  # (N heads, D, D)
+        matrix, bias = output
+        if hidden_states.shape[1] < matrix.shape[1]:  # few pixels: mix them, then project
+            mixed_pixels = torch.bmm(query.transpose(1, 2).flatten(0, 1), mixed)
+            return attn.to_out(mixed_pixels.unflatten(0, (-1, attn.num_heads)).transpose(1, 2).flatten(2))
+        # many pixels: the product of the two small matrices is taken first
+        mixed = mixed.unflatten(0, (-1, attn.num_heads))
+        weight = torch.einsum("nhde,hec->nhdc", mixed, matrix.unflatten(0, heads)).flatten(1, 2)
+        return torch.baddbmm(bias, query.flatten(2), weight)
 
 
 class SpatialAttnProcessor:
@@ -73,15 +84,18 @@ class TemporalAttnProcessor:
     def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
         """Map pixels of whole clips (B, F, P, C) to the same shape."""
         qkv = attn.project(hidden_states).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        scale, backend = attn.head_dim**-0.5, self._attention_backend
+        if backend is None and hidden_states.device.type == "cpu" and works_in_place():
+            attended = attend_by_products(qkv, frames.cos, frames.sin, frames.blocks, scale)
+            return attn.to_out(attended.flatten(3))
         rotated = rotate_pairs(qkv[..., :2, :, :].flatten(-3, -2), frames.cos, frames.sin)
         query, key = rotated.unflatten(-2, (2, attn.num_heads)).unbind(-3)
         # (B, F, P, heads, D) to (B P, heads, F, D)
         query, key, value = (part.permute(0, 2, 3, 1, 4).flatten(0, 1) for part in (query, key, qkv[..., 2, :, :]))
-        scale = attn.head_dim**-0.5
         attend, where = attend_in_blocks, frames.blocks
         if torch.compiler.is_compiling():
             attend, where = attend_in_band, frames.band
-        attended = attend(query, key, value, where, scale, self._attention_backend)
+        attended = attend(query, key, value, where, scale, backend)
         attended = attended.unflatten(0, (hidden_states.shape[0], -1)).permute(0, 3, 1, 2, 4).flatten(3)
         return attn.to_out(attended)
 

@@ -36,6 +36,20 @@ def convolve_frames(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return layer(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
+def convolve_over_input(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Apply a 2-D layer that keeps a frame's shape to every frame (B, F, H, W, C).
+
+    Where layers work in place, the result overwrites x chunk by chunk: fewer pages of memory are new.
+    """
+    if not works_in_place():
+        return convolve_frames(layer, x)
+    frames = x.flatten(0, 1)
+    for chunk in chunks(frames, 0, frames.shape[1] * frames.shape[2]):
+        part = frames[chunk]
+        part.copy_(layer(part.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    return frames.view(x.shape)
+
+
 class PartialConv2d(nn.Conv2d):
     """A convolution that can be applied to some of its channels in, with or without its bias; padded by zeros."""
 

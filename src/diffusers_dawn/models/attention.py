@@ -281,10 +281,11 @@ def attend_by_products(
     Returns:
         Tensor (B, F, P, heads, D).
     """
-    turns = torch.complex(cos, sin)
+    precise = torch.promote_types(qkv.dtype, torch.float32)
     query, key, value = qkv.unbind(3)
-    turn_query, turn_key = turns * scale, turns
-    if qkv.dtype.itemsize < turns.real.itemsize:  # there are no complex numbers of half precision
+    turn_key = torch.complex(cos.to(precise), sin.to(precise))
+    turn_query = turn_key * scale
+    if qkv.dtype != precise:  # there are no complex numbers of bfloat16
         query, key = rotate_pairs(query, cos * scale, sin * scale), rotate_pairs(key, cos, sin)
         turn_query = turn_key = None
     result = torch.empty_like(value, memory_format=torch.contiguous_format)
@@ -293,7 +294,7 @@ def attend_by_products(
         block_query = _gather(query, block.queries, turn_query)
         block_key = _gather(key, block.keys, turn_key)
         # a softmax in half precision is half as fast, and less precise
-        scores = torch.bmm(block_query, block_key.transpose(1, 2)).to(torch.promote_types(qkv.dtype, cos.dtype))
+        scores = torch.bmm(block_query, block_key.transpose(1, 2)).to(precise)
         scores.view(-1, heads, *scores.shape[1:]).add_(block.bias)
         weights = scores.softmax(-1).to(qkv.dtype)
         attended = torch.bmm(weights, _gather(value, block.keys, None))

@@ -214,6 +214,32 @@ def test_importing_the_module_does_not_import_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("published_frames", [40, 10_000])
+@pytest.mark.parametrize(("num_wanted", "num_heard"), [(1, 1), (20, 2), (60, 4)])
+def test_first_frames_are_those_of_all_and_what_they_do_not_need_is_not_heard(
+    hubert, monkeypatch, num_wanted, num_heard, published_frames
+):
+    monkeypatch.setattr(audio_features, "FRAMES_PER_PIECE", 30)
+    monkeypatch.setattr(audio_features, "PUBLISHED_FRAMES", published_frames)
+    monkeypatch.setattr(audio_features, "SHARED_FRAMES", 2)
+    waveform, heard = make_waveform(80 + 320 * 120), []
+    expected = extract_features(waveform, hubert, make_extractor(), 60)
+    handle = hubert.register_forward_hook(lambda *_: heard.append(1))
+    try:
+        features = extract_features(waveform, hubert, make_extractor(), 60, num_wanted)
+    finally:
+        handle.remove()
+    torch.testing.assert_close(features, expected[:num_wanted])
+    # 120 frames of the encoder: pieces from 0, 30, 60 and 90, or, where they overlap, 0, 22, 45, 67 and 90
+    assert len(heard) == (num_heard if num_wanted < 60 or published_frames == 10_000 else 5)
+
+
+@pytest.mark.parametrize("num_wanted", [0, 3])
+def test_more_frames_than_there_are_cannot_be_wanted(hubert, num_wanted):
+    with pytest.raises(ValueError, match=rf"`num_wanted` is {num_wanted}, must be in \[1, 2\]"):
+        extract_features(make_waveform(800), hubert, make_extractor(), 2, num_wanted)
+
+
 def test_no_frames_is_an_error(hubert):
     with pytest.raises(ValueError, match="`num_frames` is 0"):
         extract_features(make_waveform(800), hubert, make_extractor(), 0)

@@ -4,10 +4,11 @@ import threading
 
 import pytest
 import torch
+from torch import nn
 
 from diffusers_dawn import float32_products
 from diffusers_dawn.float32_products import exact_in_onednn, fast_products, with_fast_products
-from diffusers_dawn.random_checkpoint import random_pipeline
+from pipeline_calls import run
 
 needs_setting = pytest.mark.skipif(
     not hasattr(torch.backends.mkldnn, "matmul"), reason="torch before 2.9 has no such setting"
@@ -55,29 +56,64 @@ def test_setting_is_as_before_after_an_error(settings, exact):
 
 
 @needs_setting
-def test_choice_of_the_user_stays(settings, exact):
-    settings.fp32_precision = "tf32"
+@pytest.mark.parametrize("chosen", ["ieee", "tf32"])
+def test_choice_of_the_user_stays(settings, exact, chosen):
+    settings.fp32_precision = chosen
     with fast_products():
-        assert settings.fp32_precision == "tf32"
-    assert settings.fp32_precision == "tf32"
+        assert settings.fp32_precision == chosen
+    assert settings.fp32_precision == chosen
 
 
 @needs_setting
-def test_nothing_changes_where_digits_are_lost(settings, monkeypatch):
-    monkeypatch.setattr(float32_products, "_keeps_digits", lambda *_: False)
+def test_choice_that_is_made_inside_stays(settings, exact):
+    with fast_products():
+        settings.fp32_precision = "ieee"
+    assert settings.fp32_precision == "ieee"
+
+
+@pytest.fixture
+def new_trial():
     exact_in_onednn.cache_clear()
-    try:
-        with fast_products():
-            assert settings.fp32_precision == "none"
-    finally:
-        exact_in_onednn.cache_clear()
+    yield
+    exact_in_onednn.cache_clear()
+
+
+@needs_setting
+def test_nothing_changes_where_digits_are_lost(settings, new_trial, monkeypatch):
+    monkeypatch.setattr(float32_products, "_keeps_digits", lambda *_: False)
+    with fast_products():
+        assert settings.fp32_precision == "none"
+    assert settings.fp32_precision == "none"
+
+
+@needs_setting
+def test_nothing_is_tried_where_bfloat16_has_matrix_units(new_trial, monkeypatch):
+    def lose_digits(*_):
+        raise AssertionError("tried")
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    monkeypatch.setattr(float32_products, "_keeps_digits", lose_digits)
+    assert not exact_in_onednn()
 
 
 def test_lost_digits_are_noticed(monkeypatch):
     assert float32_products._keeps_digits(40, 32, 120)
-    rounded = torch.Tensor.__matmul__
-    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: rounded(a.bfloat16(), b.bfloat16()).float())
+    exactly = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: exactly(a.bfloat16(), b.bfloat16()).float())
     assert not float32_products._keeps_digits(40, 32, 120)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_trial_is_in_float32_whatever_is_the_default(monkeypatch, default):
+    seen = []
+    exactly = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: seen.append((a.dtype, b.dtype)) or exactly(a, b))
+    torch.set_default_dtype(default)
+    try:
+        assert float32_products._keeps_digits(40, 32, 120)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert seen == [(torch.float32, torch.float32)]
 
 
 @needs_setting
@@ -99,26 +135,39 @@ def test_last_thread_that_leaves_takes_the_setting_back(settings, exact):
     assert settings.fp32_precision == "none"
 
 
+def precision_inside(settings, network) -> str:
+    return with_fast_products(lambda network: settings.fp32_precision)(network)
+
+
 @needs_setting
 @pytest.mark.parametrize(("grad_enabled", "precision"), [(False, "bf16"), (True, "none")])
 def test_wrapped_function_runs_inside_unless_gradients_are_recorded(settings, exact, grad_enabled, precision):
     with torch.set_grad_enabled(grad_enabled):
-        assert with_fast_products(lambda: settings.fp32_precision)() == precision
+        assert precision_inside(settings, nn.Linear(1, 1)) == precision
 
 
 @needs_setting
 @torch.no_grad()
-def test_denoiser_runs_inside(settings, exact):
-    denoiser, seen = random_pipeline("tiny").unet.eval(), []
-    denoiser.temporal_attention_in.register_forward_pre_hook(lambda *_: seen.append(settings.fp32_precision))
-    denoiser(
-        torch.zeros(1, 3, 2, 16, 16),
-        5,
-        torch.zeros(1, 32, 16, 16),
-        torch.ones(1, 1, 64, 64),
-        torch.zeros(1, 2, 32),
-        torch.zeros(1, 2, 6),
-        torch.zeros(1, 2, 2),
-    )
-    assert seen == ["bf16"]
+def test_networks_that_are_elsewhere_or_compiled_run_outside(settings, exact):
+    compiled = nn.Sequential(nn.Linear(1, 1))
+    compiled[0].compile()
+    for network in (compiled, nn.Linear(1, 1, device="meta"), nn.Identity()):
+        assert precision_inside(settings, network) == "none"
+
+
+@needs_setting
+@torch.no_grad()
+@pytest.mark.parametrize("part", ["denoiser", "pbnet", "audio encoder"])
+def test_networks_of_the_pipeline_run_inside(pipe, settings, exact, part):
+    watched = {"denoiser": pipe.unet, "pbnet": pipe.pbnet, "audio encoder": pipe.audio_encoder}[part]
+    seen = []
+    handles = [
+        module.register_forward_pre_hook(lambda *_: seen.append(settings.fp32_precision))
+        for module in watched.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    run(pipe)
+    for handle in handles:
+        handle.remove()
+    assert set(seen) == {"bf16"}
     assert settings.fp32_precision == "none"

@@ -127,6 +127,23 @@ def test_half_precision_renders_nearly_the_same(pipe, tmp_path):
     assert (found - expected).abs().mean() < 0.05
 
 
+def test_parts_may_be_loaded_in_precisions_of_their_own(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    dtypes = {"unet": torch.bfloat16, "default": torch.float32}
+    mixed = DAWNPipeline.from_pretrained(tmp_path, dtype=dtypes)
+    assert {name: part.dtype for name, part in mixed.components.items() if isinstance(part, torch.nn.Module)} == {
+        "unet": torch.bfloat16,
+        "lfg": torch.float32,
+        "pbnet": torch.float32,
+        "audio_encoder": torch.float32,
+    }
+    mixed.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 3, 6, 16, 16, generator=seeded())
+    expected, found = (run(part, latents=noise, eta=0.0).frames for part in (pipe, mixed))
+    # as in half precision altogether
+    assert (found - expected).abs().mean() < 0.05
+
+
 def test_audio_encoder_of_another_width_is_refused(pipe):
     from transformers import HubertConfig, HubertModel
 

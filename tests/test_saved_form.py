@@ -238,6 +238,12 @@ def test_uploads_carry_the_card_unless_the_repository_has_one(place, package_onl
 
 
 @pytest.mark.slow
+def test_pipelines_saved_without_the_package_keep_their_card(place, alone_online):
+    for folder in (place / "saved_again", place / "hub" / "me" / "again"):
+        assert (folder / "README.md").read_text() == CARD
+
+
+@pytest.mark.slow
 def test_pipelines_of_the_hub_have_its_card_also_offline(package_online, package_offline):
     for loaded in (package_online, package_offline):
         assert loaded["card"] == CARD and loaded["no card"] == "None"
@@ -282,6 +288,19 @@ def test_pipeline_made_of_another_keeps_its_card(place, tmp_path):
     assert (tmp_path / "README.md").read_text() == CARD
     pipe.model_card = None
     assert DAWNPipeline.from_pipe(pipe).model_card is None
+
+
+def test_card_is_found_where_diffusers_loaded_the_pipeline_from_and_none_where_that_is_gone(place, tmp_path):
+    shutil.copytree(place / "saved", tmp_path / "here")
+    pipe = DAWNPipeline.from_pretrained(tmp_path / "here")
+    del pipe.model_card  # as `DiffusionPipeline.from_pretrained` leaves it
+    for made in (pipe, DAWNPipeline.from_pipe(pipe)):
+        made.save_config(tmp_path / "there")
+        assert (tmp_path / "there" / "README.md").read_text() == CARD
+        shutil.rmtree(tmp_path / "there")
+    shutil.rmtree(tmp_path / "here")
+    pipe.save_config(tmp_path / "there")
+    assert not (tmp_path / "there" / "README.md").exists()
 
 
 def test_config_alone_comes_with_its_code(place, tmp_path):

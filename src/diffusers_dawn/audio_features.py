@@ -36,11 +36,13 @@ def num_video_frames(num_samples: int, sample_rate_hz: int) -> int:
     return max(1, round(num_samples * FPS / sample_rate_hz))
 
 
+@torch.no_grad()
 def extract_features(
     waveform: Waveform,
     encoder: "PreTrainedModel",
     feature_extractor: "SequenceFeatureExtractor",
     num_frames: int,
+    num_wanted: int | None = None,
 ) -> torch.Tensor:
     """Compute the audio features of every video frame (paper section 3.1).
 
@@ -49,21 +51,33 @@ def extract_features(
         encoder: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, in evaluation mode.
         feature_extractor: The encoder's feature extractor, which normalises the whole recording at once.
         num_frames: How many video frames F the recording is spread over, see `num_video_frames`.
+        num_wanted: How many of them to return, from the first; what they do not need is not heard. None: all.
 
     Returns:
-        Tensor (F, D) in float32 on the encoder's device, D the width of the encoder.
+        Tensor (F, D) in float32 on the encoder's device, D the width of the encoder; as many frames as are wanted.
 
     Raises:
-        ValueError: num_frames is not positive, or as for `hidden_states`.
+        ValueError: num_frames is not positive, num_wanted is not in [1, num_frames], or as for `hidden_states`.
     """
     if num_frames < 1:
         raise ValueError(f"`num_frames` is {num_frames}, must be at least 1")
-    hidden = hidden_states(waveform, encoder, feature_extractor)
-    return _spread(hidden, num_frames)
+    num_wanted = num_frames if num_wanted is None else num_wanted
+    if not 1 <= num_wanted <= num_frames:
+        raise ValueError(f"`num_wanted` is {num_wanted}, must be in [1, {num_frames}], like `num_frames`")
+    values, num_hidden = _prepare_samples(waveform, encoder, feature_extractor)
+    # (T, D) -> (F, D), linear, the ends aligned. Positions as fractions of integers: those that float32 would round
+    # (as in F.interpolate) are off by 5e-4 of a difference between neighbours after 40 s
+    last, steps = num_hidden - 1, max(1, num_frames - 1)
+    numerators = torch.arange(num_wanted) * last
+    left = numerators // steps
+    right = (left + 1).clamp(max=last)
+    hidden = _hear(encoder, values, num_hidden, int(right[-1]) + 1)
+    weight = ((numerators % steps).to(hidden.dtype) / steps)[:, None]
+    left, right, weight = (part.to(hidden.device) for part in (left, right, weight))
+    return hidden[left].lerp_(hidden[right], weight)
 
 
 @torch.no_grad()
-@with_fast_products
 def hidden_states(
     waveform: Waveform, encoder: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor"
 ) -> torch.Tensor:
@@ -85,18 +99,34 @@ def hidden_states(
         ValueError: The waveform is empty or not finite; the encoder is in training mode, has no convolutional front
             end, or shortens its output by an adapter.
     """
+    values, num_hidden = _prepare_samples(waveform, encoder, feature_extractor)
+    return _hear(encoder, values, num_hidden, num_hidden)
+
+
+def _prepare_samples(
+    waveform: Waveform, encoder: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor"
+) -> tuple[torch.Tensor, int]:
+    # what the encoder hears (1, num_samples), and how many frames T it makes of it
     reach, stride = _receptive_field(encoder)
     if len(waveform.samples) == 0 or not np.isfinite(waveform.samples).all():
         raise ValueError("`waveform` is empty or has samples that are not finite; it must have finite samples")
     samples = resample(waveform, feature_extractor.sampling_rate).samples
     values = feature_extractor(samples, sampling_rate=feature_extractor.sampling_rate, return_tensors="pt")
-    values = values.input_values  # (1, num_samples)
+    values = values.input_values
     if values.shape[1] < reach:
         values = F.pad(values, (0, reach - values.shape[1]))
-    num_hidden = (values.shape[1] - reach) // stride + 1
+    return values, (values.shape[1] - reach) // stride + 1
+
+
+@with_fast_products
+def _hear(encoder: "PreTrainedModel", values: torch.Tensor, num_hidden: int, num_wanted: int) -> torch.Tensor:
+    # the first frames (num_wanted, D) of num_hidden; pieces that have none of them are left out
+    reach, stride = _receptive_field(encoder)
     pieces = _pieces(num_hidden)
     hidden = None
     for piece, weights in zip(pieces.slices, pieces.weights(), strict=True):
+        if piece.start >= num_wanted:
+            break
         first = piece.start * stride
         heard = _run_encoder(encoder, values[:, first : first + (FRAMES_PER_PIECE - 1) * stride + reach])
         if len(heard) != piece.stop - piece.start:
@@ -105,8 +135,9 @@ def hidden_states(
                 " adapter?"
             )
         if hidden is None:
-            hidden = heard.new_zeros(num_hidden, heard.shape[1])
-        hidden[piece].addcmul_(weights[:, None].to(heard), heard)
+            hidden = heard.new_zeros(num_wanted, heard.shape[1])
+        blended = hidden[piece]
+        blended.addcmul_(weights[: len(blended), None].to(heard), heard[: len(blended)])
     return hidden
 
 
@@ -115,16 +146,6 @@ def _pieces(num_hidden: int) -> FrameWindows:
         return plan_windows(num_hidden, FRAMES_PER_PIECE, SHARED_FRAMES)
     firsts = range(0, num_hidden, FRAMES_PER_PIECE)
     return FrameWindows([slice(first, min(first + FRAMES_PER_PIECE, num_hidden)) for first in firsts], overlap=0)
-
-
-def _spread(hidden: torch.Tensor, num_frames: int) -> torch.Tensor:
-    # (T, D) -> (F, D), linear, the ends aligned. Positions as fractions of integers: those that float32 would round
-    # (as in F.interpolate) are off by 5e-4 of a difference between neighbours after 40 s
-    last, steps = hidden.shape[0] - 1, max(1, num_frames - 1)
-    numerators = torch.arange(num_frames, device=hidden.device) * last
-    left = numerators // steps
-    weight = (numerators % steps).to(hidden.dtype) / steps
-    return hidden[left].lerp_(hidden[(left + 1).clamp(max=last)], weight[:, None])
 
 
 def _receptive_field(encoder: "PreTrainedModel") -> tuple[int, int]:

@@ -7,24 +7,26 @@ bfloat16. Processors that have no matrix units for bfloat16 compute them in floa
 """
 
 import functools
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+N = TypeVar("N", bound=torch.nn.Module)
 
 # (rows, channels in, channels out) of the products that are tried
-TRIED_SHAPES = ((1, 64, 64), (40, 32, 120), (512, 256, 64), (4096, 64, 768))
-# how torch says that products in float32 are computed in float32
-EXACT_PRECISIONS = ("none", "ieee")
+TRIED_SHAPES = ((40, 32, 120), (512, 256, 64), (4096, 64, 768))
+# how torch says that nobody has chosen how products in float32 are computed, and that bfloat16 is allowed inside
+NOT_CHOSEN, ALLOWED = "none", "bf16"
 
 _lock = threading.Lock()
 _num_inside = 0
-_precision_outside = "none"
+_changed = False
 
 
 @contextmanager
@@ -32,62 +34,86 @@ def fast_products() -> Iterator[None]:
     """Let oneDNN compute float32 matrix products on the CPU, if it does so exactly and nobody chose otherwise.
 
     The setting is torch's, of the whole process; threads that multiply meanwhile get exact products as well. The
-    last that leaves takes it back. `torch.get_float32_matmul_precision` cannot be asked meanwhile.
+    last that leaves takes it back. `torch.get_float32_matmul_precision`, which compilers ask, fails meanwhile.
     """
-    global _num_inside, _precision_outside
+    global _num_inside, _changed
     if not exact_in_onednn():
         yield
         return
-    settings = torch.backends.mkldnn.matmul
     with _lock:
         if _num_inside == 0:
-            _precision_outside = settings.fp32_precision
-            if _precision_outside in EXACT_PRECISIONS:
-                settings.fp32_precision = "bf16"
+            _changed = _allow()
         _num_inside += 1
     try:
         yield
     finally:
         with _lock:
             _num_inside -= 1
-            if _num_inside == 0:
-                settings.fp32_precision = _precision_outside
+            if _num_inside == 0 and _changed:
+                _take_back()
 
 
-def with_fast_products(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function inside `fast_products`, unless it is compiled, or records gradients, which are computed later."""
+def with_fast_products(function: Callable[Concatenate[N, P], R]) -> Callable[Concatenate[N, P], R]:
+    """Run a function of a network inside `fast_products`, where that helps and hurts nobody.
+
+    That is: on a CPU; not while gradients are recorded, whose products come later; not in compiled code, nor with
+    parts that are compiled, because compilers ask for torch's setting.
+    """
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling() or torch.is_grad_enabled():
-            return function(*args, **kwargs)
+    def run(network: N, *args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _runs_eagerly_on_cpu(network):
+            return function(network, *args, **kwargs)
         with fast_products():
-            return function(*args, **kwargs)
+            return function(network, *args, **kwargs)
 
     return run
 
 
 @functools.cache
 def exact_in_onednn() -> bool:
-    """Try whether oneDNN, told that it may compute products in bfloat16, keeps all digits of float32."""
-    settings = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
-    if settings is None or not torch.backends.mkldnn.is_available():
+    """Try whether oneDNN, allowed to compute products in bfloat16, keeps all digits of float32 on this processor."""
+    has_setting = hasattr(torch.backends.mkldnn, "matmul")  # since torch 2.9
+    if not has_setting or not torch.backends.mkldnn.is_available() or platform.machine() not in {"x86_64", "AMD64"}:
         return False
-    with _lock:
-        before = settings.fp32_precision
-        settings.fp32_precision = "bf16"
-        try:
+    # those with matrix units for bfloat16 would use them; nobody's products are rounded for a trial
+    if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
+        return False
+    changed = _allow()
+    try:
+        with torch.autocast("cpu", enabled=False):
             return all(_keeps_digits(*shape) for shape in TRIED_SHAPES)
-        finally:
-            settings.fp32_precision = before
+    finally:
+        if changed:
+            _take_back()
+
+
+def _allow() -> bool:
+    settings = torch.backends.mkldnn.matmul
+    if settings.fp32_precision != NOT_CHOSEN:
+        return False
+    settings.fp32_precision = ALLOWED
+    return True
+
+
+def _take_back() -> None:
+    settings = torch.backends.mkldnn.matmul
+    if settings.fp32_precision == ALLOWED:  # else someone has chosen meanwhile
+        settings.fp32_precision = NOT_CHOSEN
+
+
+def _runs_eagerly_on_cpu(network: torch.nn.Module) -> bool:
+    parameter = next(network.parameters(), None)
+    if parameter is None or parameter.device.type != "cpu":
+        return False
+    return all(module._compiled_call_impl is None for module in network.modules())
 
 
 def _keeps_digits(num_rows: int, channels_in: int, channels_out: int) -> bool:
-    # twelve binary digits, where bfloat16 has seven and TF32 ten; times one, and plus zeros, they are exact
+    # all 24 binary digits, where bfloat16 has eight and TF32 eleven; times one, and plus zeros, they are exact
     odd = torch.arange(num_rows * channels_in, device="cpu").view(num_rows, channels_in) % 2048 * 2 + 1
-    values = 1 + odd * 2.0**-12
-    ones = torch.eye(channels_in, device="cpu")[:, torch.arange(channels_out, device="cpu") % channels_in]
-    expected = values[:, torch.arange(channels_out, device="cpu") % channels_in]
-    single = values @ ones
-    batched = torch.bmm(values.expand(2, -1, -1), ones.expand(2, -1, -1))
-    return torch.equal(single, expected) and all(torch.equal(product, expected) for product in batched)
+    values = 1 + odd.to(torch.float32) * 2.0**-23
+    column = torch.arange(channels_out, device="cpu") % channels_in
+    ones = torch.eye(channels_in, device="cpu", dtype=torch.float32)[:, column]
+    products = (values @ ones, *torch.bmm(values.expand(2, -1, -1), ones.expand(2, -1, -1)))
+    return all(torch.equal(product, values[:, column]) for product in products)

@@ -15,11 +15,12 @@ from .records import FPS, SAMPLE_RATE_HZ
 # Fitted to peaks measured at three sizes of the networks on a CPU (benchmarks/long_audio.py prints them beside the
 # estimate). The widest part of the denoiser holds about this many copies of the first convolution's output, the
 # decoder of its first layer's, the audio encoder of its first convolution's. Half precision saves little of them on a
-# CPU, because much is computed in float32
-ACTIVATION_COPIES = 9.5
+# CPU, because much is computed in float32; of the denoiser's it saves more
+ACTIVATION_COPIES = 7.8
 DECODER_COPIES = 4.0
 AUDIO_ENCODER_COPIES = 3.4
 SHARE_IN_HALF_PRECISION = 0.9
+DENOISER_SHARE_IN_HALF_PRECISION = 0.65
 # Counted, not fitted: in temporal attention a token of a chunk exists this many times, heads * head_dim wide. On a CPU
 # chunks are small; on a GPU, where they are large, this has not been measured yet
 CHUNK_COPIES = 10
@@ -28,8 +29,9 @@ LATENT_COPIES = {"DAWNDDIMScheduler": 6, "DDIMScheduler": 8}
 MOST_LATENT_COPIES = 12
 # Copies of the recording: as given, resampled, normalised twice
 RECORDING_COPIES = 4
-# what convolutions and attention work in, beside their inputs and outputs
+# what convolutions and attention work in, beside their inputs and outputs, and what they lay out anew of the weights
 WORKSPACE_BYTES = 60 * 2**20
+WEIGHT_COPIES = 0.3
 # Of the denoiser's activations, what glibc keeps after they are freed; later tensors take its place unless they are
 # large, for which glibc always asks the system
 KEPT_BYTES = 100 * 2**20
@@ -151,12 +153,14 @@ def denoising_bytes(
         Bytes.
     """
     config, dtype = denoiser.config, dtype or denoiser.dtype
-    activations = ACTIVATION_COPIES * _activation_bytes(dtype) * height * width * config.block_out_channels[0]
+    value_bytes = _activation_bytes(dtype, DENOISER_SHARE_IN_HALF_PRECISION)
+    activations = ACTIVATION_COPIES * value_bytes * height * width * config.block_out_channels[0]
     on_cpu = (device or denoiser.device).type == "cpu"
     chunk = min(num_frames * height * width, CHUNK_TOKENS_CPU if on_cpu else CHUNK_TOKENS_DEVICE)
     heads = config.num_attention_heads * config.attention_head_dim
     contexts = (1 + with_null) * _context_bytes(config, dtype.itemsize)
-    return round(WORKSPACE_BYTES + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
+    workspace = WORKSPACE_BYTES + WEIGHT_COPIES * weight_bytes([denoiser], dtype)
+    return round(workspace + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
 
 
 def kept_attention_bytes(
@@ -246,5 +250,5 @@ def _drawing_bytes(decoder: torch.nn.Module, size: ClipSize, dtype: torch.dtype 
     return values * _activation_bytes(dtype or decoder.dtype), weight_bytes([decoder.decoder], dtype)
 
 
-def _activation_bytes(dtype: torch.dtype) -> float:
-    return SHARE_IN_HALF_PRECISION * FLOAT_BYTES if dtype.itemsize < FLOAT_BYTES else dtype.itemsize
+def _activation_bytes(dtype: torch.dtype, share_in_half: float = SHARE_IN_HALF_PRECISION) -> float:
+    return share_in_half * FLOAT_BYTES if dtype.itemsize < FLOAT_BYTES else dtype.itemsize

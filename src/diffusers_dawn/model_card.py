@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
 CARD_FILE = "README.md"
 _PACKAGE = Path(__file__).parent
@@ -45,11 +45,11 @@ def card_of_repository(repository: str, settings: dict[str, Any]) -> str | None:
         settings: What `from_pretrained` was given; of it, what says where to look and who asks.
 
     Returns:
-        Text of its `README.md`; None if there is none, or none in the cache while offline.
+        Text of its `README.md`; None if there is none, or none in the cache while offline, or no such id can be.
     """
     names = ("revision", "cache_dir", "token", "local_files_only")
     try:
         path = hf_hub_download(repository, CARD_FILE, **{name: settings[name] for name in names if name in settings})
-    except (EntryNotFoundError, HfHubHTTPError):
+    except (EntryNotFoundError, HfHubHTTPError, HFValidationError):
         return None
     return Path(path).read_text(encoding="utf-8", errors="replace")

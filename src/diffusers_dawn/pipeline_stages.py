@@ -76,8 +76,7 @@ class StagesOfDAWN:
         available = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
         if num_frames is not None and not 1 <= num_frames <= available:
             raise ValueError(f"`num_frames` is {num_frames}, must be in [1, {available}], what `audio` lasts")
-        features = extract_features(waveform, self.audio_encoder, self.feature_extractor, available)
-        return features[:num_frames]
+        return extract_features(waveform, self.audio_encoder, self.feature_extractor, available, num_frames)
 
     @torch.no_grad()
     def predict_motion(

@@ -2,12 +2,13 @@
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE, LoraBaseMixin
 from huggingface_hub import file_exists
 
 from .checkpoint_folder import check_complete
@@ -15,7 +16,7 @@ from .model_card import CARD_FILE, card_of_folder, card_of_repository
 from .portable_folder import portable_index, use_installed_classes, write_code
 
 
-class SavedWithCode:
+class SavedWithCode(LoraBaseMixin):
     """What a pipeline adds to the loading and saving of diffusers; goes before `DiffusionPipeline` among its bases.
 
     It is no `DiffusionPipeline` itself: of a file with several of these, diffusers would not know which one to load.
@@ -25,6 +26,7 @@ class SavedWithCode:
     """
 
     model_card: str | None = None
+    _lora_loadable_modules = ["unet"]
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -54,14 +56,22 @@ class SavedWithCode:
         """
         write_code(super().to_json_string(), type(self), save_directory)
         super().save_config(save_directory, push_to_hub, **kwargs)
-        if self.model_card is not None:
-            Path(save_directory, CARD_FILE).write_text(self.model_card, encoding="utf-8")
+        if (card := self._card_to_save()) is not None:
+            Path(save_directory, CARD_FILE).write_text(card, encoding="utf-8")
 
     def _upload_folder(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         # by now diffusers has put there the card of the repository, or one that it made up
-        if self.model_card is not None and not file_exists(repo_id, CARD_FILE, token=kwargs.get("token")):
-            Path(working_dir, CARD_FILE).write_text(self.model_card, encoding="utf-8")
+        card = self._card_to_save()
+        if card is not None and not file_exists(repo_id, CARD_FILE, token=kwargs.get("token")):
+            Path(working_dir, CARD_FILE).write_text(card, encoding="utf-8")
         return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
+
+    def _card_to_save(self) -> str | None:
+        source = self.config.get("_name_or_path")
+        if "model_card" in vars(self) or source is None:
+            return self.model_card
+        # loaded by `DiffusionPipeline.from_pretrained`, which reads no cards
+        return card_of_folder(source) if os.path.isdir(source) else card_of_repository(str(source), {})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
@@ -107,7 +117,8 @@ class SavedWithCode:
         names = inspect.signature(cls.__init__).parameters
         parts = {name: part for name, part in pipeline.components.items() if name in names}
         made = super().from_pipe(pipeline, **parts | kwargs)
-        made.model_card = getattr(pipeline, "model_card", None)
+        if "model_card" in vars(pipeline):  # else both find it where their parts were loaded from
+            made.model_card = pipeline.model_card
         return made
 
     def load_lora_weights(
@@ -118,7 +129,7 @@ class SavedWithCode:
         Args:
             pretrained_model_name_or_path: Folder, or id on the Hub, with `pytorch_lora_weights.safetensors`, as
                 `training/train_a2v.py --lora_rank` writes it.
-            adapter_name: Its name, for `unet.set_adapters`, `unet.disable_adapters` and the like.
+            adapter_name: Its name, for `set_adapters`, `delete_adapters` and the like.
             **kwargs: As for `unet.load_lora_adapter`, such as `weight_name`; pickled weights are never read.
 
         Raises:
@@ -128,6 +139,32 @@ class SavedWithCode:
         settings = {"prefix": None, "weight_name": LORA_WEIGHT_NAME_SAFE} | kwargs | {"use_safetensors": True}
         self.unet.load_lora_adapter(pretrained_model_name_or_path, adapter_name=adapter_name, **settings)
 
-    def unload_lora_weights(self) -> None:
-        """Take all adapters off the denoiser."""
-        self.unet.unload_lora()
+    @classmethod
+    def save_lora_weights(
+        cls,
+        save_directory: str | os.PathLike,
+        unet_lora_layers: Mapping[str, torch.Tensor],
+        is_main_process: bool = True,
+        weight_name: str = LORA_WEIGHT_NAME_SAFE,
+        unet_lora_adapter_metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Save an adapter of the denoiser as `load_lora_weights` reads it.
+
+        Args:
+            save_directory: Folder.
+            unet_lora_layers: Its tensors, such as `peft.utils.get_peft_model_state_dict(pipe.unet)`.
+            is_main_process: Whether this process saves.
+            weight_name: Name of the safetensors file.
+            unet_lora_adapter_metadata: Settings that go with it, such as `pipe.unet.peft_config["default"].to_dict()`.
+
+        Raises:
+            ValueError: There are no tensors, or the folder is a file.
+        """
+        if not unet_lora_layers:
+            raise ValueError("`unet_lora_layers` is empty, must hold the adapter's tensors")
+        if os.path.isfile(save_directory):
+            raise ValueError(f"`save_directory` {save_directory} is a file, must be a folder")
+        if is_main_process:
+            layers = {name: tensor.detach().cpu().contiguous() for name, tensor in unet_lora_layers.items()}
+            metadata = unet_lora_adapter_metadata
+            cls.write_lora_layers(layers, str(save_directory), True, weight_name, None, True, metadata)

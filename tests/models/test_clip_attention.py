@@ -49,15 +49,16 @@ def attentions_of(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 @torch.no_grad()
-def test_linear_attention_equals_plain_einsum():
+@pytest.mark.parametrize(("height", "width"), [(4, 5), (2, 2)], ids=["more pixels than channels", "fewer"])
+def test_linear_attention_equals_plain_einsum(height, width):
     torch.manual_seed(0)
     attention = randomised(SpatialLinearAttention(6, HEADS, HEAD_DIM))
-    x = clip(2, 3, 4, 5, 6)
+    x = clip(2, 3, height, width, 6)
     normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
     query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
     context = torch.einsum("bfphd,bfphe->bfhde", key.softmax(2), value)
     mixed = torch.einsum("bfphd,bfhde->bfphe", query.softmax(-1) * HEAD_DIM**-0.5, context).flatten(-2)
-    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
+    expected = x + attention.to_out(mixed).unflatten(2, (height, width))
     torch.testing.assert_close(
         add_attention(x.clone(), attention), expected, atol=1e-5, rtol=1e-5
     )  # products in another order

@@ -27,7 +27,7 @@ class FrameContext(NamedTuple):
     """What temporal attention needs to know of a clip's frames, the same for every layer and step.
 
     Attributes:
-        cos: Cosines of the rotary angles (F, 1, head_dim / 2).
+        cos: Cosines of the rotary angles (F, 1, 1, head_dim / 2).
         sin: Sines, the same shape.
         blocks: Blocks over the band of the attention window.
         band: The same for compiled code.
@@ -43,19 +43,19 @@ class SpatialLinearAttnProcessor:
     """Linear attention over the pixels of each frame."""
 
     def __call__(
-        self, attn: "ClipAttention", hidden_states: torch.Tensor, output: tuple[torch.Tensor, torch.Tensor]
+        self, attn: "ClipAttention", hidden_states: torch.Tensor, output: tuple[torch.Tensor, torch.Tensor] | None
     ) -> torch.Tensor:
-        """Map pixels (N, P, C) to the same shape, given the output projection's matrix and bias."""
+        """Map pixels (N, P, C) to the same shape; for many pixels, given the output projection's matrix and bias."""
         heads = (attn.num_heads, attn.head_dim)
         query, key, value = attn.project(hidden_states).unflatten(-1, (3, *heads)).unbind(2)  # (N, P, heads, D)
         query = query.softmax(-1)
         key, value = (part.transpose(1, 2).flatten(0, 1) for part in (key, value))  # (N heads, P, D)
         mixed = torch.bmm(key.softmax(1).transpose(1, 2), value) * attn.head_dim**-0.5  # (N heads, D, D)
-        matrix, bias = output
-        if hidden_states.shape[1] < matrix.shape[1]:  # few pixels: mix them, then project
+        if output is None:  # mix the pixels, then project them
             mixed_pixels = torch.bmm(query.transpose(1, 2).flatten(0, 1), mixed)
             return attn.to_out(mixed_pixels.unflatten(0, (-1, attn.num_heads)).transpose(1, 2).flatten(2))
-        # many pixels: the product of the two small matrices is taken first
+        # the product of the two small matrices is taken first
+        matrix, bias = output
         mixed = mixed.unflatten(0, (-1, attn.num_heads))
         weight = torch.einsum("nhde,hec->nhdc", mixed, matrix.unflatten(0, heads)).flatten(1, 2)
         return torch.baddbmm(bias, query.flatten(2), weight)
@@ -215,7 +215,9 @@ class SpatialLinearAttention(ClipAttention):
     def forward(self, x: torch.Tensor, residual: bool = False) -> torch.Tensor:
         """Map (B, F, H, W, C) to the same shape; as a residual it is added to x, see `add_in_chunks`."""
         pixels = x.flatten(0, 1).flatten(1, 2)
-        output = matrix_of(self.to_out, x)
+        # few pixels are less than the two small matrices, whose product would be larger. Compiled code has one form
+        few = works_in_place() and pixels.shape[1] < pixels.shape[2]
+        output = None if few else matrix_of(self.to_out, x)
         return self._attend(pixels, 0, pixels.shape[1], residual, output=output).view(x.shape)
 
 

@@ -9,7 +9,7 @@ import torch
 from diffusers.hooks import TaylorSeerCacheConfig
 
 from .audio_features import FRAMES_PER_PIECE
-from .models.clip_layers import CHUNK_TOKENS_CPU, CHUNK_TOKENS_DEVICE
+from .models.clip_layers import CHUNK_TOKENS_CPU, CHUNK_TOKENS_DEVICE, LEAST_PIXELS
 from .records import FPS, SAMPLE_RATE_HZ
 
 # Fitted to peaks measured at three sizes of the networks on a CPU (benchmarks/long_audio.py prints them beside the
@@ -156,7 +156,8 @@ def denoising_bytes(
     value_bytes = _activation_bytes(dtype, DENOISER_SHARE_IN_HALF_PRECISION)
     activations = ACTIVATION_COPIES * value_bytes * height * width * config.block_out_channels[0]
     on_cpu = (device or denoiser.device).type == "cpu"
-    chunk = min(num_frames * height * width, CHUNK_TOKENS_CPU if on_cpu else CHUNK_TOKENS_DEVICE)
+    chunk = max(CHUNK_TOKENS_CPU if on_cpu else CHUNK_TOKENS_DEVICE, LEAST_PIXELS * num_frames)
+    chunk = min(chunk, num_frames * height * width)
     heads = config.num_attention_heads * config.attention_head_dim
     contexts = (1 + with_null) * _context_bytes(config, dtype.itemsize)
     workspace = WORKSPACE_BYTES + WEIGHT_COPIES * weight_bytes([denoiser], dtype)

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from random_layers import clip, randomised
 
 from diffusers_dawn.models.blocks_3d import ResidualBlock
-from diffusers_dawn.models.clip_layers import CHUNK_TOKENS_CPU, ClipGroupNorm, add_in_chunks, convolve_frames
+from diffusers_dawn.models.clip_layers import (
+    CHUNK_TOKENS_CPU,
+    ClipGroupNorm,
+    add_in_chunks,
+    chunks,
+    convolve_frames,
+    convolve_over_input,
+)
 from diffusers_dawn.models.condition_attention import ConditionMixer
 
 HEADS, HEAD_DIM = 2, 8
@@ -31,6 +38,18 @@ def test_frames_convolve_as_if_alone(layer):
             alone = layer(x[batch, frame].permute(2, 0, 1)[None])[0].permute(1, 2, 0)
             # order of summation differs between memory formats
             torch.testing.assert_close(together[batch, frame], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_convolution_over_its_input_has_the_plain_result(recorded):
+    layer, x = torch.nn.Conv2d(3, 3, 3, padding=1), clip(2, 40, 9, 8, 3)  # more than one chunk
+    before = x.clone()
+    with torch.set_grad_enabled(recorded):
+        expected = convolve_frames(layer, x)
+        result = convolve_over_input(layer, x)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)  # summed in another order
+    assert torch.equal(x, before) == recorded
+    assert (result.data_ptr() == x.data_ptr()) != recorded
 
 
 @pytest.mark.parametrize("tokens_per_index", [1, 500, CHUNK_TOKENS_CPU, 10 * CHUNK_TOKENS_CPU])
@@ -154,3 +173,14 @@ def test_residual_block_without_gradients_equals_that_with_and_keeps_its_input()
         with torch.enable_grad():
             # the same sums, split into chunks of other sizes
             torch.testing.assert_close(result, block(x, time, context).detach(), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("tokens_per_index", "least", "size"), [(2048, 1, 2), (2048, 5, 5), (9000, 1, 1), (10, 4, 37)]
+)
+def test_chunks_stay_in_the_cache_but_hold_as_many_indices_as_are_asked_for(tokens_per_index, least, size):
+    slices = chunks(torch.empty(3, 37), 1, tokens_per_index, least)
+    assert [index for part in slices for index in range(part.start, part.stop)] == list(range(37))
+    assert {part.stop - part.start for part in slices[:-1]} <= {size}
+    assert slices[0].stop == size

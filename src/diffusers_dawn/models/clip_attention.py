@@ -18,7 +18,7 @@ from .attention import (
     attend_in_blocks,
     rotate_pairs,
 )
-from .clip_layers import ChannelNorm, add_in_chunks, matrix_of, works_in_place
+from .clip_layers import LEAST_PIXELS, ChannelNorm, add_in_chunks, matrix_of, works_in_place
 
 SEPARATE_PROJECTIONS = ("to_q", "to_k", "to_v")
 
@@ -163,18 +163,16 @@ class ClipAttention(nn.Module, AttentionModuleMixin):
         self.fused_projections = False
 
     def _attend(
-        self, tokens: torch.Tensor, dim: int, tokens_per_index: int, residual: bool, **shared: Any
+        self, tokens: torch.Tensor, dim: int, tokens_per_index: int, residual: bool, least: int = 1, **shared: Any
     ) -> torch.Tensor:
         """Let the processor map the chunks along dim, and add the results to the tokens or to nothing."""
         if residual:
-            return add_in_chunks(tokens, lambda part, _: self.processor(self, part, **shared), dim, tokens_per_index)
-        before = (slice(None),) * dim
-        return add_in_chunks(
-            torch.zeros_like(tokens),
-            lambda _, chunk: self.processor(self, tokens[(*before, chunk)], **shared),
-            dim,
-            tokens_per_index,
-        )
+            result, function = tokens, lambda part, _: self.processor(self, part, **shared)
+        else:
+            before = (slice(None),) * dim
+            result = torch.zeros_like(tokens)
+            function = lambda _, chunk: self.processor(self, tokens[(*before, chunk)], **shared)  # noqa: E731
+        return add_in_chunks(result, function, dim, tokens_per_index, least)
 
 
 def _plain(attention: ClipAttention, name: str) -> nn.Linear:
@@ -242,7 +240,8 @@ class TemporalAttention(ClipAttention):
     def forward(self, x: torch.Tensor, frames: FrameContext, residual: bool = False) -> torch.Tensor:
         """Map (B, F, H, W, C) to the same shape; as a residual it is added to x, see `add_in_chunks`."""
         pixels = x.flatten(2, 3)
-        return self._attend(pixels, 2, pixels.shape[0] * pixels.shape[1], residual, frames=frames).view(x.shape)
+        tokens_per_pixel = pixels.shape[0] * pixels.shape[1]
+        return self._attend(pixels, 2, tokens_per_pixel, residual, LEAST_PIXELS, frames=frames).view(x.shape)
 
 
 def add_attention(x: torch.Tensor, attention: ClipAttention, *frames: FrameContext) -> torch.Tensor:

@@ -18,6 +18,9 @@ PROBE_SCALE = 32.0
 # small enough for the cache of one core on a CPU; on other devices large chunks keep the device busy
 CHUNK_TOKENS_CPU = 4_096
 CHUNK_TOKENS_DEVICE = 1_048_576
+# Pixels that attention in time takes at once, however long the clip: neighbours in memory, of which fewer would leave
+# most of what each frame's access fetches unused
+LEAST_PIXELS = 16
 
 
 def works_in_place() -> bool:
@@ -75,13 +78,14 @@ def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch
     return (answer[1:] - bias) / PROBE_SCALE, bias
 
 
-def chunks(x: torch.Tensor, dim: int, tokens_per_index: int) -> list[slice]:
+def chunks(x: torch.Tensor, dim: int, tokens_per_index: int, least: int = 1) -> list[slice]:
     """Cut an axis into slices of a size that stays in the cache; one slice where layers do not work in place.
 
     Args:
         x: Any tensor.
         dim: Axis that is cut.
         tokens_per_index: Rows of channels in one index along dim.
+        least: Indices of a slice at least, but for the last.
 
     Returns:
         Slices that cover the axis in order.
@@ -89,11 +93,13 @@ def chunks(x: torch.Tensor, dim: int, tokens_per_index: int) -> list[slice]:
     if not works_in_place():
         return [slice(0, x.shape[dim])]
     chunk_tokens = CHUNK_TOKENS_CPU if x.device.type == "cpu" else CHUNK_TOKENS_DEVICE
-    step = max(1, chunk_tokens // tokens_per_index)
+    step = max(least, chunk_tokens // tokens_per_index)
     return [slice(start, min(start + step, x.shape[dim])) for start in range(0, x.shape[dim], step)]
 
 
-def add_in_chunks(x: torch.Tensor, function: Callable, dim: int, tokens_per_index: int) -> torch.Tensor:
+def add_in_chunks(
+    x: torch.Tensor, function: Callable, dim: int, tokens_per_index: int, least: int = 1
+) -> torch.Tensor:
     """Compute x + function(x), where function treats indices along dim independently.
 
     Args:
@@ -101,13 +107,14 @@ def add_in_chunks(x: torch.Tensor, function: Callable, dim: int, tokens_per_inde
         function: Takes a part of x and the slice it is, returns a tensor of the part's shape.
         dim: Axis that is split.
         tokens_per_index: Rows of channels in one index along dim, to choose the chunk's size.
+        least: Indices of a chunk at least.
 
     Returns:
         The sum, x itself where layers work in place.
     """
     if not works_in_place():
         return x + function(x, slice(None))
-    for chunk in chunks(x, dim, tokens_per_index):
+    for chunk in chunks(x, dim, tokens_per_index, least):
         part = x.narrow(dim, chunk.start, chunk.stop - chunk.start)
         part += function(part, chunk)
     return x

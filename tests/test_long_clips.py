@@ -137,11 +137,11 @@ def test_clip_that_cannot_fit_is_refused_before_anything_is_computed(pipe):
 
 def test_frames_that_a_call_returns_count_as_memory(pipe):
     stream, array = (
-        pipe.estimate_memory(3000, output_type=output_type, window_frames=100) for output_type in ("stream", "np")
+        pipe.estimate_memory(6000, output_type=output_type, window_frames=100) for output_type in ("stream", "np")
     )
     assert array > stream
-    with pytest.raises(ValueError, match="`num_frames` is 3000"):
-        run(pipe, audio=speech(3000), output_type="np", memory_budget=stream)
+    with pytest.raises(ValueError, match="`num_frames` is 6000"):
+        run(pipe, audio=speech(6000), output_type="np", memory_budget=stream)
 
 
 def test_stream_gives_the_frames_of_an_array(pipe):

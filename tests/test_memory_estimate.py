@@ -7,7 +7,6 @@ from diffusers import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 
 from diffusers_dawn.memory_estimate import (
     CHUNK_COPIES,
-    WEIGHT_COPIES,
     WORKSPACE_BYTES,
     ClipSize,
     denoising_bytes,
@@ -40,9 +39,7 @@ def test_weights_are_counted_in_their_precision():
 
 def test_denoising_grows_with_frames_size_and_the_null_condition_and_shrinks_with_precision(pipe):
     # a chunk of a CPU's size, heads * head_dim wide
-    fixed = (
-        WORKSPACE_BYTES + round(WEIGHT_COPIES * weight_bytes([pipe.unet])) + CHUNK_COPIES * CHUNK_TOKENS_CPU * 32 * 4
-    )
+    fixed = WORKSPACE_BYTES + CHUNK_COPIES * CHUNK_TOKENS_CPU * 32 * 4
     one, two = (denoising_bytes(pipe.unet, frames, 16, 16) - fixed for frames in (100, 200))
     assert two == pytest.approx(2 * one)
     assert denoising_bytes(pipe.unet, 100, 32, 32) > denoising_bytes(pipe.unet, 100, 16, 16)
@@ -121,7 +118,7 @@ def test_with_windows_a_clip_grows_by_its_latents_and_features_only(pipe):
     short, long = (stages(pipe, frames, window_frames=100)["denoising"] for frames in (1000, 2000))
     features, latents = 32 * 4, 3 * 16 * 16 * 4
     assert long - short == 1000 * (features + 2 * latents)
-    assert stages(pipe, 2000)["denoising"] > 4 * long
+    assert stages(pipe, 2000)["denoising"] > 3 * long
 
 
 @pytest.mark.parametrize(("output_type", "channel_bytes"), [("pil", 1), ("np", 4), ("pt", 4), ("stream", 0)])
@@ -131,12 +128,12 @@ def test_frames_that_are_kept_are_counted(output_type, channel_bytes):
 
 
 def test_the_sampler_that_a_call_takes_is_counted(pipe):
-    few, many = (stages(pipe, 9000, 100, latent_copies=copies)["sampler's step"] for copies in (6, 12))
-    latents = 9000 * 3 * 16 * 16 * 4
+    few, many = (stages(pipe, 20_000, 100, latent_copies=copies)["sampler's step"] for copies in (6, 12))
+    latents = 20_000 * 3 * 16 * 16 * 4
     assert many - few == 6 * latents
 
     def estimate(**options) -> int:
-        return pipe.estimate_memory(9000, window_frames=100, output_type="stream", **options)
+        return pipe.estimate_memory(20_000, window_frames=100, output_type="stream", **options)
 
     # as in a call: the default preset's, a preset's, the pipeline's own with steps
     published, ddim = estimate(num_inference_steps=3), estimate()

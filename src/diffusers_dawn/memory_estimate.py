@@ -29,9 +29,8 @@ LATENT_COPIES = {"DAWNDDIMScheduler": 6, "DDIMScheduler": 8}
 MOST_LATENT_COPIES = 12
 # Copies of the recording: as given, resampled, normalised twice
 RECORDING_COPIES = 4
-# what convolutions and attention work in, beside their inputs and outputs, and what they lay out anew of the weights
-WORKSPACE_BYTES = 60 * 2**20
-WEIGHT_COPIES = 0.3
+# what convolutions and products work in, beside their inputs and outputs
+WORKSPACE_BYTES = 130 * 2**20
 # Of the denoiser's activations, what glibc keeps after they are freed; later tensors take its place unless they are
 # large, for which glibc always asks the system
 KEPT_BYTES = 100 * 2**20
@@ -160,8 +159,7 @@ def denoising_bytes(
     chunk = min(chunk, num_frames * height * width)
     heads = config.num_attention_heads * config.attention_head_dim
     contexts = (1 + with_null) * _context_bytes(config, dtype.itemsize)
-    workspace = WORKSPACE_BYTES + WEIGHT_COPIES * weight_bytes([denoiser], dtype)
-    return round(workspace + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
+    return round(WORKSPACE_BYTES + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
 
 
 def kept_attention_bytes(

@@ -87,7 +87,7 @@ class PlainCrossAttention(nn.Module):
         key = F.normalize(key, dim=-1) * layers.key_scale
         weights = (torch.einsum("nhpd,nhtd->nhpt", query, key) * 8).softmax(dim=-1)
         answer = torch.einsum("nhpt,nhtd->nhpd", weights, value)
-        answer = layers.to_out(rearrange(answer, "n h p d -> n p (h d)"))
+        answer = layers.to_out[0](rearrange(answer, "n h p d -> n p (h d)"))
         answer = F.layer_norm(answer, answer.shape[-1:], layers.norm_out.weight, None, EPS)
         return rearrange(answer, "(b f) (h w) c -> b c f h w", b=batch, f=num_frames, h=height)
 
@@ -131,8 +131,10 @@ class PlainSpatialAttention(nn.Module):
         layers = self.attention
         batch, _, num_frames, height, _ = x.shape
         pixels = rearrange(normalise_channels(x, layers.norm.weight), "b c f h w -> (b f) (h w) c")
-        qkv = rearrange(layers.to_qkv(pixels), "n p (three h d) -> three n h p d", three=3, h=layers.num_heads)
-        query, key, value = qkv.unbind(0)
+        query, key, value = (
+            rearrange(project(pixels), "n p (h d) -> n h p d", h=layers.num_heads)
+            for project in (layers.to_q, layers.to_k, layers.to_v)
+        )
         if self.is_linear:
             query = query.softmax(dim=-1) * query.shape[-1] ** -0.5
             mixed = torch.einsum("nhpd,nhpe->nhde", key.softmax(dim=-2), value)
@@ -140,7 +142,7 @@ class PlainSpatialAttention(nn.Module):
         else:
             scores = torch.einsum("nhpd,nhqd->nhpq", query * query.shape[-1] ** -0.5, key)
             answer = torch.einsum("nhpq,nhqd->nhpd", scores.softmax(dim=-1), value)
-        answer = layers.to_out(rearrange(answer, "n h p d -> n p (h d)"))
+        answer = layers.to_out[0](rearrange(answer, "n h p d -> n p (h d)"))
         return x + rearrange(answer, "(b f) (h w) c -> b c f h w", b=batch, f=num_frames, h=height)
 
 
@@ -166,14 +168,16 @@ class PlainTemporalAttention(nn.Module):
         layers = self.attention
         height = x.shape[3]
         pixels = rearrange(normalise_channels(x, layers.norm.weight), "b c f h w -> b (h w) f c")
-        qkv = rearrange(layers.to_qkv(pixels), "b p f (three h d) -> three b p h f d", three=3, h=layers.num_heads)
-        query, key, value = qkv.unbind(0)
+        query, key, value = (
+            rearrange(project(pixels), "b p f (h d) -> b p h f d", h=layers.num_heads)
+            for project in (layers.to_q, layers.to_k, layers.to_v)
+        )
         query = rotate(query * layers.head_dim**-0.5, angles)
         key = rotate(key, angles)
         scores = torch.einsum("bphid,bphjd->bphij", query, key) + bias
         scores = scores.masked_fill(outside, float("-inf"))
         answer = torch.einsum("bphij,bphjd->bphid", scores.softmax(dim=-1), value)
-        answer = layers.to_out(rearrange(answer, "b p h f d -> b p f (h d)"))
+        answer = layers.to_out[0](rearrange(answer, "b p h f d -> b p f (h d)"))
         return x + rearrange(answer, "b (h w) f c -> b c f h w", h=height)
 
 

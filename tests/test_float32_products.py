@@ -1,5 +1,6 @@
 """Products by oneDNN: exact wherever they are allowed, and allowed only inside."""
 
+import platform
 import threading
 
 import pytest
@@ -72,10 +73,8 @@ def test_choice_that_is_made_inside_stays(settings, exact):
 
 
 @pytest.fixture
-def new_trial():
-    exact_in_onednn.cache_clear()
-    yield
-    exact_in_onednn.cache_clear()
+def new_trial(monkeypatch):
+    monkeypatch.setattr(float32_products, "_exact", None)
 
 
 @needs_setting
@@ -84,6 +83,16 @@ def test_nothing_changes_where_digits_are_lost(settings, new_trial, monkeypatch)
     with fast_products():
         assert settings.fp32_precision == "none"
     assert settings.fp32_precision == "none"
+
+
+@needs_setting
+def test_trial_waits_until_nobody_has_chosen(settings, new_trial, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(float32_products, "_keeps_digits", lambda *_: settings.fp32_precision == "bf16")
+    settings.fp32_precision = "ieee"
+    assert not exact_in_onednn()
+    settings.fp32_precision = "none"
+    assert exact_in_onednn() == (platform.machine() in {"x86_64", "AMD64"})
 
 
 @needs_setting
@@ -151,7 +160,8 @@ def test_wrapped_function_runs_inside_unless_gradients_are_recorded(settings, ex
 def test_networks_that_are_elsewhere_or_compiled_run_outside(settings, exact):
     compiled = nn.Sequential(nn.Linear(1, 1))
     compiled[0].compile()
-    for network in (compiled, nn.Linear(1, 1, device="meta"), nn.Identity()):
+    wrapped = nn.Sequential(torch.compile(nn.Linear(1, 1)))
+    for network in (compiled, wrapped, nn.Linear(1, 1, device="meta"), nn.Identity()):
         assert precision_inside(settings, network) == "none"
 
 

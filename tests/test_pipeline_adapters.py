@@ -16,10 +16,13 @@ def folder(tmp_path):
     for seed, name in enumerate(("first", "second")):
         denoiser = random_pipeline("tiny").unet
         torch.manual_seed(seed)
-        denoiser.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=["to_qkv"], init_lora_weights=False))
+        # as diffusers' training scripts name them
+        targets = ["to_q", "to_k", "to_v", "to_out.0"]
+        denoiser.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=targets, init_lora_weights=False))
         DAWNPipeline.save_lora_weights(
             tmp_path / name,
             get_peft_model_state_dict(denoiser),
+            safe_serialization=True,
             unet_lora_adapter_metadata=denoiser.peft_config["default"].to_dict(),
         )
     return tmp_path
@@ -71,10 +74,10 @@ def test_fused_adapter_makes_the_same_frames_and_can_be_taken_out(adapted):
     adapted.enable_lora()
     adapted.set_adapters(["first", "second"], [1.0, 0.0])
     expected = run(adapted).frames
-    adapted.fuse_lora(components=["unet"], adapter_names=["first"])
+    adapted.fuse_lora(adapter_names=["first"])
     torch.testing.assert_close(run(adapted).frames, expected, atol=1e-4, rtol=0)
     adapted.disable_lora()
-    adapted.unfuse_lora(components=["unet"])
+    adapted.unfuse_lora()
     torch.testing.assert_close(run(adapted).frames, plain, atol=1e-4, rtol=0)
 
 
@@ -87,9 +90,65 @@ def test_scale_of_the_adapter_is_saved_with_it(adapted):
     [
         ({"unet_lora_layers": {}}, "`unet_lora_layers` is empty"),
         ({"save_directory": __file__}, "`save_directory` .* is a file"),
+        ({"safe_serialization": False}, "`safe_serialization` is False, must be True"),
     ],
 )
 def test_adapters_that_cannot_be_saved_are_refused(tmp_path, arguments, message):
     layers = {"conv.lora_A.weight": torch.ones(1)}
     with pytest.raises(ValueError, match=message):
         DAWNPipeline.save_lora_weights(**{"save_directory": tmp_path, "unet_lora_layers": layers} | arguments)
+
+
+def test_adapters_are_read_from_folder_file_and_tensors_with_and_without_the_components_name(pipe, folder):
+    file = folder / "first" / "pytorch_lora_weights.safetensors"
+    tensors, settings = DAWNPipeline.lora_state_dict(folder / "first", return_lora_metadata=True)
+    assert settings["unet.lora_alpha"] == 4
+    assert all(name.startswith("unet.") for name in tensors)
+    before, frames = run(pipe).frames, []
+    for source in (folder / "first", file, tensors):
+        pipe.load_lora_weights(source, adapter_name="it")
+        frames.append(run(pipe).frames)
+        pipe.unload_lora_weights()
+    assert torch.equal(frames[0], frames[1])
+    # tensors alone do not tell the scale
+    assert not torch.equal(frames[2], before) and not torch.equal(frames[2], frames[0])
+
+    pipe.load_lora_weights(folder / "first", adapter_name="it")
+    pipe.unet.save_lora_adapter(folder / "alone", adapter_name="it")
+    pipe.unload_lora_weights()
+    assert not any(name.startswith("unet.") for name in DAWNPipeline.lora_state_dict(folder / "alone"))
+    pipe.load_lora_weights(folder / "alone")
+    assert torch.equal(run(pipe).frames, frames[0])
+    pipe.unload_lora_weights()
+
+
+def test_tensors_for_other_parts_change_nothing(pipe):
+    before = run(pipe).frames
+    pipe.load_lora_weights({"text_encoder.lora_A.weight": torch.ones(1), "lora_more": torch.ones(1)})
+    assert pipe.get_list_adapters() == {}
+    assert torch.equal(run(pipe).frames, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight_name": "adapter.bin"}, r"`weight_name` is 'adapter.bin', must end in .safetensors"),
+        ({"branch": "main"}, "`branch` is not known, may be one of cache_dir"),
+    ],
+)
+def test_adapters_that_cannot_be_read_are_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DAWNPipeline.lora_state_dict(tmp_path, **arguments)
+
+
+def test_adapters_loaded_after_offloading_are_offloaded_too(folder):
+    offloaded, plain = random_pipeline("tiny"), random_pipeline("tiny")
+    for pipe in (offloaded, plain):
+        pipe.set_progress_bar_config(disable=True)
+    device = torch.device("cpu")
+    offloaded.enable_group_offload(device, device, offload_type="leaf_level")
+    for pipe in (offloaded, plain):
+        pipe.load_lora_weights(folder / "first")
+    layers = [module for name, module in offloaded.unet.named_modules() if name.endswith("lora_A.default_0")]
+    assert layers and all(hasattr(layer, "_diffusers_hook") for layer in layers)
+    torch.testing.assert_close(run(offloaded).frames, run(plain).frames, atol=1e-4, rtol=0)

@@ -1,5 +1,6 @@
 """The pipeline on a tiny network with random weights: its contract, not its beauty."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import numpy as np
@@ -77,6 +78,36 @@ def test_own_tracks_of_a_call_reproduce_it(pipe):
     first = run(pipe, latents=noise, eta=0.0)
     again = run(pipe, latents=noise, eta=0.0, pose=first.pose, blink=first.blink)
     torch.testing.assert_close(first.frames, again.frames, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("own_tracks", [False, True])
+def test_head_motion_is_scaled_around_the_portraits_pose(pipe, own_tracks):
+    tracks = {}
+    if own_tracks:
+        out = run(pipe)
+        tracks = {"pose": out.pose[0] + np.linspace(0, 3, 6)[:, None] * np.array([1, 1, 1, 0, 0, 0])}
+        tracks["blink"] = out.blink[0]
+    usual, still, twice = (run(pipe, head_motion=factor, **tracks) for factor in (1.0, 0, 2))
+    initial = face().pose
+    np.testing.assert_allclose(still.pose[0], np.tile(initial, (6, 1)), rtol=1e-6)
+    np.testing.assert_allclose(twice.pose[0] - initial, 2 * (usual.pose[0] - initial), atol=1e-4, rtol=1e-4)
+    np.testing.assert_array_equal(still.blink[0], usual.blink[0])
+    assert not torch.equal(still.frames, usual.frames)
+
+
+def test_threads_that_share_a_pipeline_get_what_each_would_get_alone(pipe):
+    presets, scheduler = ("fast", "balanced", "quality", "fast"), pipe.scheduler
+    settings = {"num_inference_steps": None}
+    alone = [run(pipe, preset=preset, generator=seeded(seed), **settings) for seed, preset in enumerate(presets)]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [
+            pool.submit(run, pipe, preset=preset, generator=seeded(seed), **settings)
+            for seed, preset in enumerate(presets)
+        ]
+        together = [future.result() for future in futures]
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one.frames, other.frames, **BATCH_TOLERANCE)
+    assert pipe.scheduler is scheduler
 
 
 def test_pose_changes_the_video(pipe):
@@ -229,6 +260,7 @@ def test_picture_without_face_is_an_error(pipe, detector):
         ({"height": 64, "width": 128}, "must be equal"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
         ({"eta": 2.0}, "`eta` is 2.0"),
+        ({"head_motion": -0.1}, r"`head_motion` is -0.1, must be a number in \[0, 2\]"),
         ({"output_type": "gif"}, "`output_type` is 'gif'"),
         ({"num_frames": 0}, "`num_frames` is 0"),
         ({"num_frames": 99}, "`num_frames` is 99"),

@@ -11,7 +11,7 @@ from diffusers import (
 
 from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline
 from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
-from pipeline_calls import run, seeded
+from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,34 @@ def test_callback_may_interrupt(pipe):
 
     run(pipe, num_inference_steps=5, callback_on_step_end=callback)
     assert steps == [0]
+
+
+def test_an_interrupt_holds_for_all_clips_of_the_call(pipe):
+    steps = []
+
+    def callback(pipe, step, timestep, tensors):
+        steps.append(step)
+        pipe._interrupt = True
+        return tensors
+
+    recordings = [speech(4), speech(6)]
+    run(pipe, [picture()] * 2, recordings, num_inference_steps=3, callback_on_step_end=callback)
+    assert steps == [0]
+    run(pipe, num_inference_steps=3, callback_on_step_end=lambda pipe, step, timestep, tensors: tensors)
+    assert not pipe.interrupt
+
+
+def test_guidance_that_a_callback_changes_starts_anew_with_the_next_clip(pipe):
+    def callback(pipe, step, timestep, tensors):
+        pipe._guidance_scale = 1.0
+        return tensors
+
+    settings = {"num_inference_steps": 3, "guidance_scale": 3.0, "callback_on_step_end": callback}
+    settings["output_type"] = "latent"
+    generators = [seeded(1), seeded(2)]
+    together = run(pipe, [picture()] * 2, [speech(4), speech(6)], generator=generators, **settings).frames
+    alone = run(pipe, picture(), speech(6), generator=seeded(2), **settings).frames
+    torch.testing.assert_close(together[1], alone[0], **BATCH_TOLERANCE)
 
 
 def test_unsuitable_scheduler_is_refused_by_name(pipe):

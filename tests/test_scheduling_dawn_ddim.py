@@ -4,6 +4,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -272,8 +273,6 @@ def test_saved_scheduler_loads_with_equal_config_and_steps(tmp_path):
     ("name", "value"),
     [
         ("beta_schedule", "linear"),
-        ("trained_betas", [0.1, 0.2]),
-        ("trained_betas", np.array([0.1, 0.2])),
         ("set_alpha_to_one", False),
         ("rescale_betas_zero_snr", True),
     ],
@@ -281,6 +280,21 @@ def test_saved_scheduler_loads_with_equal_config_and_steps(tmp_path):
 def test_other_schedules_are_refused(name, value):
     with pytest.raises(ValueError, match=f"`{name}` is"):
         DAWNDDIMScheduler(**{name: value})
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_own_betas_take_the_place_of_the_cosine_schedule_and_are_saved(tmp_path, kind):
+    betas = np.linspace(1e-4, 0.02, 1000).tolist()
+    scheduler = DAWNDDIMScheduler(trained_betas=kind(betas))
+    usual = DDIMScheduler(beta_start=1e-4, beta_end=0.02)
+    torch.testing.assert_close(scheduler.alphas_cumprod, usual.alphas_cumprod)
+    scheduler.save_pretrained(tmp_path)
+    assert torch.equal(DAWNDDIMScheduler.from_pretrained(tmp_path).alphas_cumprod, scheduler.alphas_cumprod)
+
+
+def test_steps_by_too_few_betas_are_refused():
+    with pytest.raises(ValueError, match="`trained_betas` has 2 values, must have `num_train_timesteps`, 1000"):
+        DAWNDDIMScheduler(trained_betas=[0.1, 0.2]).set_timesteps(10)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_inference_steps": 2, "timesteps": [900, 100]}])

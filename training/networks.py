@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -157,8 +158,9 @@ def add_lora(network: ModelMixin, rank: int, alpha: float, layers: Sequence[str]
         raise ImportError("`lora_rank` needs peft: pip install 'diffusers_dawn[lora]'") from error
 
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
-    modules = network.named_modules()
-    known = {name.rsplit(".", maxsplit=1)[-1] for name, module in modules if isinstance(module, kinds)}
+    names = [name for name, module in network.named_modules() if isinstance(module, kinds)]
+    # of a layer in a list, with the list's name
+    known = {re.search(r"[^.]+(\.\d+)?$", name).group() for name in names}
     unknown = [layer for layer in layers if layer not in known]
     if unknown or not layers:
         raise ValueError(f"`lora_layers` is {list(layers)}, must be some of {', '.join(sorted(known))}")

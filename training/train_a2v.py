@@ -106,7 +106,7 @@ class A2VConfig(TrainingConfig):
     validation_inference_steps: int = 20
     lora_rank: int | None = None
     lora_alpha: float | None = None
-    lora_layers: tuple[str, ...] = ("to_qkv", "to_out", "to_query", "to_key_value")
+    lora_layers: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "to_query", "to_key_value")
 
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""

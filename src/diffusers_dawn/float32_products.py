@@ -25,6 +25,7 @@ TRIED_SHAPES = ((40, 32, 120), (512, 256, 64), (4096, 64, 768))
 NOT_CHOSEN, ALLOWED = "none", "bf16"
 
 _lock = threading.Lock()
+_exact: bool | None = None  # not tried yet
 _num_inside = 0
 _changed = False
 
@@ -70,22 +71,33 @@ def with_fast_products(function: Callable[Concatenate[N, P], R]) -> Callable[Con
     return run
 
 
-@functools.cache
 def exact_in_onednn() -> bool:
-    """Try whether oneDNN, allowed to compute products in bfloat16, keeps all digits of float32 on this processor."""
+    """Try whether oneDNN, allowed to compute products in bfloat16, keeps all digits of float32 on this processor.
+
+    It is tried once, when nobody has chosen how products are computed; until then the answer is no.
+    """
+    global _exact
+    with _lock:
+        if _exact is None:
+            _exact = _try_onednn()
+        return bool(_exact)
+
+
+def _try_onednn() -> bool | None:
+    # None: not now
     has_setting = hasattr(torch.backends.mkldnn, "matmul")  # since torch 2.9
     if not has_setting or not torch.backends.mkldnn.is_available() or platform.machine() not in {"x86_64", "AMD64"}:
         return False
     # those with matrix units for bfloat16 would use them; nobody's products are rounded for a trial
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return False
-    changed = _allow()
+    if not _allow():
+        return None
     try:
         with torch.autocast("cpu", enabled=False):
             return all(_keeps_digits(*shape) for shape in TRIED_SHAPES)
     finally:
-        if changed:
-            _take_back()
+        _take_back()
 
 
 def _allow() -> bool:
@@ -106,7 +118,8 @@ def _runs_eagerly_on_cpu(network: torch.nn.Module) -> bool:
     parameter = next(network.parameters(), None)
     if parameter is None or parameter.device.type != "cpu":
         return False
-    return all(module._compiled_call_impl is None for module in network.modules())
+    # compiled by `compile`, or wrapped by `torch.compile`
+    return not any(module._compiled_call_impl or "_orig_mod" in module._modules for module in network.modules())
 
 
 def _keeps_digits(num_rows: int, channels_in: int, channels_out: int) -> bool:

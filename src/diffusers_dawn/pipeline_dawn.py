@@ -14,6 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import replace_example_docstring
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
+from .call_lock import CallLock, one_at_a_time
 from .clip_inputs import (
     ClipInput,
     collect_clips,
@@ -24,6 +25,7 @@ from .clip_inputs import (
     stack_features,
     stack_tracks,
 )
+from .conditions import scale_head_motion
 from .denoising import step_arguments, step_callback
 from .frame_output import deliver_frames
 from .frame_windows import FrameWindows
@@ -65,7 +67,9 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         pbnet: `PoseBlinkNet`; None when pose and blink are always given.
     """
 
-    model_cpu_offload_seq = "audio_encoder->pbnet->unet->lfg"
+    # Each sends the one before back to the CPU. PBNet, the smallest by far, runs second but may stay away, with given
+    # tracks; behind it, the audio encoder would stay on the device
+    model_cpu_offload_seq = "pbnet->audio_encoder->unet->lfg"
     _optional_components = ["pbnet"]
     _callback_tensor_inputs = ["latents"]
 
@@ -97,6 +101,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         # any `face_analysis.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
+        self.call_lock = CallLock()
         self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
 
     @property
@@ -126,10 +131,11 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
 
     @property
     def interrupt(self) -> bool:
-        """Whether the remaining steps are left out; a callback may set `_interrupt`."""
+        """Whether the remaining steps are left out, of all clips; a callback may set `_interrupt`."""
         return self._interrupt
 
     @torch.no_grad()
+    @one_at_a_time
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     def __call__(
         self,
@@ -163,8 +169,11 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         memory_budget: int | None = None,
         preset: str | None = None,
         cache_interval: int = 1,
+        head_motion: float = 1.0,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
+
+        Calls from several threads wait for each other; `from_pipe` makes further pipelines of the same weights.
 
         Args:
             image: Portrait, or a list: path, bytes, PIL image, array (H, W, 3), tensor (3, H, W) in [0, 1], or the
@@ -205,6 +214,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
                 are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
             cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
                 highest resolution, on what the others made last; 1: all in every call.
+            head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]; 0: the head keeps still.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -226,6 +236,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
             sigmas=sampling.sigmas,
             guidance_scale=guidance_scale,
             eta=sampling.eta,
+            head_motion=head_motion,
             output_type=output_type,
             decode_chunk_size=decode_chunk_size,
             window_frames=window_frames,
@@ -235,7 +246,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         )
         with self._sampling_by(sampling.scheduler):
             self._check_request(request, callback_on_step_end_tensor_inputs)
-            self._guidance_scale, self._interrupt, self._current_timestep = guidance_scale, False, None
+            self._interrupt, self._current_timestep = False, None
             self.stage_seconds = {}
             allow_long_clips(self.scheduler)
             set_timesteps(self.scheduler, self._execution_device, *request.schedule)
@@ -361,15 +372,18 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         device, stride = self._execution_device, self.lfg.config.motion_stride
         size = (request.height, request.width)
         portraits = [clip.image for clip in clips]
-        self._interrupt = False
+        self._guidance_scale = request.guidance_scale  # which callbacks may change
 
         with timed(self.stage_seconds, "speech features"):  # (B, F, D)
             encode = partial(self.encode_audio, num_frames=num_frames)
             features = stack_features(clips, num_frames, self.unet.config.audio_dim, encode).to(device)
 
         with timed(self.stage_seconds, "pose and blink"):  # (B, F, 6), (B, F, 2)
-            generate = partial(self.predict_motion, features, *initial_states(portraits, device), generator)
+            initial_pose, initial_blink = initial_states(portraits, device)
+            generate = partial(self.predict_motion, features, initial_pose, initial_blink, generator)
             pose, blink = stack_tracks(clips, generate, device)
+            if request.head_motion != 1:
+                pose = scale_head_motion(pose, initial_pose, request.head_motion)
 
         with timed(self.stage_seconds, "conditions"):
             contexts = self.prepare_conditions(portraits, features, pose, blink, *size, windows)

@@ -20,6 +20,13 @@ LARGEST_QUANTILE = 2**24
 VALUES_AT_ONCE = 2**20
 
 
+def _cosine_betas(num_train_timesteps: int) -> torch.Tensor:
+    times = torch.linspace(0, num_train_timesteps, num_train_timesteps + 1, dtype=torch.float64)
+    levels = torch.cos((times / num_train_timesteps + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
+    levels = levels / levels[0]
+    return torch.clip(1 - levels[1:] / levels[:-1], 0, LARGEST_BETA)
+
+
 class DAWNDDIMScheduler(DDIMScheduler):
     """DDIM as the published DAWN samples: cosine schedule, its own grid of times, dynamic thresholding.
 
@@ -32,7 +39,7 @@ class DAWNDDIMScheduler(DDIMScheduler):
         beta_start: Not used by the cosine schedule; kept so that other schedulers take this config.
         beta_end: As `beta_start`.
         beta_schedule: Only "squaredcos_cap_v2", the cosine schedule.
-        trained_betas: Not used.
+        trained_betas: Variances of the training's steps, one for each, instead of the cosine schedule's.
         clip_sample: Whether to clip the clean sample to +-clip_sample_range when `thresholding` is off.
         set_alpha_to_one: Only True: the last step ends without noise.
         steps_offset: Not used.
@@ -66,21 +73,19 @@ class DAWNDDIMScheduler(DDIMScheduler):
     ) -> None:
         fixed = {
             "beta_schedule": (beta_schedule, "squaredcos_cap_v2"),
-            "trained_betas": (trained_betas, None),
             "set_alpha_to_one": (set_alpha_to_one, True),
             "rescale_betas_zero_snr": (rescale_betas_zero_snr, False),
         }
         for name, (given, allowed) in fixed.items():
-            # whether an array equals something has no single answer
-            if np.ndim(given) or given != allowed:
+            if given != allowed:
                 raise ValueError(
                     f"`{name}` is {given!r}, DAWNDDIMScheduler allows only {allowed!r}; see DDIMScheduler"
                 )
         # in float64 and rounded once at the end, as published
-        times = torch.linspace(0, num_train_timesteps, num_train_timesteps + 1, dtype=torch.float64)
-        levels = torch.cos((times / num_train_timesteps + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
-        levels = levels / levels[0]
-        betas = torch.clip(1 - levels[1:] / levels[:-1], 0, LARGEST_BETA)
+        if trained_betas is None:
+            betas = _cosine_betas(num_train_timesteps)
+        else:
+            betas = torch.as_tensor(trained_betas, dtype=torch.float64)
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self.betas = betas.float()
         self.alphas = (1 - betas).float()
@@ -117,9 +122,12 @@ class DAWNDDIMScheduler(DDIMScheduler):
             timesteps: Own times instead, falling, each in [1, num_train_timesteps).
 
         Raises:
-            ValueError: Neither or both of the two are given, or they are out of range.
+            ValueError: Neither or both of the two are given, or they are out of range; or there are `trained_betas`,
+                but not one for each step of training.
         """
         last = self.config.num_train_timesteps
+        if len(self.betas) != last:
+            raise ValueError(f"`trained_betas` has {len(self.betas)} values, must have `num_train_timesteps`, {last}")
         if (num_inference_steps is None) == (timesteps is None):
             raise ValueError("give either `num_inference_steps` or `timesteps`")
         if timesteps is None:

@@ -33,9 +33,9 @@ def make_inputs(seed: int, num_frames: int) -> tuple[torch.Tensor, ...]:
 
 def attend_products(query, key, value, blocks, scale):
     """Call `attend_by_products` as the other formulations are called: one pixel, nothing is turned."""
-    qkv = torch.stack((query, key, value)).permute(1, 3, 0, 2, 4)[:, :, None]  # (B, F, 1, 3, heads, D)
-    zeros = torch.zeros(query.shape[2], 1, 1, query.shape[3] // 2)
-    return attend_by_products(qkv, zeros + 1, zeros, blocks, scale)[:, :, 0].transpose(1, 2)
+    query, key, value = (part.transpose(1, 2)[:, :, None] for part in (query, key, value))  # (B, F, 1, heads, D)
+    zeros = torch.zeros(query.shape[1], 1, 1, query.shape[-1] // 2)
+    return attend_by_products(query, key, value, zeros + 1, zeros, blocks, scale)[:, :, 0].transpose(1, 2)
 
 
 def masked_softmax(query, key, value, position_bias, window, scale):

@@ -124,7 +124,7 @@ def test_closed_form_equals_softmax_over_condition_and_null_token(grad_enabled):
         keys = F.normalize(keys, dim=-1) * attention.key_scale
         weights = (8 * torch.einsum("bfyxhd,bfthd->bfyxht", query, keys)).softmax(-1)
         attended = torch.einsum("bfyxht,bfthd->bfyxhd", weights, values).flatten(-2)
-        expected = expected + F.layer_norm(attention.to_out(attended), (7,), attention.norm_out.weight, None, 1e-5)
+        expected = expected + F.layer_norm(attention.to_out[0](attended), (7,), attention.norm_out.weight, None, 1e-5)
     with torch.set_grad_enabled(grad_enabled):
         result = mixer(hidden, x, mixer.project(conditions))
     # the variance is a difference of sums that are about a hundred times larger

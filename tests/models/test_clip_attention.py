@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import disk_offload
 from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
@@ -44,6 +45,12 @@ def inputs():
     }
 
 
+def projected(attention: torch.nn.Module, tokens: torch.Tensor) -> list[torch.Tensor]:
+    """Queries, keys and values (..., heads, D), spelled out."""
+    weights = (getattr(attention, name).weight for name in SEPARATE_PROJECTIONS)
+    return [(tokens @ weight.t()).unflatten(-1, (HEADS, HEAD_DIM)) for weight in weights]
+
+
 def attentions_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [module for module in model.modules() if isinstance(module, AttentionModuleMixin)]
 
@@ -55,10 +62,10 @@ def test_linear_attention_equals_plain_einsum(height, width):
     attention = randomised(SpatialLinearAttention(6, HEADS, HEAD_DIM))
     x = clip(2, 3, height, width, 6)
     normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
-    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    query, key, value = (part.flatten(2, 3) for part in projected(attention, normalised))
     context = torch.einsum("bfphd,bfphe->bfhde", key.softmax(2), value)
     mixed = torch.einsum("bfphd,bfhde->bfphe", query.softmax(-1) * HEAD_DIM**-0.5, context).flatten(-2)
-    expected = x + attention.to_out(mixed).unflatten(2, (height, width))
+    expected = x + attention.to_out[0](mixed).unflatten(2, (height, width))
     torch.testing.assert_close(
         add_attention(x.clone(), attention), expected, atol=1e-5, rtol=1e-5
     )  # products in another order
@@ -70,10 +77,10 @@ def test_spatial_attention_equals_plain_softmax():
     attention = randomised(SpatialAttention(6, HEADS, HEAD_DIM))
     x = clip(2, 3, 4, 5, 6)
     normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
-    query, key, value = attention.to_qkv(normalised).flatten(2, 3).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    query, key, value = (part.flatten(2, 3) for part in projected(attention, normalised))
     weights = (torch.einsum("bfphd,bfqhd->bfhpq", query, key) * HEAD_DIM**-0.5).softmax(-1)
     mixed = torch.einsum("bfhpq,bfqhd->bfphd", weights, value).flatten(-2)
-    expected = x + attention.to_out(mixed).unflatten(2, (4, 5))
+    expected = x + attention.to_out[0](mixed).unflatten(2, (4, 5))
     torch.testing.assert_close(add_attention(x, attention), expected, atol=1e-5, rtol=1e-5)  # sums in another order
 
 
@@ -86,7 +93,7 @@ def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_fra
     x = clip(2, num_frames, 3, 4, 6)
 
     normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
-    query, key, value = attention.to_qkv(normalised).unflatten(-1, (3, HEADS, HEAD_DIM)).unbind(-3)
+    query, key, value = projected(attention, normalised)
     turns = torch.polar(
         torch.ones(num_frames, HEAD_DIM // 2), torch.outer(torch.arange(num_frames), rotary.frequencies)
     )
@@ -99,7 +106,7 @@ def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_fra
     scores = scores + bias(num_frames)[:, offsets + num_frames]
     if window is not None:
         scores = scores.masked_fill(offsets.abs() > window, -torch.inf)
-    expected = x + attention.to_out(torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
+    expected = x + attention.to_out[0](torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
 
     cos, sin = (table[:, None, None] for table in rotary(num_frames))
     blocks, band = (look_up(bias, num_frames, window, x.dtype) for look_up in (band_blocks, attention_band))
@@ -146,68 +153,79 @@ def test_processors_are_set_one_by_one_or_refused_by_number(denoiser):
 
 
 @torch.no_grad()
-def test_projections_are_fused_already_and_may_be_unfused(denoiser, inputs):
-    expected = denoiser(**inputs).sample
-    denoiser.fuse_qkv_projections()
-    for attention in attentions_of(denoiser):
-        assert attention.fused_projections and hasattr(attention, "to_qkv")
-    assert torch.equal(denoiser(**inputs).sample, expected)
-    denoiser.unfuse_qkv_projections()
-    for attention in attentions_of(denoiser):
-        assert not attention.fused_projections and not hasattr(attention, "to_qkv")
-    # three products instead of one may sum in another order
-    torch.testing.assert_close(denoiser(**inputs).sample, expected, atol=1e-5, rtol=1e-5)
-    denoiser.fuse_qkv_projections()
-    assert not any(hasattr(attention, "to_q") for attention in attentions_of(denoiser))
-    assert torch.equal(denoiser(**inputs).sample, expected)
+def test_projections_may_be_fused_and_unfused(denoiser, inputs):
+    expected, names = denoiser(**inputs).sample, set(denoiser.state_dict())
+    for _ in range(2):
+        denoiser.fuse_qkv_projections()
+        for attention in attentions_of(denoiser):
+            assert attention.fused_projections and hasattr(attention, "to_qkv") and not hasattr(attention, "to_q")
+        # one product instead of three may sum in another order
+        torch.testing.assert_close(denoiser(**inputs).sample, expected, atol=1e-5, rtol=1e-5)
+    for _ in range(2):
+        denoiser.unfuse_qkv_projections()
+        for attention in attentions_of(denoiser):
+            assert not attention.fused_projections and not hasattr(attention, "to_qkv")
+        assert set(denoiser.state_dict()) == names
+        assert torch.equal(denoiser(**inputs).sample, expected)
 
 
 @torch.no_grad()
-def test_unfused_projections_are_saved_and_loaded_as_one(denoiser, tmp_path):
-    fused = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
-    denoiser.unfuse_qkv_projections()
+def test_a_denoiser_with_fused_projections_is_saved_without_and_goes_on_with_them(denoiser, tmp_path):
+    separate = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
+    denoiser.fuse_qkv_projections()
+    fused = set(denoiser.state_dict())
     denoiser.save_pretrained(tmp_path)
+    assert set(denoiser.state_dict()) == fused != set(separate)
     loaded = type(denoiser).from_pretrained(tmp_path).state_dict()
-    for parameter in denoiser.parameters():
-        parameter.zero_()
-    denoiser.load_state_dict(fused)
-    for found in (loaded, denoiser.state_dict()):
-        assert found.keys() == fused.keys()
-        assert all(torch.equal(found[name], tensor) for name, tensor in fused.items())
+    assert loaded.keys() == separate.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in separate.items())
 
 
-def test_unfused_projections_train_as_they_did_and_take_adapters(denoiser, inputs):
+def test_fused_projections_train_as_separate_ones(denoiser, inputs):
     attention = denoiser.middle.spatial_attention
     denoiser(**inputs).sample.square().mean().backward()
-    expected = attention.to_qkv.weight.grad
-    denoiser.unfuse_qkv_projections()
+    expected = torch.cat([getattr(attention, name).weight.grad for name in SEPARATE_PROJECTIONS])
+    denoiser.fuse_qkv_projections()
     denoiser(**inputs).sample.square().mean().backward()
-    found = torch.cat([getattr(attention, name).weight.grad for name in SEPARATE_PROJECTIONS])
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
-    denoiser.add_adapter(LoraConfig(r=2, target_modules=list(SEPARATE_PROJECTIONS)))
-    with pytest.raises(ValueError, match="`to_q` is adapted"):
-        attention.fuse_projections()
+    torch.testing.assert_close(attention.to_qkv.weight.grad, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_frozen_projections_stay_frozen(denoiser):
     denoiser.requires_grad_(False)
-    denoiser.unfuse_qkv_projections()
     denoiser.fuse_qkv_projections()
+    denoiser.unfuse_qkv_projections()
     assert not any(parameter.requires_grad for parameter in denoiser.parameters())
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda model: model.add_adapter(LoraConfig(r=2, target_modules=["to_qkv"])),
+        lambda model: model.add_adapter(LoraConfig(r=2, target_modules=["to_q"])),
         lambda model: model.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32),
         lambda model: model.enable_group_offload(torch.device("cpu"), offload_type="leaf_level"),
     ],
 )
-def test_projections_that_are_adapted_cast_or_offloaded_are_not_unfused(denoiser, change):
+def test_projections_that_are_adapted_cast_or_offloaded_are_not_fused(denoiser, change):
     change(denoiser)
+    with pytest.raises(ValueError, match="`to_q` is adapted, quantised, cast or offloaded"):
+        denoiser.fuse_qkv_projections()
+
+
+def test_a_projection_that_is_adapted_is_not_unfused(denoiser):
+    denoiser.fuse_qkv_projections()
+    denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_qkv"]))
     with pytest.raises(ValueError, match="`to_qkv` is adapted, quantised, cast or offloaded"):
         denoiser.unfuse_qkv_projections()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fused", [False, True])
+def test_weights_on_disk_are_found_whether_projections_are_fused(denoiser, inputs, fused, tmp_path):
+    expected = denoiser(**inputs).sample
+    if fused:
+        denoiser.fuse_qkv_projections()
+    disk_offload(denoiser, str(tmp_path), execution_device=torch.device("cpu"))
+    torch.testing.assert_close(denoiser(**inputs).sample, expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -262,6 +280,31 @@ def test_caches_leave_attention_out_until_they_are_disabled(denoiser, inputs, co
     assert cached.isfinite().all() and not torch.allclose(cached, expected, atol=1e-4)
     denoiser.disable_cache()
     assert torch.equal(denoiser(**later).sample, expected)
+
+
+@torch.no_grad()
+def test_lite_mode_predicts_the_results_and_leaves_out_blocks_and_attentions(denoiser, inputs):
+    later = inputs | {"sample": clip(1, 3, NUM_FRAMES, 16, 16, seed=1)}
+    first = denoiser(**inputs).sample
+    config = TaylorSeerCacheConfig(
+        cache_interval=3,
+        disable_cache_before_step=1,
+        max_order=0,
+        taylor_factors_dtype=torch.float32,
+        use_lite_mode=True,
+    )
+    denoiser.enable_cache(config)
+    ran = []
+    for name, module in denoiser.named_modules():
+        if name.endswith(("attention.to_q", "block1.conv1", "head.linear")):
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    with denoiser.cache_context("one"):
+        torch.testing.assert_close(denoiser(**inputs).sample, first, atol=1e-4, rtol=1e-4)
+        assert len(set(ran)) > 10
+        ran.clear()
+        # of order 0, the prediction is the last result
+        torch.testing.assert_close(denoiser(**later).sample, first, atol=1e-4, rtol=1e-4)
+    assert not ran
 
 
 def test_caches_of_transformer_blocks_are_refused(denoiser):

@@ -12,7 +12,7 @@ from diffusers_dawn.random_checkpoint import random_pipeline
 
 CPU, NUM_FRAMES = torch.device("cpu"), 7
 # layers that are called, and layers whose matrices are asked for
-ADAPTED = ["to_qkv", "to_out", "to_query", "to_key_value", "linear1", "conv1"]
+ADAPTED = ["to_q", "to_k", "to_v", "to_out.0", "to_query", "to_key_value", "linear1", "conv1"]
 
 
 @pytest.fixture
@@ -46,10 +46,17 @@ def denoise_in_stages(denoiser, inputs):
     return denoiser(inputs["sample"], inputs["timestep"], context=context).sample
 
 
+def denoise_on_deep_features(denoiser, inputs):
+    deep_features = denoiser(**inputs, return_deep_features=True).deep_features
+    return denoiser(**inputs, deep_features=deep_features).sample
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
 @pytest.mark.parametrize("to_disk", [False, True])
-@pytest.mark.parametrize("call", [denoise_in_stages, lambda denoiser, inputs: denoiser(**inputs).sample])
+@pytest.mark.parametrize(
+    "call", [denoise_in_stages, lambda denoiser, inputs: denoiser(**inputs).sample, denoise_on_deep_features]
+)
 def test_group_offloading_changes_nothing(denoiser, inputs, offload_type, to_disk, call, tmp_path):
     expected = call(denoiser, inputs)
     disk = {"offload_to_disk_path": str(tmp_path)} if to_disk else {}
@@ -121,6 +128,6 @@ def test_weights_may_be_quantised_while_they_are_loaded(denoiser, inputs, tmp_pa
     denoiser.save_pretrained(tmp_path)
     settings = {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig()), "dtype": torch.float32}
     quantised = A2VFlowDiffusionModel.from_pretrained(tmp_path, **settings).eval()
-    assert type(quantised.middle.spatial_attention.to_qkv.weight).__module__.startswith("torchao")
+    assert type(quantised.middle.spatial_attention.to_q.weight).__module__.startswith("torchao")
     expected, found = (model(**inputs).sample for model in (denoiser, quantised))
     assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()

@@ -21,7 +21,9 @@ def lora_config(configs, tmp_path) -> A2VConfig:
     config = replace(configs["a2v"], output_dir=str(tmp_path / "base"), max_train_steps=1, use_ema=False)
     run(config)
     base = str(tmp_path / "base" / "pipeline")
-    return replace(configs["a2v"], pretrained_model=base, model={}, lora_rank=2, lora_layers=("to_qkv", "conv1"))
+    return replace(
+        configs["a2v"], pretrained_model=base, model={}, lora_rank=2, lora_layers=(*A2VConfig.lora_layers, "conv1")
+    )
 
 
 def test_an_adapter_alone_is_trained_and_saved_and_loads_on_its_base(lora_config):
@@ -68,7 +70,7 @@ def test_adapters_without_peft_name_the_extra(lora_config, monkeypatch):
     [
         ({"lora_rank": 0}, "`lora_rank` is 0"),
         ({"pretrained_model": None}, "`lora_rank` is given without `pretrained_model`"),
-        ({"lora_layers": ("to_nothing",)}, r"`lora_layers` is \['to_nothing'\], must be some of .*to_qkv"),
+        ({"lora_layers": ("to_nothing",)}, r"`lora_layers` is \['to_nothing'\], must be some of .*to_q"),
         ({"lora_layers": ()}, r"`lora_layers` is \[\], must be some of"),
     ],
 )

@@ -64,7 +64,7 @@ _CROSS_ATTENTION = [
     (r"norm\.g", "norm_in.weight"),
     (r"to_q\.weight", "to_query.weight"),
     (r"to_kv\.weight", "to_key_value.weight"),
-    (r"to_out\.0\.weight", "to_out.weight"),
+    (r"to_out\.0\.weight", "to_out.0.weight"),
     (r"to_out\.1\.g", "norm_out.weight"),
 ]
 # the diffusion schedule is computed; the output blocks' cross-attentions were never used
@@ -103,7 +103,9 @@ def convert_a2v_fdm(
     _check_rotary_copies(published)
     ignored = [_SCHEDULE, _ROTARY_COPIES, *(prefix + pattern for pattern in _IGNORED)]
     renamed, left_out = rename_keys(published, [(prefix + a, b) for a, b in _rules()], ignored)
-    tensors = {key: _reshape(key, tensor) for key, tensor in renamed.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for key, tensor in renamed.items():
+        tensors |= _separate(key, _reshape(key, tensor))
     face_location = safetensors.torch.load_file(_FACE_LOCATION_FILE)
     tensors |= {f"face_location_encoder.{key}": tensor for key, tensor in face_location.items()}
     return _config(tensors, sample_size, temporal_window), tensors, left_out
@@ -168,6 +170,15 @@ def _reshape(key: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor.flatten(1) if is_linear else tensor
 
 
+def _separate(key: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Cut the one projection of the attentions in space and time into three, and name the last one as diffusers."""
+    if key.endswith("to_qkv.weight"):
+        # copies: three views of one tensor cannot be saved as safetensors
+        rows = zip("qkv", tensor.chunk(3), strict=True)
+        return {key.replace("to_qkv", f"to_{name}"): part.clone() for name, part in rows}
+    return {re.sub(r"(temporal_attention_in|(spatial|temporal)_attention)\.to_out\.", r"\1.to_out.0.", key): tensor}
+
+
 def _config(tensors: Mapping[str, torch.Tensor], sample_size: int, temporal_window: int | None) -> dict:
     shape = partial(shape_of, tensors, name="denoiser")
     num_levels = 1 + max((int(key.split(".")[1]) for key in tensors if key.startswith("down_levels.")), default=0)
@@ -184,7 +195,7 @@ def _config(tensors: Mapping[str, torch.Tensor], sample_size: int, temporal_wind
         "block_out_channels": tuple(shape(f"down_levels.{i}.block1.conv1.weight")[0] for i in range(num_levels)),
         **{f"{name}_dim": shape(f"{block}{name}.embed.weight")[1] for name in _CONDITION_NAMES},
         "num_attention_heads": num_heads,
-        "attention_head_dim": shape("temporal_attention_in.to_qkv.weight")[0] // (3 * num_heads),
+        "attention_head_dim": shape("temporal_attention_in.to_q.weight")[0] // num_heads,
         "condition_heads": shape(f"{block}audio.to_query.weight")[0] // condition_head_dim,
         "condition_head_dim": condition_head_dim,
         "temporal_window": temporal_window,

@@ -276,7 +276,7 @@ def _option(options: Mapping, key: str, name: str) -> object:
 
 def _merge_config(sizes: Mapping[str, dict[str, int]], windows: Mapping[str, int]) -> dict:
     main = next(iter(sizes))
-    config: dict = dict(sizes[main])
+    config: dict = dict(sizes[main]) | {"clip_frames": None}
     for name, window in windows.items():
         config["blink_window" if name == "blink" else "pose_window"] = window
     if len(sizes) == 2:

@@ -18,9 +18,13 @@ from torch import nn
 from ..float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .clip_attention import FrameContext, TemporalAttention, add_attention
-from .clip_layers import PartialConv2d, convolve_frames
+from .clip_layers import PartialConv2d
 from .condition_attention import ConditionContext
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
+
+# names of the modules that caches leave out, as patterns
+ATTENTIONS = r".*(spatial|temporal)_attention\w*"
+BLOCKS = r"(.*levels\.\d+|middle)\.block\d"
 
 
 class ClipContext(NamedTuple):
@@ -168,7 +172,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
 
         Args:
             config: `PyramidAttentionBroadcastConfig` or `TaylorSeerCacheConfig`, which mean the attentions of this
-                network in space and time where they name no others.
+                network in space and time where they name no others. TaylorSeer's lite mode predicts both results of
+                the network, and leaves out its blocks and attentions.
 
         Raises:
             ValueError: It is of another kind, which asks for transformer blocks, or a cache is enabled already.
@@ -179,14 +184,36 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             usual = PyramidAttentionBroadcastConfig()
             config = replace(config, **{k: v for k, v in own.items() if getattr(config, k) == getattr(usual, k)})
         elif isinstance(config, TaylorSeerCacheConfig):
-            if not (config.cache_identifiers or config.skip_predict_identifiers or config.use_lite_mode):
-                config = replace(config, cache_identifiers=[r".*(spatial|temporal)_attention\w*"])
+            if config.use_lite_mode:
+                config = replace(
+                    config,
+                    use_lite_mode=False,
+                    cache_identifiers=["(flow|occlusion)_head"],
+                    skip_predict_identifiers=[BLOCKS, ATTENTIONS],
+                )
+            elif not (config.cache_identifiers or config.skip_predict_identifiers):
+                config = replace(config, cache_identifiers=[ATTENTIONS])
         else:
             raise ValueError(
                 f"`config` is a {type(config).__name__}, must be a PyramidAttentionBroadcastConfig or a "
                 "TaylorSeerCacheConfig: others ask for transformer blocks; see also the pipeline's `cache_interval`"
             )
         super().enable_cache(config)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save config and weights, see `ModelMixin.save_pretrained`; projections are saved as if not fused.
+
+        Args:
+            *args: As in diffusers.
+            **kwargs: As in diffusers.
+        """
+        fused = self.temporal_attention_in.fused_projections
+        self.unfuse_qkv_projections()
+        try:
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            if fused:
+                self.fuse_qkv_projections()
 
     def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
         """Compile every level, see `ModelMixin.compile_repeated_blocks`; `dynamic` is true unless it is given.
@@ -340,7 +367,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         if deep_features is None:
             x, deep_features = self._run_deep_levels(x, time, conditions[1:-1], frames)
         else:
-            x = convolve_frames(self.up_levels[-2].resample, deep_features)
+            x = self.up_levels[-2].forward(deep_features)
         # `device_map` may have put levels and heads on several devices
         x = torch.cat((x, skip.to(x.device)), dim=-1)
         x, _ = self._run(self.up_levels[-1], x, time, conditions[-1], frames)

@@ -128,10 +128,10 @@ def band_blocks(
         block_size: Queries per block.
 
     Returns:
-        Blocks that cover queries 0 .. F - 1 in order; without a window, or with one at least F - 1, one block.
+        Blocks that cover queries 0 .. F - 1 in order.
     """
     if window is None or window >= num_frames - 1:
-        window, block_size = num_frames - 1, num_frames
+        window = num_frames - 1
     # offsets of a block reach from -(window + block_size) to the same, masked down to +-window
     reach = window + block_size
     offset_bias = position_bias(reach)
@@ -264,7 +264,13 @@ def attend_in_blocks(
 
 
 def attend_by_products(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, blocks: list[BandBlock], scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    blocks: list[BandBlock],
+    scale: float,
 ) -> torch.Tensor:
     """Rotate queries and keys and attend over frames, block by block, as products over all pixels and heads at once.
 
@@ -272,7 +278,9 @@ def attend_by_products(
     what it needs is rotated on its way into memory that lies as the product wants it (benchmarks/README.md).
 
     Args:
-        qkv: Queries, keys and values (B, F, P, 3, heads, D).
+        query: Tensor (B, F, P, heads, D).
+        key: Tensor (B, F, P, heads, D).
+        value: Tensor (B, F, P, heads, D).
         cos: Cosines of the angles (F, 1, 1, D / 2) in float32.
         sin: Sines, the same shape.
         blocks: Result of `band_blocks` for F frames.
@@ -281,11 +289,10 @@ def attend_by_products(
     Returns:
         Tensor (B, F, P, heads, D).
     """
-    precise = torch.promote_types(qkv.dtype, torch.float32)
-    query, key, value = qkv.unbind(3)
+    precise = torch.promote_types(query.dtype, torch.float32)
     turn_key = torch.complex(cos.to(precise), sin.to(precise))
     turn_query = turn_key * scale
-    if qkv.dtype != precise:  # there are no complex numbers of bfloat16
+    if query.dtype != precise:  # there are no complex numbers of bfloat16
         query, key = rotate_pairs(query, cos * scale, sin * scale), rotate_pairs(key, cos, sin)
         turn_query = turn_key = None
     result = torch.empty_like(value, memory_format=torch.contiguous_format)
@@ -296,7 +303,7 @@ def attend_by_products(
         # a softmax in half precision is half as fast, and less precise
         scores = torch.bmm(block_query, block_key.transpose(1, 2)).to(precise)
         scores.view(-1, heads, *scores.shape[1:]).add_(block.bias)
-        weights = scores.softmax(-1).to(qkv.dtype)
+        weights = scores.softmax(-1).to(value.dtype)
         attended = torch.bmm(weights, _gather(value, block.keys, None))
         result[:, block.queries] = attended.unflatten(0, (batch, pixels, heads)).permute(0, 3, 1, 2, 4)
     return result

@@ -163,7 +163,7 @@ class TrackDecoderLayer(nn.Module):
 class TrackDecoder(nn.Module):
     """First state, latent and speech of every frame to the difference of its state to the first."""
 
-    def __init__(self, sizes: TrackSizes, window: int | None, clip_frames: int) -> None:
+    def __init__(self, sizes: TrackSizes, window: int | None, clip_frames: int | None) -> None:
         super().__init__()
         self.width, self.window, self.clip_frames = sizes.decoder_width, window, clip_frames
         self.embed_first = nn.Linear(sizes.state_dim, sizes.state_width)
@@ -200,7 +200,7 @@ class TrackDecoder(nn.Module):
         return difference if frame_mask is None else difference.masked_fill(~frame_mask[..., None], 0.0)
 
     def _window(self, num_frames: int) -> int | None:
-        if num_frames <= self.clip_frames:
+        if self.clip_frames is None or num_frames <= self.clip_frames:
             return self.window
         # the mean over more frames than in training moves less; half a clip to either side is as many as there
         half = self.clip_frames // 2
@@ -214,12 +214,13 @@ class TrackVAE(nn.Module):
         sizes: Its sizes.
         dropout: Dropout of the encoder in training.
         window: Farthest key that the decoder sees in evaluation mode [frames]; None: every key is.
-        clip_frames: Longest clip in training; in longer ones a frame sees no more others than in training.
+        clip_frames: Longest clip in training; in longer ones a frame sees no more others than in training. None: the
+            window alone counts.
         with_encoder: Whether the encoder exists.
     """
 
     def __init__(
-        self, sizes: TrackSizes, dropout: float, window: int | None, clip_frames: int, with_encoder: bool
+        self, sizes: TrackSizes, dropout: float, window: int | None, clip_frames: int | None, with_encoder: bool
     ) -> None:
         super().__init__()
         self.encoder = TrackEncoder(sizes, dropout) if with_encoder else None

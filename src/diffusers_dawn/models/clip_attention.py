@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    _AttentionBackendRegistry,
+    dispatch_attention_fn,
+)
 from torch import nn
 
 from .attention import (
@@ -47,13 +51,13 @@ class SpatialLinearAttnProcessor:
     ) -> torch.Tensor:
         """Map pixels (N, P, C) to the same shape; for many pixels, given the output projection's matrix and bias."""
         heads = (attn.num_heads, attn.head_dim)
-        query, key, value = attn.project(hidden_states).unflatten(-1, (3, *heads)).unbind(2)  # (N, P, heads, D)
+        query, key, value = attn.project(hidden_states)  # (N, P, heads, D)
         query = query.softmax(-1)
         key, value = (part.transpose(1, 2).flatten(0, 1) for part in (key, value))  # (N heads, P, D)
         mixed = torch.bmm(key.softmax(1).transpose(1, 2), value) * attn.head_dim**-0.5  # (N heads, D, D)
         if output is None:  # mix the pixels, then project them
             mixed_pixels = torch.bmm(query.transpose(1, 2).flatten(0, 1), mixed)
-            return attn.to_out(mixed_pixels.unflatten(0, (-1, attn.num_heads)).transpose(1, 2).flatten(2))
+            return attn.to_out[0](mixed_pixels.unflatten(0, (-1, attn.num_heads)).transpose(1, 2).flatten(2))
         # the product of the two small matrices is taken first
         matrix, bias = output
         mixed = mixed.unflatten(0, (-1, attn.num_heads))
@@ -68,43 +72,45 @@ class SpatialAttnProcessor:
 
     def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor) -> torch.Tensor:
         """Map pixels (N, P, C) to the same shape."""
-        qkv = attn.project(hidden_states).unflatten(-1, (3, attn.num_heads, attn.head_dim))
-        attended = dispatch_attention_fn(*qkv.unbind(2), backend=self._attention_backend)  # (N, P, heads, D)
-        return attn.to_out(attended.flatten(2))
+        attended = dispatch_attention_fn(*attn.project(hidden_states), backend=self._attention_backend)
+        return attn.to_out[0](attended.flatten(2))  # of (N, P, heads, D)
 
 
 class TemporalAttnProcessor:
     """Attention of every pixel over the frames inside the window.
 
-    Backends of diffusers must take a mask, which is the bias; the default is the fastest here.
+    Backends of diffusers must take a mask, which is the bias. In place of the native one, CPUs take products of their
+    own, which are faster.
     """
 
     _attention_backend = None
 
     def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
         """Map pixels of whole clips (B, F, P, C) to the same shape."""
-        qkv = attn.project(hidden_states).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        query, key, value = attn.project(hidden_states)
         scale, backend = attn.head_dim**-0.5, self._attention_backend
-        if backend is None and hidden_states.device.type == "cpu" and works_in_place():
-            attended = attend_by_products(qkv, frames.cos, frames.sin, frames.blocks, scale)
-            return attn.to_out(attended.flatten(3))
-        rotated = rotate_pairs(qkv[..., :2, :, :].flatten(-3, -2), frames.cos, frames.sin)
-        query, key = rotated.unflatten(-2, (2, attn.num_heads)).unbind(-3)
+        if hidden_states.device.type == "cpu" and works_in_place() and _is_native(backend):
+            attended = attend_by_products(query, key, value, frames.cos, frames.sin, frames.blocks, scale)
+            return attn.to_out[0](attended.flatten(3))
+        query, key = (rotate_pairs(part, frames.cos, frames.sin) for part in (query, key))
         # (B, F, P, heads, D) to (B P, heads, F, D)
-        query, key, value = (part.permute(0, 2, 3, 1, 4).flatten(0, 1) for part in (query, key, qkv[..., 2, :, :]))
+        query, key, value = (part.permute(0, 2, 3, 1, 4).flatten(0, 1) for part in (query, key, value))
         attend, where = attend_in_blocks, frames.blocks
         if torch.compiler.is_compiling():
             attend, where = attend_in_band, frames.band
         attended = attend(query, key, value, where, scale, backend)
         attended = attended.unflatten(0, (hidden_states.shape[0], -1)).permute(0, 3, 1, 2, 4).flatten(3)
-        return attn.to_out(attended)
+        return attn.to_out[0](attended)
+
+
+def _is_native(backend: AttentionBackendName | None) -> bool:
+    if backend is None:  # that of the context `attention_backend`, or of the environment
+        backend, _ = _AttentionBackendRegistry.get_active_backend()
+    return backend == AttentionBackendName.NATIVE
 
 
 class ClipAttention(nn.Module, AttentionModuleMixin):
     """What the attentions have in common.
-
-    One projection makes queries, keys and values from the start, and state dicts hold that one. Unfusing puts three in
-    its place, for what looks for `to_q`, `to_k` and `to_v`, and fusing joins them again.
 
     Args:
         channels: Channels C.
@@ -112,29 +118,30 @@ class ClipAttention(nn.Module, AttentionModuleMixin):
         head_dim: Channels per head.
     """
 
-    fused_projections = True
     _output_bias = False
 
     def __init__(self, channels: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
         self.num_heads, self.head_dim = num_heads, head_dim
         self.norm = ChannelNorm(channels)
-        self.to_qkv = nn.Linear(channels, 3 * num_heads * head_dim, bias=False)
-        self.to_out = nn.Linear(num_heads * head_dim, channels, bias=self._output_bias)
+        for name in SEPARATE_PROJECTIONS:
+            self.add_module(name, nn.Linear(channels, num_heads * head_dim, bias=False))
+        # a list, as in all attentions of diffusers, whose adapters look for `to_out.0`
+        self.to_out = nn.ModuleList([nn.Linear(num_heads * head_dim, channels, bias=self._output_bias)])
         self.set_processor(self._default_processor_cls())
-        self.register_state_dict_post_hook(_join_saved_projections)
-        self.register_load_state_dict_pre_hook(_split_loaded_projections)
 
-    def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Normalise tokens (..., C) and project them to queries, keys and values (..., 3 * heads * D)."""
+    def project(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Normalise tokens (..., C) and project them to queries, keys and values, each (..., heads, D)."""
         normalised = self.norm(hidden_states)
         if self.fused_projections:
-            return self.to_qkv(normalised)
-        return torch.cat([getattr(self, name)(normalised) for name in SEPARATE_PROJECTIONS], dim=-1)
+            parts = self.to_qkv(normalised).chunk(3, dim=-1)
+        else:
+            parts = (getattr(self, name)(normalised) for name in SEPARATE_PROJECTIONS)
+        return tuple(part.unflatten(-1, (self.num_heads, self.head_dim)) for part in parts)
 
     @torch.no_grad()
     def fuse_projections(self) -> None:
-        """Join the projections, the reverse of `unfuse_projections`; of a new attention they are joined.
+        """Put one projection, `to_qkv`, in the place of three: fewer and larger products.
 
         Raises:
             ValueError: They are adapted, quantised or offloaded.
@@ -149,7 +156,7 @@ class ClipAttention(nn.Module, AttentionModuleMixin):
 
     @torch.no_grad()
     def unfuse_projections(self) -> None:
-        """Cut the projection into three, `to_q`, `to_k` and `to_v`; state dicts stay as they are.
+        """Cut the projection into three again, `to_q`, `to_k` and `to_v`.
 
         Raises:
             ValueError: It is adapted, quantised or offloaded.
@@ -190,19 +197,6 @@ def _linear_of(weight: torch.Tensor, requires_grad: bool) -> nn.Linear:
     return layer
 
 
-def _join_saved_projections(attention: ClipAttention, state_dict: dict, prefix: str, _: object) -> None:
-    keys = [f"{prefix}{name}.weight" for name in SEPARATE_PROJECTIONS]
-    if all(key in state_dict for key in keys):
-        state_dict[f"{prefix}to_qkv.weight"] = torch.cat([state_dict.pop(key) for key in keys])
-
-
-def _split_loaded_projections(attention: ClipAttention, state_dict: dict, prefix: str, *_: object) -> None:
-    key = f"{prefix}to_qkv.weight"
-    if key in state_dict and not attention.fused_projections:
-        for name, part in zip(SEPARATE_PROJECTIONS, state_dict.pop(key).chunk(3), strict=True):
-            state_dict[f"{prefix}{name}.weight"] = part
-
-
 class SpatialLinearAttention(ClipAttention):
     """Linear attention over the pixels of each frame; see `ClipAttention`."""
 
@@ -215,7 +209,7 @@ class SpatialLinearAttention(ClipAttention):
         pixels = x.flatten(0, 1).flatten(1, 2)
         # few pixels are less than the two small matrices, whose product would be larger. Compiled code has one form
         few = works_in_place() and pixels.shape[1] < pixels.shape[2]
-        output = None if few else matrix_of(self.to_out, x)
+        output = None if few else matrix_of(self.to_out[0], x)
         return self._attend(pixels, 0, pixels.shape[1], residual, output=output).view(x.shape)
 
 

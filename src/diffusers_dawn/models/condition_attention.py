@@ -55,14 +55,14 @@ class ConditionCrossAttention(nn.Module):
         self.query_scale = nn.Parameter(torch.ones(head_dim))
         self.key_scale = nn.Parameter(torch.ones(head_dim))
         self.null_key_value = nn.Parameter(torch.randn(2, head_dim))
-        self.to_out = nn.Linear(inner, channels_out, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(inner, channels_out, bias=False)])  # see `ClipAttention`
         self.norm_out = ChannelNorm(channels_out)
 
     def forward(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Turn a condition (N, D) into what `ConditionContext` has of it: query weight, score map, basis and Gram."""
         tokens = self.to_key_value(self.embed(F.silu(condition)))
         queries, _ = matrix_of(self.to_query, condition)
-        answers, _ = matrix_of(self.to_out, condition)
+        answers, _ = matrix_of(self.to_out[0], condition)
         queries = queries * self.norm_in(None)[:, None]
         with torch.autocast(tokens.device.type, enabled=False):
             precise = at_least_float32(tokens.dtype)

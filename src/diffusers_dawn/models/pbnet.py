@@ -70,7 +70,8 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         pose_min: Smallest value of each pose number, in `records.POSE_NAMES` order; normalised to 0.
         pose_max: Largest value of each pose number; normalised to 1.
         clip_frames: Longest clip in training [frames]. In a longer one, a frame sees half as many to either side: no
-            more than in training, because the mean over more of them moves less.
+            more than in training, because the mean over more of them moves less. None: the window alone counts, as
+            published.
         blink_sizes: Sizes of the blink network that differ from those above, by argument name.
         with_encoder: Whether the encoders exist; inference needs only the decoders.
 
@@ -110,7 +111,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         blink_window: int | None = 200,
         pose_min: tuple[float, ...] = (-90.0, -90.0, -90.0, 0.0, 0.0, 0.0),
         pose_max: tuple[float, ...] = (90.0, 90.0, 90.0, 1.0, 720.0, 1080.0),
-        clip_frames: int = 200,
+        clip_frames: int | None = 200,
         blink_sizes: dict[str, int] | None = None,
         with_encoder: bool = True,
     ) -> None:
@@ -118,7 +119,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         if networks not in NETWORK_STATES:
             raise ValueError(f"`networks` is {networks!r}, must be one of {', '.join(map(repr, NETWORK_STATES))}")
         for name, value in (("clip_frames", clip_frames), ("latent_stride", latent_stride)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"`{name}` is {value}, must be at least 1")
         sizes = {
             "audio_dim": audio_dim,

@@ -85,10 +85,16 @@ class UNetLevel(nn.Module):
         time: torch.Tensor | None = None,
         conditions: list[ConditionContext] | None = None,
         frames: FrameContext | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor] | list[ConditionContext]:
-        """Map (B, F, H, W, C_in) to the resampled result and the result before; of conditions, project these."""
+    ) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor | list[ConditionContext]:
+        """Map (B, F, H, W, C_in) to the resampled result and the result before.
+
+        Of conditions alone, project these; of x alone, resample it. All is asked for here, where offloading has moved
+        the weights.
+        """
         if isinstance(x, dict):
             return _project_conditions(self, x)
+        if conditions is None:
+            return convolve_frames(self.resample, x)
         x = self.block1(x, time, conditions[0])
         x = self.block2(x, time, conditions[1])
         x = add_attention(x, self.spatial_attention)
@@ -129,7 +135,6 @@ class UNetMiddle(nn.Module):
 
 
 def _project_conditions(level: nn.Module, conditions: dict[str, torch.Tensor]) -> list[ConditionContext]:
-    # inside of the level's forward, because that is where offloading has moved its weights
     return [block.conditions.project(conditions) for block in (level.block1, level.block2)]
 
 

@@ -228,6 +228,7 @@ def print_task(args: argparse.Namespace, task: str, memory: dict[tuple, float], 
         seconds = {name: [] for name in functions}
         for _ in range(args.repeats):
             for name, function in functions.items():
+                function()  # not timed: steps of a clip follow each other, and find the memory as their like left it
                 seconds[name].append(time_call(function, args.device))
         middle = {name: median(values) for name, values in seconds.items()}
         row = []

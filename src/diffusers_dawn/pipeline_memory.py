@@ -26,7 +26,7 @@ class FitsMemory:
             *args: As in diffusers.
             **kwargs: As in diffusers.
         """
-        self._exclude_from_cpu_offload = list(KEPT_ON_DEVICE)
+        self._exclude_from_cpu_offload = [*dict.fromkeys([*self._exclude_from_cpu_offload, *KEPT_ON_DEVICE])]
         super().enable_sequential_cpu_offload(*args, **kwargs)
 
     def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:

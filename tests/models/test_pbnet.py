@@ -179,7 +179,7 @@ def test_window_limits_what_a_frame_sees_in_evaluation_but_not_in_training():
 
 
 @torch.no_grad()
-def test_long_clip_costs_no_square_memory_and_its_start_is_that_of_a_shorter_clip():
+def test_start_of_a_long_clip_is_that_of_a_shorter_one():
     model = make_model()
     audio, latent = make_audio(1, 3000), torch.randn(1, 3000, 16, generator=seeded(3))
     state = torch.rand(1, 8, generator=seeded(4))

@@ -90,6 +90,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
 
     # frames are drawn with weights that norms are folded into, which hooks of single layers do not see
     _supports_group_offloading = False
+    _repeated_blocks = None  # small: it is compiled whole
     # they hold what skips connect, or what is joined without a layer
     _no_split_modules = [
         "ImageEncoder",

@@ -86,6 +86,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
     _skip_layerwise_casting_patterns = ["norm", "transformer"]
     # for the same reason, and because such offloading sees `forward` but not `generate`
     _supports_group_offloading = False
+    _repeated_blocks = None  # small: it is compiled whole
     _no_split_modules = ["TrackEncoder", "TrackDecoder"]
     _keys_to_ignore_on_load_unexpected = [r"tracks\.\w+\.encoder\."]
 

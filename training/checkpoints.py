@@ -1,5 +1,6 @@
 """Checkpoints of a training: everything that the next step depends on, in folders that appear only when complete."""
 
+import functools
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.training_utils import EMAModel
 from diffusers.utils import logging
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from training.networks import has_adapter
@@ -27,7 +29,7 @@ class Progress:
 
     Attributes:
         step: Optimisation steps done, those skipped included.
-        skipped_steps: Steps whose gradients were not finite and changed nothing.
+        skipped_steps: Steps in which at least one network was not updated, because its gradients were not finite.
         samples_per_step: Samples that all processes together take for one step; places in the data depend on it.
     """
 
@@ -53,10 +55,14 @@ class WeightAverages:
         for average in self.averages.values():
             average.to(device)
 
-    def step(self) -> None:
-        """Take the networks' present weights into the averages."""
-        for name, average in self.averages.items():
-            average.step(self.networks[name].parameters())
+    def step(self, name: str) -> None:
+        """Take a network's present weights into its average, if it has one.
+
+        Args:
+            name: The network.
+        """
+        if name in self.averages:
+            self.averages[name].step(self.networks[name].parameters())
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -107,18 +113,24 @@ class Checkpoints:
 
         Returns:
             The checkpoint's folder.
+
+        Raises:
+            OSError: It cannot be written; nothing of it stays.
         """
         final = self.folder / f"checkpoint-{progress.step}"
         partial = final.with_name(f".{final.name}.partial")
         main = self.accelerator.is_main_process
         if main:
-            shutil.rmtree(partial, ignore_errors=True)
+            # those of processes that were killed
+            for old in self.folder.glob(".checkpoint-*.partial"):
+                shutil.rmtree(old, ignore_errors=True)
             partial.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(partial))
-        if main:
-            values = asdict(progress) | self._average_steps()
-            (partial / "progress.json").write_text(json.dumps(values, indent=2) + "\n")
+        with complete_or_removed(partial):
+            self.accelerator.save_state(str(partial))
+            if main:
+                values = asdict(progress) | self._average_steps()
+                (partial / "progress.json").write_text(json.dumps(values, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
         if main:
             if final.exists():
@@ -141,7 +153,7 @@ class Checkpoints:
             Where the training stood.
 
         Raises:
-            ValueError: Steps had another number of samples.
+            ValueError: Steps had another number of samples, or other networks were trained.
         """
         values = json.loads((checkpoint / "progress.json").read_text())
         average_steps = values.pop("average_steps", {})
@@ -151,6 +163,19 @@ class Checkpoints:
                 f"`resume_from_checkpoint` {checkpoint.name} was trained with {progress.samples_per_step} samples per "
                 f"step, now there are {samples_per_step}: processes x `train_batch_size` x "
                 "`gradient_accumulation_steps` must be as before"
+            )
+        averages = () if self.averages is None else self.averages.networks
+        wanted = sorted([*self.networks, *(f"{name}_ema" for name in averages)])
+        found = sorted(path.name for path in checkpoint.iterdir() if path.is_dir())
+        if found != wanted:
+            raise ValueError(
+                f"`resume_from_checkpoint` {checkpoint.name} holds {', '.join(found)}, the settings train "
+                f"{', '.join(wanted)}"
+            )
+        if self.accelerator.scaler is not None and not (checkpoint / "scaler.pt").is_file():
+            raise ValueError(
+                f"`mixed_precision` is fp16, but `resume_from_checkpoint` {checkpoint.name} was trained without loss "
+                "scaling; take bf16 or no"
             )
         self.accelerator.load_state(str(checkpoint))
         for name, steps in average_steps.items() if self.averages is not None else ():
@@ -181,6 +206,26 @@ class Checkpoints:
                 shadow.copy_(parameter.detach())
         for name, network in self.networks.items():
             read_trained(network, Path(folder, name))
+
+
+@contextmanager
+def complete_or_removed(partial: Path) -> Iterator[None]:
+    """Remove a folder if what fills it in a `with` block fails, however it does.
+
+    Args:
+        partial: The folder.
+
+    Raises:
+        OSError: It cannot be written; so for what torch and safetensors raise, too.
+    """
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError | RuntimeError | SafetensorError):
+            reason = " ".join(str(error).split())
+            raise OSError(f"`output_dir` {partial.parent} cannot take {partial.name}: {reason}") from error
+        raise
 
 
 def write_trained(network: ModelMixin, folder: Path) -> None:
@@ -215,13 +260,24 @@ def read_trained(network: ModelMixin, folder: Path) -> None:
     Args:
         network: The network, with an adapter if it had one.
         folder: Where.
-    """
-    if not has_adapter(network):
-        network.load_state_dict(type(network).from_pretrained(folder).state_dict())
-        return
-    from peft import set_peft_model_state_dict
 
-    set_peft_model_state_dict(network, load_file(folder / LORA_WEIGHT_NAME_SAFE))
+    Raises:
+        ValueError: Its layers have other sizes.
+    """
+    if has_adapter(network):
+        from peft import set_peft_model_state_dict
+
+        weights = load_file(folder / LORA_WEIGHT_NAME_SAFE)
+        take = functools.partial(set_peft_model_state_dict, network)
+    else:
+        weights, take = type(network).from_pretrained(folder).state_dict(), network.load_state_dict
+    try:
+        take(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`resume_from_checkpoint`: {folder.name} in {folder.parent.name} has other sizes than settings and data "
+            "set make now"
+        ) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -233,7 +233,7 @@ class ClipShards:
             entry for path in finished_shards(self.folder, split) for entry in _entries_of(path)
         )
         if not self.entries:
-            raise ValueError(f"`folder` holds no clips of the split {split!r}: {self.folder}")
+            raise ValueError(f"`dataset` holds no clips of the split {split!r}: {self.folder}")
 
     def __len__(self) -> int:
         """Count the clips."""
@@ -333,7 +333,7 @@ def finished_shards(folder: Path, split: str) -> list[Path]:
     paths = [shard_path(folder, split, index) for index in range(last + 1)]
     for path in paths:
         if not path.is_file():
-            raise ValueError(f"`folder` holds a shard that is missing or unfinished: {path}; finish the preparation")
+            raise ValueError(f"`dataset` holds a shard that is missing or unfinished: {path}; finish the preparation")
     return paths
 
 
@@ -341,7 +341,7 @@ def _entries_of(path: Path) -> list[ClipEntry]:
     lines = [line for line in read_journal(path) if "skipped" not in line]
     end = max((line["end"] for line in lines), default=0) + TAR_END
     if path.stat().st_size < end:
-        raise ValueError(f"`folder` holds a shard that is cut short: {path} has less than {end} bytes")
+        raise ValueError(f"`dataset` holds a shard that is cut short: {path} has less than {end} bytes")
     return [
         ClipEntry(
             clip_id=line["clip_id"],

@@ -203,7 +203,7 @@ def parse_config(
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; the command line overrides them")
     parser.add_argument("--dry-run", action="store_true", help="print the settings as YAML and stop")
     known, overrides = parser.parse_known_args(arguments)
-    values = _read_yaml(known.config) if known.config is not None else {}
+    values = read_settings(known.config) if known.config is not None else {}
     hints = typing.get_type_hints(config_class)
     for key, text in _pairs(overrides):
         value = _value_of(key, text, hints.get(key))
@@ -250,22 +250,34 @@ def config_to_yaml(config: TrainingConfig) -> str:
     return yaml.dump(dataclasses.asdict(config), Dumper=_PlainDumper, sort_keys=False)
 
 
+def read_settings(path: Path, name: str = "--config") -> dict[str, Any]:
+    """Read a file of settings, unchecked.
+
+    Args:
+        path: The YAML file.
+        name: Argument name for error messages.
+
+    Returns:
+        Values by key.
+
+    Raises:
+        ValueError: The file cannot be read, or holds no keys with values.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+    except OSError as error:
+        raise ValueError(f"`{name}` {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"`{name}` {path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"`{name}` {path} must hold keys with values")
+    return values
+
+
 def _counts(config: TrainingConfig) -> list[str]:
     # everything that is counted from one
     names = ("max_train_steps", "num_train_epochs", "clip_repeats", "train_batch_size", "gradient_accumulation_steps")
     return [*names, "checkpointing_steps", "checkpoints_total_limit", "log_steps", "validation_steps"]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except OSError as error:
-        raise ValueError(f"`--config` {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"`--config` {path} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"`--config` {path} must hold keys with values")
-    return values
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:

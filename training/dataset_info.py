@@ -62,19 +62,19 @@ def read_dataset_info(folder: str | os.PathLike) -> DatasetInfo:
     """
     path = Path(folder) / "dataset.json"
     if not path.is_file():
-        raise ValueError(f"`folder` holds no finished data set: there is no {path}")
+        raise ValueError(f"`dataset` {folder} holds no finished data set: there is no {path}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         unknown = set(content) - {field.name for field in fields(DatasetInfo)}
         info = DatasetInfo(**{name: value for name, value in content.items() if name not in unknown})
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(f"`folder`: {path} cannot be understood: {error}") from error
+        raise ValueError(f"`dataset`: {path} cannot be understood: {error}") from error
     if info.format != FORMAT:
-        raise ValueError(f"`folder`: {path} has format {info.format}; allowed is {FORMAT}")
+        raise ValueError(f"`dataset`: {path} has format {info.format}; allowed is {FORMAT}")
     numbers = (info.size_px, info.fps, info.sample_rate_hz, 1 if info.audio_dim is None else info.audio_dim)
     texts = "" if info.audio_encoder is None else info.audio_encoder
     if unknown or not isinstance(texts, str) or not all(isinstance(value, int) and value > 0 for value in numbers):
-        raise ValueError(f"`folder`: {path} holds entries that are unknown or of another kind: {content}")
+        raise ValueError(f"`dataset`: {path} holds entries that are unknown or of another kind: {content}")
     return info
 
 

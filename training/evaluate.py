@@ -25,7 +25,8 @@ from transformers.utils import logging as transformers_logging
 from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.sampler_presets import PRESETS, choose_sampling
+from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
+from diffusers_dawn.scheduler_choice import make_scheduler
 from training import evaluation_guided, evaluation_unguided
 from training.evaluation_clips import Evaluation, EvaluationSettings
 from training.evaluation_figures import NUM_RESAMPLES
@@ -74,6 +75,8 @@ def evaluate(options: argparse.Namespace) -> None:
     settings = EvaluationSettings(**{
         field.name: getattr(options, field.name) for field in dataclasses.fields(EvaluationSettings)
     })
+    if options.scheduler is not None and options.preset is not None:
+        raise ValueError("give either `preset`, which has its own sampler, or `scheduler`")
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f"`output` is not a folder: {options.output}")
     with ExitStack() as stack:
@@ -82,7 +85,12 @@ def evaluate(options: argparse.Namespace) -> None:
         except ImportError as error:
             print(f"evaluate: {error}", file=sys.stderr)
             reader = None
-        pipe = _load_pipeline(options.pipeline, device_of_process(options.device, 0))
+        device = device_of_process(options.device, 0)
+        pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler)
+        if options.scheduler is not None and settings.num_inference_steps is None:
+            # given steps keep presets, which have samplers of their own, away
+            steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps
+            settings = dataclasses.replace(settings, num_inference_steps=steps)
         lfg = None
         if options.lfg is not None:
             lfg = load_network(LatentFlowGenerator, options.lfg, "lfg", "lfg").to(pipe.device)
@@ -94,6 +102,45 @@ def evaluate(options: argparse.Namespace) -> None:
     write_report(options.output, numbers, text)
     print(text)
     print(f"wrote {options.output}: report.json, report.md")
+
+
+def load_pipeline(
+    name: str, device: torch.device, lora: str | None = None, scheduler: str | None = None
+) -> DAWNPipeline:
+    """Load what is evaluated.
+
+    Args:
+        name: Folder or Hub id of the pipeline.
+        device: Where it runs.
+        lora: Folder or Hub id of an adapter of its denoiser.
+        scheduler: Another sampler, by name as `dawn animate` knows it.
+
+    Returns:
+        The pipeline in float32.
+
+    Raises:
+        ValueError: One of them cannot be loaded, or the sampler cannot sample DAWN.
+    """
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
+    try:
+        pipe = DAWNPipeline.from_pretrained(name, dtype=torch.float32)
+    except Exception as error:
+        raise ValueError(f"`pipeline` {name} cannot be loaded: {str(error) or type(error).__name__}") from error
+    pipe.set_progress_bar_config(disable=True)
+    if lora is not None:
+        try:
+            pipe.load_lora_weights(lora)
+        except Exception as error:
+            raise ValueError(f"`lora` {lora} cannot be loaded: {str(error) or type(error).__name__}") from error
+    if scheduler is not None:
+        pipe.scheduler = make_scheduler(scheduler, pipe.scheduler.config)
+    try:
+        return pipe.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` is {device}, which torch cannot use here") from error
 
 
 def run_sections(evaluation: Evaluation, names: Sequence[str]) -> dict[str, SectionReport | str]:
@@ -125,22 +172,6 @@ def _section_names(given: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _load_pipeline(name: str, device: torch.device) -> DAWNPipeline:
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-    try:
-        pipe = DAWNPipeline.from_pretrained(name, dtype=torch.float32)
-    except Exception as error:
-        # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
-        raise ValueError(f"`pipeline` {name} cannot be loaded: {str(error) or type(error).__name__}") from error
-    pipe.set_progress_bar_config(disable=True)
-    try:
-        return pipe.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`device` is {device}, which torch cannot use here") from error
-
-
 def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
     """What was evaluated, and how; names of folders, not where they lie."""
     settings = dataclasses.asdict(evaluation.settings)
@@ -150,6 +181,7 @@ def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str,
     return settings | {
         "pipeline": _shown_name(options.pipeline),
         "lfg": None if options.lfg is None else _shown_name(options.lfg),
+        "lora": None if options.lora is None else _shown_name(options.lora),
         "dataset": _shown_name(options.dataset),
         "recordings": [path.name for path in options.recordings],
         "num_clips": len(evaluation),
@@ -172,6 +204,8 @@ def _heading(settings: dict[str, Any], evaluation: Evaluation) -> str:
         f"{steps} step{'s' * (steps > 1)} of {settings['scheduler']}, seed {settings['seed']}. Intervals are "
         f"the bootstrap's over clips ({NUM_RESAMPLES} resamples). Faces are read by mediapipe."
     ]
+    if settings["lora"] is not None:
+        lines.append(f"The denoiser has the adapter `{settings['lora']}`.")
     if settings["lfg"] is not None:
         lines.append(f"The reconstruction is that of the LFG `{settings['lfg']}`.")
     note = evaluation.speech_note()
@@ -186,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, help="folder for report.json and report.md")
     add("--sections", help=f"which parts, joined by commas (default: all): {','.join(SECTIONS)}")
     add("--recordings", type=Path, nargs="+", default=(), metavar="FILE", help="real speech, for its part")
+    add("--lora", help="folder or Hub id of an adapter of the denoiser")
     add("--lfg", help="folder or Hub id of the LFG with its motion estimator, where the pipeline's comes without")
     counts = {
         "num_clips": "clips of the test split, at most, evenly spread over it",
@@ -199,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         value = getattr(default, name)
         add(f"--{name}", type=int, default=value, help=text if value is None else f"{text} (default: {value})")
     add("--preset", choices=tuple(PRESETS), help="sampler and steps (default: as the pipeline does by itself)")
+    add("--scheduler", help="sampler instead of a preset's: dawn, ddim, dpm++, unipc, ... or a class of diffusers")
     add("--clip_seconds", type=float, default=default.clip_seconds, help="length of clips (default: %(default)s)")
     add("--long_seconds", type=float, default=default.long_seconds, help="of long videos (default: %(default)s)")
     add("--reader_processes", type=int, default=1, help="processes that read faces (default: %(default)s)")

@@ -3,6 +3,7 @@
 import logging
 import math
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DynamoBackend, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from diffusers import ModelMixin
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -22,9 +23,13 @@ from tqdm.auto import tqdm
 from diffusers_dawn.float32_products import fast_products
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from diffusers_dawn.video_writer import write_video
-from training.checkpoints import Checkpoints, Progress, WeightAverages, checkpoint_to_resume
+from training.checkpoints import Checkpoints, Progress, WeightAverages, checkpoint_to_resume, complete_or_removed
 from training.config import TrainingConfig, config_to_yaml, parse_config
+from training.dataset_info import write_text_atomically
 from training.model_card import make_repository, upload_result, write_model_card
+from training.processes import PATIENCE
+from training.resumed_settings import check_resumed_settings
+from training.stop_signals import SIGNAL_EXIT_CODE, StopSignals, TrainingInterrupted, leave_signals_to_parent
 from training.tracking import Meter, log_video
 from training.training_plan import BatchPlan, TrainingPlan
 from training.validation import Validation
@@ -42,8 +47,9 @@ class Stage(Protocol):
         usage: Code of the model card that loads it; `{repository}` stands for where it is.
         networks: What is trained and saved, by folder name.
         averaged: Names of the networks that have a moving average when `use_ema` is set.
-        objectives: What is minimised, in the order of the updates. Each is a module around the one network it trains;
-            its `forward(batch, epoch)` returns loss terms by name, "loss" the one to minimise.
+        objectives: What is minimised, in the order of the updates, by the name of the network that it trains. Each is
+            a module around that network; its `forward(batch, epoch)` returns loss terms by name, "loss" the one to
+            minimise.
         frozen: Networks that are used, but not trained.
     """
 
@@ -84,7 +90,7 @@ def run_script(
         arguments: Command line; None: that of the process.
 
     Returns:
-        The exit code.
+        The exit code: 0 done, 2 bad input, 130 interrupted, 143 terminated.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     logger.setLevel(logging.INFO)
@@ -98,6 +104,12 @@ def run_script(
         return 2
     try:
         train(build_stage(config), config)
+    except TrainingInterrupted as error:
+        return error.exit_code
+    except KeyboardInterrupt:
+        # before the first step or after the last one
+        logger.warning("interrupted; the same command goes on with `--resume_from_checkpoint latest`")
+        return SIGNAL_EXIT_CODE + signal.SIGINT
     except (ValueError, ImportError, OSError) as error:
         if config.debug:
             raise
@@ -117,10 +129,14 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
         Where the training stands at the end.
 
     Raises:
-        ValueError: A setting does not fit, or the output folder holds another training.
+        ValueError: A setting does not fit, the output folder holds another training, or the one to be resumed had
+            other settings (see `resumed_settings`).
+        OSError: Something cannot be written.
+        TrainingInterrupted: A signal asked to stop; there is a checkpoint of the last step.
     """
     output = Path(config.output_dir)
     resumed = checkpoint_to_resume(output, config.resume_from_checkpoint)
+    changes = "" if resumed is None else check_resumed_settings(config, resumed)
     if config.push_to_hub:
         # what cannot be uploaded at the end is refused at the beginning
         make_repository(config.hub_model_id or output.name)
@@ -128,9 +144,6 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)
     set_seed(config.seed, device_specific=True)
-    if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
     for network in (*stage.frozen, *stage.networks.values()):
         network.to(accelerator.device)
     averages = None
@@ -144,15 +157,25 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
     progress = Progress(samples_per_step=plan.samples_per_step)
     if resumed is not None:
         progress = checkpoints.load(resumed, plan.samples_per_step)
-        logger.info("continuing from %s", resumed)
+        logger.info("continuing from %s%s", resumed, changes and f" with other settings: {changes}")
+    if accelerator.is_main_process:
+        # not before: a training that is refused leaves the settings of the one before it
+        output.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(output / "config.yaml", config_to_yaml(config))
     run = _Run(accelerator, stage, config, plan, updates, averages, checkpoints, progress)
     if config.report_to != "none":
         settings = {key: str(value) for key, value in asdict(config).items()}
         accelerator.init_trackers(config.tracker_project_name, config=settings)
-    with fast_products():
-        run.all_steps(samples)
-        run.finish(output)
+    # compilers ask for the setting that it changes
+    compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+    eager_on_cpu = accelerator.device.type == "cpu" and not compiled
+    with fast_products() if eager_on_cpu else nullcontext():
+        stopped = run.all_steps(samples)
+        if not stopped:
+            run.finish(output)
     accelerator.end_training()
+    if stopped:
+        raise TrainingInterrupted(stopped)
     return progress
 
 
@@ -177,6 +200,8 @@ def _make_accelerator(config: TrainingConfig) -> Accelerator:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=None if config.report_to == "none" else config.report_to,
         project_config=ProjectConfiguration(project_dir=config.output_dir, logging_dir=f"{config.output_dir}/logs"),
+        # others wait while one validates, or stores the motion of the larger shards
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
 
 
@@ -214,35 +239,44 @@ class _Run:
         self.meter = Meter(accelerator)
         self.validated_step = -1
 
-    def all_steps(self, samples: Dataset) -> None:
-        """Make every step that is left."""
+    def all_steps(self, samples: Dataset) -> int:
+        """Make every step that is left, unless a signal asks to stop; returns its number, else 0."""
         config, progress, num_steps = self.config, self.progress, self.plan.num_steps
-        batches = self._batches(samples)
+        batches, stopped = self._batches(samples), 0
         bar = tqdm(
             total=num_steps,
             initial=progress.step,
             desc=self.stage.title,
             disable=not self.accelerator.is_local_main_process,
         )
-        while progress.step < num_steps:
-            self._train_mode()
-            self._step(batches)
-            progress.step += 1
-            bar.update()
-            if progress.step % config.log_steps == 0 or progress.step == num_steps:
-                bar.set_postfix(self._log())
-            if progress.step % config.checkpointing_steps == 0 or progress.step == num_steps:
-                self.checkpoints.save(progress)
-            if config.validation_steps is not None and progress.step % config.validation_steps == 0:
-                self._validate()
-        bar.close()
+        with StopSignals(self.accelerator) as signals, bar:
+            while progress.step < num_steps and not stopped:
+                self._train_mode()
+                self._step(batches)
+                progress.step += 1
+                bar.update()
+                stopped = signals.agreed()
+                if progress.step % config.log_steps == 0 or progress.step == num_steps:
+                    bar.set_postfix(self._log())
+                if progress.step % config.checkpointing_steps == 0 or progress.step == num_steps or stopped:
+                    self.checkpoints.save(progress)
+                is_due = config.validation_steps is not None and progress.step % config.validation_steps == 0
+                if is_due and not stopped:
+                    self._validate()
+        if stopped:
+            logger.warning(
+                "interrupted after step %d of %d; the same command goes on with `--resume_from_checkpoint latest`",
+                progress.step,
+                num_steps,
+            )
+        return stopped
 
     def finish(self, output: Path) -> None:
         """Save the result, validate once more, write the card, and upload if that is wanted."""
         if self.accelerator.is_main_process:
             partial = output / ".result.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            with self._averaged():
+            with complete_or_removed(partial), self._averaged():
                 self.stage.save_result(partial)
             shutil.rmtree(output / self.stage.result, ignore_errors=True)
             partial.rename(output / self.stage.result)
@@ -270,6 +304,7 @@ class _Run:
             samples,
             batch_sampler=plan,
             num_workers=self.config.dataloader_num_workers,
+            worker_init_fn=leave_signals_to_parent,
             pin_memory=self.accelerator.device.type == "cuda",
             # the loader draws a number when it begins, which a resumed run would draw at another place
             generator=torch.Generator(),
@@ -283,32 +318,38 @@ class _Run:
             network.eval()
 
     def _step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
-        """Make one optimisation step, of as many batches as are accumulated."""
+        """Make one optimisation step, of as many batches as are accumulated: an update of each network, in turn.
+
+        An update whose gradients are not finite is left out, and changes nothing of its network; the others are made.
+        """
         epoch = self.plan.epoch(self.progress.step)
         with self.meter.loading():
             parts = [next(batches) for _ in range(self.config.gradient_accumulation_steps)]
         device = self.accelerator.device
         parts = [{name: value.to(device, non_blocking=True) for name, value in part.items()} for part in parts]
-        # a forward pass moves running statistics, also when its gradients turn out not to be finite
-        buffers = [
-            (buffer, buffer.clone()) for network in self.stage.networks.values() for buffer in network.buffers()
-        ]
-        finite = True
+        left_out = []
         for update in self.updates:
+            # a forward pass moves running statistics, also when its gradients turn out not to be finite
+            buffers = [
+                (buffer, buffer.clone()) for network in self.stage.networks.values() for buffer in network.buffers()
+            ]
             for part in parts:
                 last = part is parts[-1]
                 with nullcontext() if last else self.accelerator.no_sync(update.objective):
                     terms = update.objective(part, epoch)
                     self.accelerator.backward(terms["loss"])
                 self.meter.add(update.name, terms)
-            finite &= self._apply(update)
-        if not finite:
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            if not self._apply(update):
+                left_out.append(update.name)
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+            elif self.averages is not None:
+                self.averages.step(update.name)
+        if left_out:
             self.progress.skipped_steps += 1
-            logger.warning("step %d skipped: its gradients are not finite", self.progress.step)
-        elif self.averages is not None:
-            self.averages.step()
+            logger.warning(
+                "step %d: update of %s skipped, its gradients are not finite", self.progress.step, ", ".join(left_out)
+            )
 
     def _apply(self, update: _Update) -> bool:
         """Move the weights along the gradients, unless those are not finite; say whether they were."""

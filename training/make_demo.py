@@ -16,7 +16,6 @@ if __package__ in (None, ""):
 import argparse
 import json
 import shlex
-import subprocess
 import time
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
@@ -28,6 +27,7 @@ from diffusers_dawn.checkpoint_folder import check_new_folder, save_new
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from training.processes import run_command
 
 TRAINING = Path(__file__).resolve().parent
 CONFIGS = TRAINING / "configs" / "demo"
@@ -110,7 +110,7 @@ def run_recipe(stages: Sequence[Stage], work: Path) -> None:
     for stage in stages:
         print(f"{stage.name}: {shlex.join(stage.command)}", flush=True)
         began = time.monotonic()
-        code = subprocess.run(stage.command, check=False).returncode
+        code = run_command(stage.command)
         hours[stage.name] = round(hours.get(stage.name, 0) + (time.monotonic() - began) / 3600, 3)
         work.mkdir(parents=True, exist_ok=True)
         notes.write_text(json.dumps(hours, indent=1) + "\n", encoding="utf-8")

@@ -14,12 +14,9 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-import dataclasses
 import importlib.util
 import os
-import subprocess
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 
 import torch
@@ -33,7 +30,8 @@ from training.clip_shards import read_journal
 from training.config import parse_config
 from training.dataset_info import DatasetInfo, write_dataset_info
 from training.prepared_report import write_contact_sheet, write_report, write_statistics
-from training.processes import USER_ERRORS, device_of_process, run_workers, together
+from training.processes import PATIENCE, USER_ERRORS, device_of_process, run_command, run_workers, together
+from training.resumed_settings import changed_settings
 from training.speech_features import SpeechFeatures, stored_encoder_name
 from training.synthetic.generated_data import (
     GeneratorSettings,
@@ -47,8 +45,6 @@ from training.synthetic.generated_data import (
 from training.synthetic.speech_report import write_speech_statistics
 from training.train_audio_encoder import AudioEncoderConfig
 
-# processes may finish hours apart
-PATIENCE = timedelta(days=30)
 PACKAGES = ("espeakng_loader", "numba")
 # what a launcher tells its processes about each other; the encoder's training is none of them, it runs alone
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
@@ -125,7 +121,7 @@ def _trained_encoder(options: argparse.Namespace) -> str:
         _check_encoder_settings(options.audio_encoder, settings, run)
     if not is_trained:
         command = [sys.executable, str(Path(__file__).with_name("train_audio_encoder.py")), *given]
-        if subprocess.run(command, env=_environment_of_one_process(), check=False).returncode:
+        if run_command(command, _environment_of_one_process()):
             raise ValueError(f"the audio encoder of `audio_encoder` {options.audio_encoder} could not be trained")
     return str(run / "audio_encoder")
 
@@ -133,9 +129,8 @@ def _trained_encoder(options: argparse.Namespace) -> str:
 def _check_encoder_settings(name: str, given: AudioEncoderConfig, run: Path) -> None:
     """Refuse to go on with an encoder that was trained, or begun, by other settings than those given now."""
     used, _ = parse_config(AudioEncoderConfig, "", ["--config", str(run / "config.yaml")])
-    for key, wanted in dataclasses.asdict(given).items():
-        found = getattr(used, key)
-        if key not in FREE_ENCODER_SETTINGS and wanted != found:
+    for key, (found, wanted) in changed_settings(used, given).items():
+        if key not in FREE_ENCODER_SETTINGS:
             raise ValueError(
                 f"`audio_encoder` {name} has `{key}` {wanted!r}, but the encoder in {run} was trained with {found!r}; "
                 "choose a new `output`, or remove that folder"

@@ -19,8 +19,8 @@ _TEXT = """---
 
 # {title} of DAWN
 
-Trained by diffusers_dawn ([DAWN](https://arxiv.org/abs/2410.13726), ICLR 2025) for {steps} steps ({skipped} skipped
-for gradients that were not finite) on the data set `{dataset}`.
+Trained by diffusers_dawn ([DAWN](https://arxiv.org/abs/2410.13726), ICLR 2025) for {steps} steps ({skipped} with an
+update skipped for gradients that were not finite) on the data set `{dataset}`.
 
 ```python
 {usage}

@@ -22,7 +22,6 @@ if __package__ in (None, ""):
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from accelerate import PartialState
 from tqdm.auto import tqdm
@@ -45,12 +44,9 @@ from training.clip_plan import (
 from training.clip_shards import PreparedClip, read_journal, write_shard
 from training.dataset_info import DatasetInfo, write_dataset_info
 from training.prepared_report import write_contact_sheet, write_report, write_statistics
-from training.processes import USER_ERRORS, device_of_process, together
+from training.processes import PATIENCE, USER_ERRORS, device_of_process, together
 from training.speech_features import SpeechFeatures, stored_encoder_name
 from training.video_clips import ClipMaker, ClipSettings
-
-# processes may finish hours apart
-PATIENCE = timedelta(days=30)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
@@ -14,6 +16,8 @@ from accelerate.utils import broadcast_object_list
 
 # what goes wrong with what a user gives has a sentence of its own
 USER_ERRORS = (ValueError, OSError, ImportError)
+# processes may finish hours apart; what they ask torch to wait for each other
+PATIENCE = timedelta(days=30)
 # how often the parent looks after its workers
 LOOK_S = 0.5
 
@@ -65,6 +69,25 @@ def device_of_process(name: str | None, local_process_index: int) -> torch.devic
     if torch.cuda.is_available():
         return torch.device("cuda", local_process_index % torch.cuda.device_count())
     return torch.device("cpu")
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run a command, and let it end in its own way where both are interrupted, as by Ctrl-C.
+
+    Args:
+        command: Its words.
+        environment: Its environment variables; None: those of this process.
+
+    Returns:
+        Its exit code.
+    """
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # a training saves a checkpoint now; `subprocess.run` would kill it
+            process.wait()
+            raise
 
 
 def run_workers(

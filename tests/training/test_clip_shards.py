@@ -295,12 +295,12 @@ def test_a_label_that_is_not_there_is_an_error_that_names_the_others(dataset):
 
 
 def test_a_folder_without_a_data_set_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=f"`folder` holds no finished data set: .*{tmp_path.name}"):
+    with pytest.raises(ValueError, match=f"`dataset` .* holds no finished data set: .*{tmp_path.name}"):
         ClipShards(tmp_path)
 
 
 def test_a_split_without_clips_is_an_error(dataset):
-    with pytest.raises(ValueError, match=f"`folder` holds no clips of the split 'test': .*{dataset.name}"):
+    with pytest.raises(ValueError, match=f"`dataset` holds no clips of the split 'test': .*{dataset.name}"):
         ClipShards(dataset, "test")
 
 

@@ -4,14 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_clips import AUDIO_DIM, tiny_clip
 from tiny_evaluation import write_test_split
 
 from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
+from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from training.checkpoints import write_trained
 from training.clip_members import PreparedClip, encode_wav
 from training.clip_shards import ClipShards
 from training.dataset_info import DatasetInfo
-from training.evaluate import SECTIONS, main
+from training.evaluate import SECTIONS, load_pipeline, main
+from training.evaluation_clips import Evaluation, EvaluationSettings
+from training.networks import add_lora
+from training.train_a2v import A2VConfig
 
 TINY = (
     *("--num_clips", "2", "--clip_seconds", "0.52", "--long_seconds", "1.04", "--num_long", "1"),
@@ -97,6 +103,57 @@ def test_report_names_what_was_evaluated_but_not_where_it_lies(tiny_data_set, ti
 
 
 @pytest.mark.parametrize(
+    ("given", "name", "steps"),
+    [
+        (("--scheduler", "unipc", "--num_inference_steps", "2"), "UniPCMultistepScheduler", 2),
+        (("--scheduler", "dawn"), "DAWNDDIMScheduler", 10),
+        (("--scheduler", "DDIMScheduler"), "DDIMScheduler", 10),
+        (("--preset", "fast"), "DDIMScheduler", 4),
+    ],
+)
+def test_sampler_by_name_is_measured(tiny_data_set, tiny_pipeline_folder, tmp_path, given, name, steps):
+    words = arguments(tiny_pipeline_folder, tiny_data_set, tmp_path, "--sections", "tracks", *given)
+    first = words.index("--num_inference_steps")
+    assert main(words[:first] + words[first + 2 :]) == 0
+    settings = json.loads((tmp_path / "report.json").read_text())["settings"]
+    assert (settings["scheduler"], settings["num_inference_steps"]) == (name, steps)
+
+
+@pytest.fixture(scope="module")
+def lora_folder(tiny_pipeline_folder, tmp_path_factory) -> Path:
+    """An adapter of the tiny denoiser that changes it."""
+    unet = DAWNPipeline.from_pretrained(tiny_pipeline_folder).unet
+    add_lora(unet, 2, 2.0, A2VConfig.lora_layers, 0)
+    for key, value in unet.named_parameters():
+        if ".lora_" in key:
+            torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(0))
+    folder = tmp_path_factory.mktemp("adapter") / "lora"
+    write_trained(unet, folder)
+    return folder
+
+
+def test_adapter_and_sampler_change_what_is_rendered(tiny_data_set, tiny_pipeline_folder, lora_folder):
+    rendered = []
+    for changes in ({}, {"lora": str(lora_folder)}, {"scheduler": "unipc"}, {}):
+        pipe = load_pipeline(str(tiny_pipeline_folder), torch.device("cpu"), **changes)
+        settings = EvaluationSettings(num_clips=1, clip_seconds=0.6, num_inference_steps=2, quiet=True)
+        evaluation = Evaluation(pipe, tiny_data_set, settings, None)
+        generator, portrait, speech = evaluation.random(0), evaluation.portrait(0), evaluation.speech(0)
+        tracks = evaluation.free_tracks(portrait, speech, generator)
+        rendered.append(evaluation.render(portrait, speech, tracks, generator))
+    assert torch.equal(rendered[0], rendered[3])
+    assert not torch.allclose(rendered[0], rendered[1]) and not torch.allclose(rendered[0], rendered[2])
+
+
+def test_adapter_is_named_in_the_report(tiny_data_set, tiny_pipeline_folder, lora_folder, tmp_path):
+    given = ["--sections", "tracks", "--lora", str(lora_folder)]
+    assert main(arguments(tiny_pipeline_folder, tiny_data_set, tmp_path, *given)) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["settings"]["lora"] == "lora"
+    text = (tmp_path / "report.md").read_text()
+    assert "The denoiser has the adapter `lora`." in text and str(lora_folder) not in text
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         (("--sections", "lips,teeth"), "`sections` has 'teeth'; allowed are reader, lips"),
@@ -108,6 +165,9 @@ def test_report_names_what_was_evaluated_but_not_where_it_lies(tiny_data_set, ti
         (("--pipeline", "no/pipeline"), "`pipeline` no/pipeline cannot be loaded"),
         (("--dataset", "no/dataset"), "there is no no/dataset/dataset.json"),
         (("--lfg", "no/where/at/all"), "`lfg` is 'no/where/at/all'"),
+        (("--lora", "no/where/at/all"), "`lora` no/where/at/all cannot be loaded"),
+        (("--scheduler", "magic"), "`scheduler` is 'magic', must be one of dawn, ddim"),
+        (("--scheduler", "ddim", "--preset", "fast"), "give either `preset`, which has its own sampler, or"),
     ],
 )
 def test_bad_input_ends_with_one_line(more, message, tiny_data_set, tiny_pipeline_folder, tmp_path, capsys):

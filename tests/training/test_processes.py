@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from training.processes import device_of_process, run_workers, together
+from training.processes import device_of_process, run_command, run_workers, together
 
 
 def write_number(index, folder):
@@ -74,6 +75,37 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     while is_running(process_id) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_running(process_id)
+
+
+def test_interrupted_command_ends_in_its_own_way(tmp_path):
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), (folder / 'saved').touch(), sys.exit(3)))\n"
+        "(folder / 'ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    program = (
+        "import signal, sys\n"
+        "from training.processes import run_command\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n"
+        f"    run_command([sys.executable, '-c', {child!r}, {str(tmp_path)!r}])\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(5)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as parent:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        # to both, as a terminal does
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(timeout=60) == 5
+    assert (tmp_path / "saved").exists()
+
+
+def test_exit_code_of_a_command_is_returned():
+    assert run_command([sys.executable, "-c", "raise SystemExit(4)"]) == 4
 
 
 def test_work_of_the_main_process_is_everyones():

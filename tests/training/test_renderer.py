@@ -112,9 +112,8 @@ def test_scale_and_position_lie_where_face_pose_measures_them(renderers, seed):
 def test_a_clip_is_measured_in_the_crop_of_its_first_frame(renderer):
     states = (NEUTRAL, HeadState(x_cm=1.0), HeadState(y_cm=1.0), HeadState(scale=1.1))
     frames = [renderer.render(state) for state in states]
-    track = renderer.pose_track(frames)
+    track = np.stack([renderer.labels(frame, frames[0])["pose"] for frame in frames])
     assert track.shape == (4, 6) and track.dtype == np.float32
-    np.testing.assert_array_equal(track[1], renderer.labels(frames[1], frames[0])["pose"])
     # scale is px per µm of a face that is a little smaller than this one
     step_px = track[1, 4] - track[0, 4]
     assert step_px == pytest.approx(track[0, 3] * 1e4, rel=0.03)
@@ -320,7 +319,8 @@ def test_a_pose_agrees_with_the_tools_for_tracks(renderer):
     for frame in frames:
         labels = renderer.labels(frame)
         faces.append(FaceState(labels["pose"], labels["blink"], tuple(labels["face_box_px"]), (SIZE_PX, SIZE_PX)))
-    np.testing.assert_allclose(renderer.pose_track(frames)[1], pose_in_crop_of(faces[1], faces[0]), rtol=1e-4)
+    pose = renderer.labels(frames[1], frames[0])["pose"]
+    np.testing.assert_allclose(pose, pose_in_crop_of(faces[1], faces[0]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("size_px", [0, 16, 2048, 128.0])
@@ -345,8 +345,3 @@ def test_a_stride_that_does_not_divide_the_side_is_refused(renderer, stride):
 def test_an_impossible_state_is_refused(renderer, change):
     with pytest.raises(ValueError, match=f"`{next(iter(change))}` is .*; allowed"):
         renderer.render(replace(NEUTRAL, **change))
-
-
-def test_a_track_of_no_frames_is_refused(renderer):
-    with pytest.raises(ValueError, match="`frames` is empty"):
-        renderer.pose_track([])

@@ -69,12 +69,17 @@ def test_denoiser_learns_any_prediction_type_with_snr_weights(configs, predictio
 
 
 def test_gradient_checkpointing_gives_the_same_weights(configs, tmp_path):
-    config = replace(configs["a2v"], max_train_steps=1)
+    # Adam does not notice the gradients' scale, unless its epsilon is large; the learning rate makes up for that
+    config = replace(configs["a2v"], max_train_steps=1, adam_epsilon=1.0, learning_rate=1.0, use_ema=False)
+    start = {key: value.clone() for key, value in A2VStage(config).unet.state_dict().items()}
     run(config)
     other = replace(config, gradient_checkpointing=True, output_dir=str(tmp_path / "checkpointed"))
     run(other)
     first, second = result(config, "pipeline/unet"), result(other, "pipeline/unet")
-    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-6
+    moved = max(float((first[key] - start[key]).abs().max()) for key in first)
+    # rounding: activations are computed twice
+    assert moved > 0.01
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-5 * moved
 
 
 def test_lfg_of_the_denoiser_stays_as_it_was(configs, tiny_pipeline_folder):

@@ -1,6 +1,5 @@
 """Draw a synthetic head in any state, with the exact ground truth of the picture."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,22 +112,6 @@ class HeadRenderer:
             (2, 4): boxes of the left and the right eye, as `face_box_px`.
         """
         return self._measures.labels(frame, frame if reference is None else reference)
-
-    def pose_track(self, frames: Sequence[RenderedFrame]) -> np.ndarray:
-        """List the poses of a clip, all in the crop of its first frame.
-
-        Args:
-            frames: Pictures of this renderer, at least one.
-
-        Returns:
-            Float32 array (F, 6), as `records.POSE_NAMES`.
-
-        Raises:
-            ValueError: If there is no frame.
-        """
-        if not frames:
-            raise ValueError("`frames` is empty; a pose track needs at least one frame")
-        return np.stack([self._measures.pose(frame, frames[0]) for frame in frames])
 
     def optical_flow(
         self, first: RenderedFrame, second: RenderedFrame, stride: int = 1

@@ -1,9 +1,14 @@
 """The `dawn` command as a user runs it."""
 
+import json
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusers_dawn import DAWNPipeline, __version__, demo_checkpoint, videos
 from diffusers_dawn.cli import main
 from diffusers_dawn.video_writer import VideoWriter, write_video
 from diffusers_dawn.videos import read_video
 from real_inputs import REAL, needs_real
-from synthetic_media import moving_frames, tone
+from synthetic_media import moving_frames, tone, write_audio
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -162,6 +168,10 @@ def test_scheduler_can_be_named(folder, tmp_path, capsys, detector, scheduler):
     assert "Scheduler" in capsys.readouterr().out
 
 
+def change_json(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 @pytest.fixture
 def bad(folder, tmp_path):
     """Files that cannot serve, by name."""
@@ -171,6 +181,14 @@ def bad(folder, tmp_path):
     (made / "empty.wav").write_bytes(b"")
     write_wav(made / "short.wav", tone(duration_s=0.01))
     write_video(made / "silent_film.mp4", moving_frames())
+    write_video(made / "landscape.mp4", moving_frames(20))
+    Image.new("RGB", (16_400, 16)).save(made / "poster.png")
+    for name in ("without_pbnet", "only_pose"):  # nothing else of them is looked at
+        (made / name / "pbnet").mkdir(parents=True)
+        shutil.copy(folder / "tiny" / "model_index.json", made / name)
+        shutil.copy(folder / "tiny" / "pbnet" / "config.json", made / name / "pbnet")
+    change_json(made / "without_pbnet" / "model_index.json", pbnet=[None, None])
+    change_json(made / "only_pose" / "pbnet" / "config.json", networks="pose")
     (made / "broken").mkdir()
     (made / "broken" / "model_index.json").write_text('{"_class_name": "DAWNPipeline", "unet": ["x", "Y"]}')
     return made
@@ -196,19 +214,39 @@ BAD_ARGUMENTS = [
     ({"device": "meta"}, "`--device`"),
     ({"seed": -1}, "`--seed` is -1"),
     ({"seed": 10**20}, "`--seed` is 1000"),
-    ({"guidance_scale": "nan"}, "`guidance_scale` is nan"),
-    ({"size": 0}, "`height` and `width` are 0"),
+    ({"guidance_scale": "nan"}, "`--guidance-scale` is nan"),
+    ({"guidance_scale": "-1"}, "`--guidance-scale` is -1"),
+    ({"head_motion": 2.5}, "`--head-motion` is 2.5, must be from 0 to 2"),
+    ({"head_motion": "nan"}, "`--head-motion` is nan"),
+    ({"size": 0}, "`--size` is 0"),
+    ({"size": 100}, "`--size` is 100, must be a multiple of 8 with this checkpoint"),
     ({"pose_from": "{bad}/nothing.mp4"}, "`--pose-from` is not a file"),
+    ({"pose_from": "{folder}/speech.wav"}, "`--pose-from` has no video track"),
+    ({"pose_from": "{bad}/silent_film.mp4"}, "`--pose-from` lasts 0.48 s (12 frames), the clip to be driven 0.52 s"),
     ({"device": "cuda:99"}, "`--device` is cuda:99"),
-    ({"window_frames": 0}, "`window_frames` is 0"),
-    ({"window_frames": 30}, "`window_overlap` is 40, must be less than a window's 30 frames"),
-    ({"window_overlap": -1}, "`window_overlap` is -1"),
+    ({"window_frames": 0}, "`--window-frames` is 0"),
+    ({"window_frames": 30}, "`--window-frames` is 30, must be more than `--window-overlap`, which is 40"),
+    ({"window_overlap": -1}, "`--window-overlap` is -1"),
+    ({"window_overlap": 200}, "`--window-overlap` is 200, must be less than a window's 200 frames"),
+    ({"checkpoint": "./no such folder"}, "`--checkpoint` is no folder, nor an id on the Hub: ./no such folder"),
+    ({"checkpoint": "{folder}/speech.wav"}, "`--checkpoint` is a file, must be a folder or an id on the Hub"),
+    ({"checkpoint": "nobody/nothing"}, "`--checkpoint` nobody/nothing is no folder here, and cannot be loaded"),
+    ({"lora": "./nope"}, "`--lora` is no folder, nor an id on the Hub: ./nope"),
+    ({"lora": "{folder}/tiny"}, "`--lora` {folder}/tiny cannot be loaded"),
+    ({"label": "für dich"}, "lacks 'ü'; give another font file"),
+    ({"label": "x", "label_font": "{bad}/nothing.ttf"}, "the label's font is not a file"),
+    ({"label": "x", "label_font": "{bad}/text.png"}, "text.png cannot be read"),
+    ({"label_font": "{bad}/text.png"}, "`--label-font` is of use with `--label` only"),
+    ({"image": "{bad}/poster.png", "full_image": True}, "`--full-image` would be 16400x16 px, more than H.264 holds"),
+    ({"checkpoint": "{bad}/without_pbnet"}, "has no PBNet that makes head pose and blinks; give `--pose-from VIDEO`"),
+    ({"checkpoint": "{bad}/only_pose"}, "has no PBNet that makes head pose and blinks; give `--pose-from VIDEO`"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS)
 def test_bad_input_is_one_line_and_writes_nothing(folder, bad, tmp_path, capsys, detector, arguments, message):
     places = {"bad": bad, "folder": folder}
+    message = message.format(**places)
     defaults = {"image": folder / "blank.png"}
     arguments = {
         name: value.format(**places) if isinstance(value, str) else value for name, value in arguments.items()
@@ -224,10 +262,8 @@ def test_bad_input_is_one_line_and_writes_nothing(folder, bad, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 100}, "`height` and `width` are 100"),
         ({"face_index": 5}, "`face_index` is 5"),
-        ({"pose_from": "{folder}/speech.wav"}, "`pose-from`"),
-        ({"pose_from": "{bad}/silent_film.mp4"}, "`pose-from` shows no face"),
+        ({"pose_from": "{bad}/landscape.mp4"}, "`--pose-from` shows no face in any of its 13 frames"),
     ],
 )
 def test_bad_request_for_a_good_portrait_is_one_line(folder, bad, tmp_path, capsys, detector, arguments, message):
@@ -264,6 +300,148 @@ def test_without_a_checkpoint_the_one_that_ships_is_taken(folder, tmp_path, caps
     assert "128x128" in capsys.readouterr().out
     with av.open(tmp_path / "out.mp4") as container:
         assert "with dawn-demo, seed 0" in container.metadata["comment"]
+
+
+def test_default_checkpoint_is_said_to_know_drawn_faces_only(folder, tmp_path, capsys, detector):
+    assert animate(folder, tmp_path / "out.mp4", checkpoint=None, image=folder / "blank.png", steps=None) == 1
+    assert "checkpoint: dawn-demo, which ships and knows drawn faces only" in capsys.readouterr().out
+    assert animate(folder, tmp_path / "out.mp4", image=folder / "blank.png") == 1
+    assert "dawn-demo" not in capsys.readouterr().out
+
+
+def test_sound_of_which_only_the_first_channel_is_heard_is_named(folder, tmp_path, capsys, detector):
+    stereo = write_audio(tmp_path / "s.wav", np.stack([tone()] * 2), RATE_HZ, "pcm_s16le", layout="stereo")
+    for audio, is_said in ((stereo, True), (folder / "speech.wav", False)):
+        assert animate(folder, tmp_path / "out.mp4", image=folder / "blank.png", audio=audio) == 1
+        assert ("sound: the first of 2 channels is heard" in capsys.readouterr().out) == is_said
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"dawn {__version__}\n"
+
+
+def test_options_are_known_without_torch():
+    code = "import sys; from diffusers_dawn.cli_options import command_parser; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def drawn(folder):
+    """A large picture with a small drawn face in it, and the shipped checkpoint for it."""
+    picture = np.full((700, 900, 3), 200, np.uint8)
+    picture[200:456, 300:556] = np.asarray(Image.open(EXAMPLES / "portrait_1.png").convert("RGB"))
+    Image.fromarray(picture).save(folder / "drawn.png")
+    return {"image": folder / "drawn.png", "checkpoint": None, "steps": 1}
+
+
+def written_frames(monkeypatch):
+    written, write = [], VideoWriter.write
+
+    def write_and_remember(writer, frames):
+        written.append(frames.copy())
+        write(writer, frames)
+
+    monkeypatch.setattr(VideoWriter, "write", write_and_remember)
+    return written
+
+
+def test_full_image_is_pasted_and_written_frame_by_frame(folder, drawn, tmp_path, capsys, detector, monkeypatch):
+    written = written_frames(monkeypatch)
+    assert animate(folder, tmp_path / "square.mp4", **drawn) == 0
+    plain, small = capsys.readouterr(), len(written)
+    assert animate(folder, tmp_path / "full.mp4", full_image=True, **drawn) == 0
+    whole = capsys.readouterr()
+    assert [frames.shape for frames in written[small:]] == [(1, 700, 900, 3)] * 13
+    picture = np.asarray(Image.open(drawn["image"]))
+    assert all(np.array_equal(frames[0, :150], picture[:150]) for frames in written[small:])
+    # (18 + 3) bytes a pixel to paste, 50 + 13 times 4 to encode: 0.07 GiB more
+    announced = [float(re.search(r"about (\S+) GiB", said.out)[1]) for said in (plain, whole)]
+    assert announced[1] - announced[0] == pytest.approx(0.07, abs=0.1)
+    assert "13/13" in whole.err
+
+
+def test_full_image_that_does_not_fit_in_the_memory_is_refused(folder, drawn, tmp_path, capsys, detector, monkeypatch):
+    monkeypatch.setattr(DAWNPipeline, "available_memory", lambda pipe: 2**27)
+    assert animate(folder, tmp_path / "full.mp4", full_image=True, **drawn) == 1
+    assert "; `--full-image` takes 0.1 GiB of it" in capsys.readouterr().err
+    assert not (tmp_path / "full.mp4").exists()
+
+
+def test_head_motion_is_a_factor_of_the_head(folder, drawn, tmp_path, detector, monkeypatch):
+    written, frames = written_frames(monkeypatch), {}
+    for factor in (None, 1, 0):
+        written.clear()
+        assert animate(folder, tmp_path / "out.mp4", head_motion=factor, **drawn) == 0
+        frames[factor] = np.concatenate(written)
+    assert np.array_equal(frames[None], frames[1])
+    assert not np.array_equal(frames[0], frames[1])
+
+
+def test_an_adapter_changes_the_video(folder, drawn, tmp_path, detector, monkeypatch):
+    peft = pytest.importorskip("peft")
+    pipe = DAWNPipeline.from_pretrained(demo_checkpoint())
+    pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = peft.utils.get_peft_model_state_dict(pipe.unet)
+    settings = pipe.unet.peft_config["default"].to_dict()
+    pipe.save_lora_weights(tmp_path / "lora", layers, unet_lora_adapter_metadata=settings)
+    written, frames = written_frames(monkeypatch), []
+    for lora in (None, tmp_path / "lora"):
+        written.clear()
+        assert animate(folder, tmp_path / "out.mp4", lora=lora, debug=True, **drawn) == 0
+        frames.append(np.concatenate(written))
+    assert not np.array_equal(*frames)
+
+
+def test_driving_video_is_read_as_far_as_it_is_needed(folder, drawn, tmp_path, capsys, detector, monkeypatch):
+    face = np.asarray(Image.open(EXAMPLES / "portrait_1.png").convert("RGB"))
+    write_video(tmp_path / "film.mp4", np.stack([face] * 40))
+    read, stream = [], videos.stream_video
+
+    def stream_and_count(*args, **kwargs):
+        for frame in stream(*args, **kwargs):
+            read.append(frame)
+            yield frame
+
+    monkeypatch.setattr(videos, "stream_video", stream_and_count)
+    assert animate(folder, tmp_path / "out.mp4", pose_from=tmp_path / "film.mp4", **drawn) == 0
+    assert len(read) == 13
+    assert "pose and blink 0.0" in capsys.readouterr().out
+
+
+def test_checkpoint_without_pbnet_is_driven_by_a_video(folder, drawn, tmp_path, detector):
+    parts = DAWNPipeline.from_pretrained(folder / "tiny").components
+    DAWNPipeline(**parts | {"pbnet": None}).save_pretrained(folder / "driven_only")
+    face = np.asarray(Image.open(EXAMPLES / "portrait_1.png").convert("RGB"))
+    write_video(tmp_path / "film.mp4", np.stack([face] * 13))
+    arguments = drawn | {"checkpoint": folder / "driven_only", "pose_from": tmp_path / "film.mp4"}
+    assert animate(folder, tmp_path / "out.mp4", **arguments) == 0
+    assert len(read_video(tmp_path / "out.mp4")[0]) == 13
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_sound_can_come_through_a_pipe(folder, tmp_path, capsys, detector):
+    os.mkfifo(tmp_path / "pipe")
+    content = (folder / "speech.wav").read_bytes()
+    feeder = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    feeder.start()
+    assert animate(folder, tmp_path / "out.mp4", image=folder / "blank.png", audio=tmp_path / "pipe") == 1
+    feeder.join()
+    # it went on to the next thing that is wrong
+    assert "no face" in capsys.readouterr().err
+
+
+def test_full_disk_names_the_output(folder, drawn, tmp_path, capsys, detector):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        assert animate(folder, tmp_path / "out.mp4", **drawn) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"dawn: {tmp_path}/out.mp4 cannot be written: File too large" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def test_debug_shows_the_traceback(folder, tmp_path, capsys):

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.clip_inputs import ClipInput, collect_clips, count_frames, prepare_clips
+from diffusers_dawn.clip_inputs import (
+    ClipInput,
+    check_generator,
+    collect_clips,
+    count_frames,
+    prepare_clips,
+    read_recording,
+)
 from diffusers_dawn.records import FaceState, Portrait, Waveform
 
 FACE = FaceState(np.zeros(6), np.zeros(2), (1.0, 3.0, 1.0, 3.0), (8, 8))
@@ -64,6 +71,17 @@ def test_recordings_with_one_or_two_axes_are_one(make):
     assert len(collect_clips("a", make(100), 8000)) == 1
     assert len(collect_clips("a", make((2, 100)), 8000)) == 1
     assert len(collect_clips("a", make((3, 2, 100)), 8000)) == 3
+
+
+@pytest.mark.parametrize("make", [np.zeros, torch.zeros])
+def test_recordings_stacked_into_one_array_are_refused_for_several_pictures(make):
+    for audio in (make((2, 100)), make((100, 2)), (make((2, 100)), 8000)):
+        with pytest.raises(
+            ValueError, match=r"`audio` is one array \(.* for 2 pictures, .*: give a list of recordings"
+        ):
+            collect_clips(["a", "b"], audio, 8000)
+    for audio in (make(100), make((1, 100)), make((100, 1)), make((2, 1, 100)), [make((2, 100)), make((2, 100))]):
+        assert len(collect_clips(["a", "b"], audio, 8000)) == 2
 
 
 def test_array_with_its_rate_is_one_recording():
@@ -134,7 +152,7 @@ def test_neither_and_both_of_recording_and_features_are_refused(audio, embeds):
         collect_clips("a", audio, audio_embeds=embeds)
 
 
-@pytest.mark.parametrize("copies", [0, -1, 1.5, "2", None])
+@pytest.mark.parametrize("copies", [0, -1, 1.5, "2", None, True])
 def test_numbers_of_copies_that_are_not_whole_are_refused(copies):
     with pytest.raises(ValueError, match="`num_videos_per_prompt` is"):
         collect_clips("a", "x", num_videos_per_prompt=copies)
@@ -210,6 +228,37 @@ def test_one_picture_with_two_faces_is_prepared_twice():
     assert len(maker.clips) == 2
 
 
+def test_one_array_at_two_rates_is_read_at_each():
+    prepared = prepare_clips(collect_clips("a", NOISE, [16_000, 8000]), PortraitMaker())
+    assert [clip.audio.sample_rate_hz for clip in prepared] == [16_000, 8000]
+    assert [clip.audio.duration_s for clip in prepared] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "message"),
+    [
+        (NOISE, None, "`sampling_rate` is missing"),
+        (NOISE, 16_000.0, "`sampling_rate` is 16000.0, must be a positive whole number"),
+        (NOISE, 0, "`sampling_rate` is 0, must be a positive whole number"),
+        ((NOISE, 16_000), 44_100, "`sampling_rate` is 44100, but `audio` has 16000 Hz"),
+    ],
+)
+def test_rate_is_refused_by_the_name_that_a_call_gives_it(audio, rate, message):
+    with pytest.raises(ValueError, match=message):
+        read_recording(audio, rate)
+
+
+def test_generators_are_one_for_all_or_one_per_clip():
+    one, other = torch.Generator(), torch.Generator()
+    assert check_generator(None, 2) is None and check_generator(one, 2) is one
+    assert check_generator((one, other), 2) == check_generator([one, other], 2) == [one, other]
+    with pytest.raises(ValueError, match="`generator` has 2 entries, must have one per clip: 3"):
+        check_generator([one, other], 3)
+    for wrong in (7, "7", [7, 8], [one, None], np.random.default_rng(0)):
+        with pytest.raises(ValueError, match=r"(?s)`generator` is .*, must be a torch.Generator"):
+            check_generator(wrong, 2)
+
+
 def test_clips_with_features_have_no_waveform():
     (clip,) = prepare_clips(collect_clips("a", None, audio_embeds=tracks(4, 11)), PortraitMaker())
     assert clip.audio is None
@@ -228,14 +277,17 @@ def test_all_features_are_counted_or_what_is_wanted_of_them():
     assert count_frames(clip, 4) == 4
 
 
-@pytest.mark.parametrize("num_frames", [-1, 0, 26])
-def test_more_frames_than_the_recording_lasts_are_refused(num_frames):
-    with pytest.raises(ValueError, match=rf"`num_frames` is {num_frames}, must be in \[1, 25\], what `audio` lasts"):
+@pytest.mark.parametrize("num_frames", [-1, 0, 26, 5.0, True, "5"])
+def test_more_frames_than_the_recording_lasts_and_no_whole_numbers_are_refused(num_frames):
+    message = rf"`num_frames` is {num_frames!r}, must be a whole number in \[1, 25\], what `audio` lasts"
+    with pytest.raises(ValueError, match=message):
         count_frames(ClipInput(image=None, audio=SECOND), num_frames)
 
 
 def test_more_frames_than_features_are_refused():
-    with pytest.raises(ValueError, match=r"`num_frames` is 10, must be in \[1, 9\], what `audio_embeds` lasts"):
+    with pytest.raises(
+        ValueError, match=r"`num_frames` is 10, must be a whole number in \[1, 9\], what `audio_embeds` lasts"
+    ):
         count_frames(ClipInput(image=None, audio_embeds=tracks(9, 11)), 10)
 
 

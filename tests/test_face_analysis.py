@@ -1,5 +1,6 @@
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from diffusers_dawn.face_crop import choose_face, crop_face_state, crop_square, 
 from diffusers_dawn.pictures import read_image
 from real_inputs import REAL, needs_real
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 PORTRAITS = ("portrait_1.jpeg", "portrait_2.jpeg", "portrait_anime.jpeg")
 
 
@@ -41,6 +43,16 @@ def test_a_picture_without_a_face_shows_none(detector):
 def test_the_detector_refuses_other_arrays(detector):
     with pytest.raises(ValueError, match="`image` is float64"):
         detector(np.zeros((240, 320, 3)))
+
+
+def test_threads_that_share_a_detector_find_what_one_alone_finds(detector):
+    images = [read_image(EXAMPLES / f"portrait_{index}.png") for index in (1, 2)] * 6
+    alone = [detector(image) for image in images[:2]] * 6
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(detector, images))
+    for found, expected in zip(together, alone, strict=True):
+        assert len(found) == len(expected) == 1
+        np.testing.assert_array_equal(found[0].pose, expected[0].pose)
 
 
 @needs_real

@@ -14,6 +14,7 @@ from diffusers_dawn.face_crop import (
     crop_square,
     is_framed,
     paste_back,
+    paste_each,
     portrait_crop,
 )
 from diffusers_dawn.records import FaceState, SquareCrop
@@ -267,3 +268,14 @@ def test_bad_arguments_of_a_paste_are_errors(arguments, message):
     good = {"image": noise_image((9, 9)), "frames": noise_image((9, 9))[None], "crop": SquareCrop(0, 0, 9)}
     with pytest.raises(ValueError, match=message):
         paste_back(**(good | arguments))
+
+
+def test_frames_are_pasted_one_by_one_as_all_at_once():
+    image, frames = noise_image((700, 650)), np.stack([noise_image((64, 64)) for _ in range(3)])
+    crop = SquareCrop(-20, 30, 600)
+    one_by_one = paste_each(image, iter(frames), crop)
+    assert np.array_equal(next(one_by_one), paste_back(image, frames[:1], crop)[0])
+    assert np.array_equal(np.stack(list(one_by_one)), paste_back(image, frames[1:], crop))
+    assert paste_back(image, frames[:0], crop).shape == (0, 700, 650, 3)
+    with pytest.raises(ValueError, match="`frames` is float64"):
+        next(paste_each(image, [frames[0] / 255], crop))

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageFont
 
-from diffusers_dawn.frame_label import FrameLabel
+from diffusers_dawn.frame_label import FrameLabel, check_label
 
 
 def grey(height=128, width=128, count=2):
@@ -48,6 +49,42 @@ def test_no_line_and_several_lines_are_refused(text):
 def test_a_text_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"`label` is 'a{40}', which takes .* px; the frames have 64x64"):
         FrameLabel("a" * 40, 64, 64)
+
+
+@pytest.mark.parametrize(("text", "lacking"), [("für Zoë", "'ü', 'ë'"), ("日本 日", "'日', '本'"), ("ok 🙂", "'🙂'")])
+def test_characters_that_the_font_lacks_are_refused_by_name(text, lacking):
+    for refuse in (check_label, lambda text: FrameLabel(text, 128, 128)):
+        with pytest.raises(ValueError, match=f"`label` is '{text}', but the font .* lacks {lacking}; give another"):
+            refuse(text)
+
+
+def test_every_printable_character_of_ascii_can_be_drawn():
+    printable = "".join(map(chr, range(33, 127)))
+    assert check_label(f"  {printable} ") == printable
+
+
+@pytest.fixture
+def other_font(tmp_path):
+    """A font file: that of Pillow, by another way."""
+    (tmp_path / "font.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
+    return tmp_path / "font.ttf"
+
+
+def test_label_is_drawn_in_a_font_file(other_font):
+    # of one letter, because the spaces between letters depend on how Pillow was built
+    expected = FrameLabel("A", 128, 128).draw(grey())
+    for font in (other_font, str(other_font)):
+        assert np.array_equal(FrameLabel("A", 128, 128, font=font).draw(grey()), expected)
+    with pytest.raises(ValueError, match="lacks 'é'"):
+        FrameLabel("é", 128, 128, font=other_font)
+
+
+def test_files_that_are_no_fonts_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"the label's font is not a file: .*none.ttf"):
+        check_label("text", tmp_path / "none.ttf")
+    (tmp_path / "text.ttf").write_text("no font")
+    with pytest.raises(ValueError, match=r"the label's font .*text.ttf cannot be read: "):
+        FrameLabel("text", 128, 128, font=tmp_path / "text.ttf")
 
 
 @pytest.mark.parametrize("frames", [grey(64, 128), grey().astype(np.float32)])

@@ -268,6 +268,8 @@ def test_picture_without_face_is_an_error(pipe, detector):
         ({"pose": np.zeros((5, 6)), "blink": np.zeros((5, 2))}, "`pose` has 5 frames, the clip has 6"),
         ({"latents": torch.zeros(1, 3, 5, 16, 16)}, "`latents` is"),
         ({"generator": [seeded(), seeded()]}, "`generator` has 2 entries"),
+        ({"generator": 7}, "`generator` is 7, must be a torch.Generator"),
+        ({"num_frames": 5.0}, "`num_frames` is 5.0, must be a whole number"),
         ({"callback_on_step_end_tensor_inputs": ["audio"]}, "`callback_on_step_end_tensor_inputs`"),
         ({"decode_chunk_size": 0}, "`decode_chunk_size` is 0"),
         ({"window_frames": 0}, "`window_frames` is 0"),

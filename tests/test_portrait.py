@@ -18,6 +18,10 @@ def face(height: int, width: int, share: float = 0.55) -> FaceState:
     return FaceState(np.array([0, 0, 0, 4.8e-4, 60, 70]), np.full(2, 0.3), box_px, (height, width))
 
 
+def changed(**fields) -> FaceState:
+    return replace(face(90, 90), **fields)
+
+
 def no_detector(_: np.ndarray) -> list[FaceState]:
     raise AssertionError("the face is known")
 
@@ -54,8 +58,23 @@ def test_finished_portrait_is_taken_as_it_is():
         ((80, 90), face(80, 90), None, "`image` is 90x80, must be square"),
         ((90, 90), face(90, 90), 0, "only one of `face` and `face_index`"),
         ((90, 90), replace(face(90, 90), image_size=(80, 80)), None, "`face.image_size`"),
+        ((90, 90), changed(pose=np.zeros(5)), None, "`face.pose` is .*, must be 6 finite numbers"),
+        ((90, 90), changed(blink=[0.3, np.nan]), None, "`face.blink` is .*, must be 2 finite numbers"),
+        ((90, 90), changed(mouth_px=np.zeros((19, 2))), None, "(?s)`face.mouth_px` is .*, must be 20 times 2 finite"),
+        ((90, 90), changed(mouth_px=np.zeros(40)), None, "(?s)`face.mouth_px` is .*, must be 20 times 2 finite"),
+        ((90, 90), changed(box_px=(20, 20, 30, 60)), None, "`face.box_px` is .* which is 90 high and 90 wide"),
+        ((90, 90), changed(box_px=(60, 20, 30, 60)), None, "`face.box_px` is .*, must be .x_min, x_max, y_min, y_max"),
+        ((90, 90), changed(box_px=(20, 60, 60, 30)), None, "`face.box_px` is "),
+        ((90, 90), changed(box_px=(90, 120, 30, 60)), None, "`face.box_px` is "),
+        ((90, 90), changed(box_px=(20, 60, -30, 0)), None, "`face.box_px` is "),
     ],
 )
 def test_what_does_not_fit_together_is_named(size, face_state, face_index, message):
     with pytest.raises(ValueError, match=message):
         prepare_portrait(picture(*size), face_state, face_index, None, no_detector)
+
+
+def test_box_may_stick_out_of_the_picture_and_a_mouth_come_as_lists():
+    state = changed(box_px=(-5, 95, 20, 60), mouth_px=np.full((20, 2), 45.0).tolist())
+    assert prepare_portrait(picture(90, 90), state, None, None, no_detector).face is state
+    assert prepare_portrait(picture(90, 90), state, None, True, no_detector).face.mouth_px.shape == (20, 2)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.recordings import read_waveform, resample
+from diffusers_dawn.recordings import count_channels, read_waveform, resample
 from diffusers_dawn.records import FPS, Waveform
 from diffusers_dawn.video_writer import write_video
 from real_inputs import REAL, needs_real
@@ -114,7 +114,9 @@ def test_a_contradicting_sample_rate_is_an_error(tmp_path):
     ("source", "sample_rate_hz", "message"),
     [
         (tone(), None, "`sample_rate_hz` must be given"),
-        (tone(), 0, "must be positive"),
+        ((tone(), 0), None, "is 0, must be a positive whole number"),
+        ((tone(), 16_000.0), None, "is 16000.0, must be a positive whole number"),
+        (Waveform(tone(), 16_000.0), None, "is 16000.0, must be a positive whole number"),
         (np.zeros(0, np.float32), 16_000, "empty"),
         (np.zeros((2, 0), np.float32), 16_000, "empty"),
         (np.full(16_000, np.nan), 16_000, "NaN"),
@@ -130,6 +132,17 @@ def test_a_contradicting_sample_rate_is_an_error(tmp_path):
 def test_a_bad_waveform_is_an_error_that_names_the_argument(source, sample_rate_hz, message):
     with pytest.raises(ValueError, match=rf"`audio`.*{message}"):
         read_waveform(source, sample_rate_hz)
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, 16_000.0, "16000"])
+def test_a_rate_that_is_no_positive_whole_number_is_an_error_by_its_own_name(rate):
+    with pytest.raises(ValueError, match=f"`sampling_rate` is {rate!r}, must be a positive whole number"):
+        read_waveform(tone(), rate, rate_name="sampling_rate")
+
+
+def test_numpys_whole_numbers_are_rates():
+    assert read_waveform(tone(), np.int64(16_000)).sample_rate_hz == 16_000
+    assert type(read_waveform((tone(), np.uint16(16_000))).sample_rate_hz) is int
 
 
 def test_another_kind_of_object_is_no_recording():
@@ -175,6 +188,27 @@ def test_silence_in_the_first_channel_of_a_file_is_warned_about(tmp_path):
     path = write_audio(tmp_path / "right.wav", channels, 16_000, "pcm_s16le", layout="stereo")
     with pytest.warns(UserWarning, match="silent in its first channel"):
         read_waveform(path)
+
+
+def test_a_voice_in_another_channel_than_the_first_is_warned_about(tmp_path):
+    faint = np.stack([tone(peak=0.04), tone(peak=0.5)])
+    path = write_audio(tmp_path / "right.wav", faint, 16_000, "pcm_s16le", layout="stereo")
+    for source, rate_hz in ((path, None), (faint, 16_000)):
+        with pytest.warns(UserWarning, match=r"faint in its first channel, .* \(peak 0.04, in another channel 0.5\)"):
+            read_waveform(source, rate_hz)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_waveform(np.stack([tone(peak=0.06), tone(peak=0.5)]), 16_000)
+
+
+def test_channels_of_a_file_are_counted(tmp_path):
+    mono = write_audio(tmp_path / "mono.wav", tone()[None], 16_000, "pcm_s16le")
+    stereo = write_audio(tmp_path / "stereo.m4a", np.stack([tone()] * 2), 16_000, "aac", layout="stereo")
+    write_video(tmp_path / "mute.mp4", moving_frames())
+    assert [count_channels(path) for path in (mono, stereo, tmp_path / "mute.mp4")] == [1, 2, 0]
+    assert count_channels(stereo.read_bytes()) == 2
+    with pytest.raises(FileNotFoundError, match="`audio` does not exist"):
+        count_channels(tmp_path / "none.wav")
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])

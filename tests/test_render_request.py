@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from diffusers_dawn.render_request import RenderRequest
@@ -9,6 +10,10 @@ def check(**settings) -> None:
 
 def test_defaults_are_allowed():
     check()
+
+
+def test_numpys_numbers_are_allowed():
+    check(height=np.int64(64), width=np.int32(64), num_inference_steps=np.int64(3), eta=np.float32(0.5))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +34,19 @@ def test_defaults_are_allowed():
         ({"window_frames": 40}, "`window_overlap` is 40, must be less than a window's 40 frames"),
         ({"window_overlap": 200}, "`window_overlap` is 200"),
         ({"memory_budget": 0}, "`memory_budget` is 0"),
+        ({"memory_budget": "8 GiB"}, "`memory_budget` is '8 GiB'"),
+        ({"height": 64.0, "width": 64.0}, "`height` and `width` are 64.0 and 64.0"),
+        ({"height": "64"}, "`height` and `width` are '64' and 64"),
+        ({"num_inference_steps": True}, "`num_inference_steps` is True"),
+        ({"num_inference_steps": 10.0}, "`num_inference_steps` is 10.0"),
+        ({"guidance_scale": "2"}, "`guidance_scale` is '2'"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
+        ({"guidance_scale": float("inf")}, "`guidance_scale` is inf"),
+        ({"eta": "1"}, "`eta` is '1', must be a number in"),
+        ({"eta": None}, "`eta` is None"),
+        ({"decode_chunk_size": 8.0}, "`decode_chunk_size` is 8.0"),
+        ({"window_frames": 100.0}, "`window_frames` is 100.0, must be a whole number"),
+        ({"window_overlap": "40"}, "`window_overlap` is '40', must be a whole number"),
     ],
 )
 def test_bad_setting_is_named(settings, message):

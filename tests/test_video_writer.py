@@ -1,4 +1,6 @@
 import os
+import resource
+import subprocess
 import sys
 
 import av
@@ -7,7 +9,14 @@ import pytest
 
 from diffusers_dawn.recordings import read_waveform, resample
 from diffusers_dawn.records import FPS, Waveform
-from diffusers_dawn.video_writer import SYNTHETIC_COMMENT, VideoWriter, check_output_path, write_video
+from diffusers_dawn.video_writer import (
+    SYNTHETIC_COMMENT,
+    VideoWriter,
+    check_frame_size,
+    check_output_path,
+    write_video,
+    writer_bytes,
+)
 from diffusers_dawn.videos import read_video
 from synthetic_media import clicks, lag_s, moving_frames, tone
 
@@ -146,6 +155,58 @@ def test_frames_that_change_their_size_are_an_error(tmp_path):
     ):
         writer.write(moving_frames(2))
         writer.write(moving_frames(2, 32, 32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_larger_than_h264_allows_are_an_error(tmp_path):
+    for height, width in ((4320, 8192), (8192, 4320), (2160, 16_384)):
+        check_frame_size(height, width)
+    for height, width in ((8000, 6000), (4400, 8192), (64, 16_400)):
+        with pytest.raises(
+            ValueError, match=rf"`photo` would be {width}x{height} px, .*: up to 36 megapixels, such as"
+        ):
+            check_frame_size(height, width, "photo")
+    with pytest.raises(ValueError, match="`frames` would be 16400x16 px"):
+        write_video(tmp_path / "video.mp4", np.zeros((1, 16, 16_400, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+MEASURE = """
+import sys
+import numpy as np
+import psutil
+from diffusers_dawn.video_writer import VideoWriter
+
+height, width, num_frames = map(int, sys.argv[2:])
+rng, process, peak = np.random.default_rng(0), psutil.Process(), 0
+picture = (np.cumsum(rng.integers(-3, 4, (height, width, 3)), axis=1) + 128).clip(0, 255).astype(np.uint8)[None]
+with VideoWriter(sys.argv[1]) as writer:
+    before = process.memory_info().rss
+    for _ in range(num_frames):
+        writer.write(picture)
+        peak = max(peak, process.memory_info().rss - before)
+print(peak)
+"""
+
+
+def test_memory_of_writing_is_estimated(tmp_path):
+    words = [sys.executable, "-c", MEASURE, str(tmp_path / "video.mp4"), "800", "1200", "60"]
+    peak = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    # how many threads encode, and so how many frames they hold, depends on the machine
+    assert 0.6 * peak < writer_bytes(800, 1200, 60) < 1.6 * peak
+    assert writer_bytes(800, 1200, 1) < writer_bytes(800, 1200, 60) == writer_bytes(800, 1200, 600)
+
+
+@pytest.mark.parametrize("size", [0, 60_000])
+def test_a_full_disk_is_an_error_that_names_the_destination_and_leaves_nothing(tmp_path, size):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 128, 128, 3), dtype=np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"/video\.mp4 cannot be written: File too large$"):
+            write_video(tmp_path / "video.mp4", noise, Waveform(tone(), 16_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
 
 

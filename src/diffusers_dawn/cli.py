@@ -5,15 +5,17 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from . import demo_checkpoint
 from .allocator import keep_freed_memory
-from .cli_options import check_options, command_parser
-from .records import FPS, Portrait, SquareCrop
+from .cli_options import check_driving_video, check_options, choose_device, command_parser
+from .records import BLINK_DIM, FPS, POSE_DIM, Portrait, SquareCrop
 from .stage_timer import timed
 
 if TYPE_CHECKING:
@@ -71,31 +73,42 @@ def animate(options: argparse.Namespace) -> None:
         options: The parsed options.
     """
     from .audio_features import num_video_frames
+    from .face_crop import paste_each
     from .frame_label import FrameLabel
     from .pictures import read_image
     from .recordings import read_waveform
-    from .video_writer import SYNTHETIC_COMMENT, VideoWriter, check_output_path
+    from .video_writer import SYNTHETIC_COMMENT, VideoWriter, check_frame_size, check_output_path
 
     # what can be refused without the model is refused before it is loaded
     output = check_output_path(options.output)
     check_options(options)
-    device = _device(options.device)
+    device = choose_device(options.device)
     waveform = read_waveform(options.audio)
+    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
+    if options.pose_from is not None:
+        check_driving_video(options.pose_from, num_frames)
     picture = read_image(options.image)
+    if options.full_image:
+        check_frame_size(*picture.shape[:2], name="--full-image")
+    _say_channels(options.audio)
 
     seconds: dict[str, float] = {}
     with timed(seconds, "load"):
-        pipe = _load_pipeline(options.checkpoint, options.dtype).to(device)
+        pipe = _load_pipeline(options).to(device)
     steps, eta = _choose_sampler(options, pipe)
-    size = pipe.default_size if options.size is None else options.size
+    size = _choose_size(options, pipe)
     pipe.check_inputs(size, size, steps, options.guidance_scale, eta)
-    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     # one decision: the call, which comes after the face and another video were read, plans by the same number
     budget = pipe.available_memory()
-    plan = _plan_windows(options, pipe, num_frames, size, steps, budget)
+    held_bytes = _bytes_of_full_image(picture, num_frames) if options.full_image else 0
+    if held_bytes and not _shares_memory(device):
+        _check_beside_gpu(held_bytes)
+        held_bytes = 0
+    plan = _plan_windows(options, pipe, num_frames, size, steps, budget, held_bytes)
     label = None
     if options.label is not None:
-        label = FrameLabel(options.label, *(picture.shape[:2] if options.full_image else (size, size)))
+        label_size = picture.shape[:2] if options.full_image else (size, size)
+        label = FrameLabel(options.label, *label_size, font=options.label_font)
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
@@ -103,15 +116,15 @@ def animate(options: argparse.Namespace) -> None:
         f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {steps} step{'s' * (steps > 1)} of "
         f"{type(pipe.scheduler).__name__}, seed {options.seed}; {plan}"
     )
-    tracks = {}
+    motion = {} if options.head_motion == 1.0 else {"head_motion": options.head_motion}
     if options.pose_from is not None:
         with timed(seconds, "driving video"):
-            tracks = _driving_tracks(options.pose_from, pipe, portrait, num_frames)
+            motion |= _driving_tracks(options.pose_from, pipe, portrait, num_frames)
 
     talk = pipe(
         portrait,
         waveform,
-        **tracks,
+        **motion,
         num_frames=num_frames,
         height=size,
         width=size,
@@ -122,17 +135,19 @@ def animate(options: argparse.Namespace) -> None:
         output_type="stream",
         window_frames=options.window_frames,
         window_overlap=options.window_overlap,
-        memory_budget=budget,
+        memory_budget=None if budget is None else budget - held_bytes,
         cache_interval=options.cache_interval,
     )
     seconds |= pipe.stage_seconds
     # a folder's name, not where it lies: the video goes to other people
     model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
     metadata = {"comment": f"{SYNTHETIC_COMMENT} with {model}, seed {options.seed}"}
+    frames = (frame for piece in talk.frames[0] for frame in piece)
+    if options.full_image:
+        frames = paste_each(picture, frames, portrait.crop or SquareCrop(0, 0, len(picture)))
     with timed(seconds, "frames"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
-        for frames in talk.frames[0]:
-            frames = _in_full_picture(frames, picture, portrait) if options.full_image else frames
-            writer.write(frames if label is None else label.draw(frames))
+        for frame in _with_progress(pipe, frames, num_frames):
+            writer.write(frame[None] if label is None else label.draw(frame[None]))
     _say("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
     _say(f"wrote {output}")
 
@@ -206,6 +221,22 @@ def _say_face(portrait: Portrait) -> None:
     )
 
 
+def _say_channels(audio: str) -> None:
+    from .recordings import count_channels
+
+    # a pipe can be read only once
+    if Path(audio).is_file() and (num_channels := count_channels(audio)) > 1:
+        _say(f"sound: the first of {num_channels} channels is heard, the others are not")
+
+
+def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:
+    multiple = pipe.unet.size_multiple * pipe.lfg.config.motion_stride
+    size = pipe.default_size if options.size is None else options.size
+    if size % multiple:
+        raise ValueError(f"`--size` is {size}, must be a multiple of {multiple} with this checkpoint")
+    return size
+
+
 def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
     """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
     from .sampler_presets import DEFAULT_PRESET, choose_sampling, presets_of
@@ -222,7 +253,13 @@ def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[
 
 
 def _plan_windows(
-    options: argparse.Namespace, pipe: "DAWNPipeline", num_frames: int, size: int, steps: int, budget: int | None
+    options: argparse.Namespace,
+    pipe: "DAWNPipeline",
+    num_frames: int,
+    size: int,
+    steps: int,
+    budget: int | None,
+    held_bytes: int,
 ) -> str:
     """Refuse what does not fit in the memory; say how many frames are denoised at once."""
     from .render_request import RenderRequest
@@ -237,7 +274,12 @@ def _plan_windows(
         memory_budget=budget,
         cache_interval=options.cache_interval,
     )
-    windows = pipe.plan_windows(num_frames, request).slices
+    try:
+        windows = pipe.plan_windows(num_frames, request, held_bytes=held_bytes).slices
+    except ValueError as error:
+        if not held_bytes:
+            raise
+        raise ValueError(f"{error}; `--full-image` takes {held_bytes / 2**30:.1f} GiB of it") from error
     window_frames = windows[0].stop
     mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {window_frames} frames"
     needed = pipe.estimate_memory(
@@ -251,29 +293,35 @@ def _plan_windows(
         options.cache_interval,
         num_inference_steps=steps,
     )
-    return f"{mode}, about {needed / 2**30:.1f} GiB of memory"
+    return f"{mode}, about {(needed + held_bytes) / 2**30:.1f} GiB of memory"
 
 
-def _device(name: str | None) -> "torch.device":
+def _bytes_of_full_image(picture: "np.ndarray", num_frames: int) -> int:
+    from .face_crop import PASTE_BYTES_PER_PX
+    from .video_writer import writer_bytes
+
+    height, width = picture.shape[:2]
+    # a label makes another copy
+    return (PASTE_BYTES_PER_PX + 3) * height * width + writer_bytes(height, width, num_frames)
+
+
+def _shares_memory(device: "torch.device") -> bool:
+    """Tell whether a device works in the memory of the process."""
+    return device.type in ("cpu", "mps")
+
+
+def _check_beside_gpu(held_bytes: int) -> None:
+    """Refuse what the process must hold beside a GPU with a memory of its own."""
     import torch
 
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"`--device` is {name!r}, must be a device of torch such as cpu, cuda or mps") from error
-    if device.type not in ("cpu", "cuda", "mps", "xpu"):
-        raise ValueError(f"`--device` is {name!r}, must be cpu, cuda, mps or xpu")
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ValueError(f"`--device` is {name}, but torch finds {torch.cuda.device_count()} CUDA devices here")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("`--device` is mps, but torch finds no such device here")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`--device` is {name}, which torch cannot use here") from error
-    return device
+    from .memory_budget import available_bytes
+
+    available = available_bytes(torch.device("cpu"), ())
+    if available is not None and held_bytes > available:
+        raise ValueError(
+            f"`--full-image` needs {held_bytes / 2**30:.1f} GiB of memory beside the GPU for a picture of this size;"
+            f" there are {available / 2**30:.1f} GiB"
+        )
 
 
 def _generator(seed: int) -> "torch.Generator":
@@ -283,19 +331,50 @@ def _generator(seed: int) -> "torch.Generator":
     return torch.Generator().manual_seed(seed)
 
 
-def _load_pipeline(checkpoint: str, dtype: str) -> "DAWNPipeline":
+def _load_pipeline(options: argparse.Namespace) -> "DAWNPipeline":
     import torch
 
     from .pipeline_dawn import DAWNPipeline
 
     _quiet_libraries()
+    if options.checkpoint == demo_checkpoint():
+        _say("checkpoint: dawn-demo, which ships and knows drawn faces only; --checkpoint takes another")
+    with _loading("--checkpoint", options.checkpoint):
+        makes_motion = _makes_motion(options.checkpoint)
+    if not makes_motion and options.pose_from is None:
+        raise ValueError(
+            f"`--checkpoint` {options.checkpoint} has no PBNet that makes head pose and blinks; give"
+            " `--pose-from VIDEO`, or another checkpoint"
+        )
+    with _loading("--checkpoint", options.checkpoint):
+        pipe = DAWNPipeline.from_pretrained(options.checkpoint, dtype=getattr(torch, options.dtype))
+    if options.lora is not None:
+        with _loading("--lora", options.lora):
+            pipe.load_lora_weights(options.lora)
+    return pipe
+
+
+def _makes_motion(checkpoint: str) -> bool:
+    """Tell from the configs alone whether a checkpoint makes head pose and blinks."""
+    from .models.pbnet import NETWORK_STATES, PoseBlinkNet
+    from .pipeline_dawn import DAWNPipeline
+
+    if DAWNPipeline.load_config(checkpoint).get("pbnet", ("", ""))[1] is None:
+        return False
+    if not Path(checkpoint, "pbnet").is_dir():  # on the Hub, or broken
+        return True
+    networks = PoseBlinkNet.load_config(checkpoint, subfolder="pbnet").get("networks")
+    return sum(NETWORK_STATES[networks].values()) == POSE_DIM + BLINK_DIM if networks in NETWORK_STATES else True
+
+
+@contextmanager
+def _loading(flag: str, place: str) -> Iterator[None]:
     try:
-        return DAWNPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
+        yield
     except Exception as error:
         # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
-        raise ValueError(
-            f"`--checkpoint` {checkpoint} cannot be loaded: {str(error) or type(error).__name__}"
-        ) from error
+        where = "" if Path(place).exists() else " is no folder here, and"
+        raise ValueError(f"`{flag}` {place}{where} cannot be loaded: {str(error) or type(error).__name__}") from error
 
 
 def _quiet_libraries() -> None:
@@ -310,20 +389,21 @@ def _quiet_libraries() -> None:
 
 def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:
     from .face_track import track_face, transfer_track
-    from .videos import read_video
+    from .videos import stream_video
 
-    frames, _ = read_video(video, fps=FPS, max_frames=num_frames, name="pose-from")
-    track = track_face(frames, pipe.detect_faces, name="pose-from")
+    frames = islice(stream_video(video, FPS, name="--pose-from"), num_frames)
+    track = track_face(_with_progress(pipe, frames, num_frames), pipe.detect_faces, name="--pose-from")
     if track.missing:
         _say(f"driving video: the face is missing in {len(track.missing)} frames, which are interpolated")
-    pose, blink = transfer_track(track, portrait.face, num_frames)
+    pose, blink = transfer_track(track, portrait.face, num_frames, name="--pose-from")
     return {"pose": pose, "blink": blink}
 
 
-def _in_full_picture(frames: "np.ndarray", picture: "np.ndarray", portrait: Portrait) -> "np.ndarray":
-    from .face_crop import paste_back
-
-    return paste_back(picture, frames, portrait.crop or SquareCrop(0, 0, len(picture)))
+def _with_progress(pipe: "DAWNPipeline", frames: Iterable["np.ndarray"], num_frames: int) -> Iterator["np.ndarray"]:
+    with pipe.progress_bar(total=num_frames) as progress_bar:
+        for frame in frames:
+            yield frame
+            progress_bar.update()
 
 
 @contextmanager

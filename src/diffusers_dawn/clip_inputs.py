@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,18 @@ class ClipInput:
     audio_embeds: torch.Tensor | None = None
 
 
+def is_whole_number(value: Any) -> bool:
+    """Tell whether a value counts something: whole numbers of Python and numpy, but neither True nor 5.0.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Whether it does.
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def collect_clips(
     image: Any,
     audio: Any,
@@ -63,13 +76,14 @@ def collect_clips(
         The clips, those of one prompt next to each other.
 
     Raises:
-        ValueError: Something is missing, of the wrong shape, or lists differ in length.
+        ValueError: Something is missing, of the wrong shape, or lists differ in length; one array of samples with two
+            axes is given to several pictures, which may be channels or a batch.
     """
     if image is None:
         raise ValueError("`image` is missing: a path, PIL image, array or tensor, or a list of them")
     if (audio is None) == (audio_embeds is None):
         raise ValueError("give either `audio` or `audio_embeds`")
-    if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
+    if not is_whole_number(num_videos_per_prompt) or num_videos_per_prompt < 1:
         raise ValueError(f"`num_videos_per_prompt` is {num_videos_per_prompt!r}, must be a whole number from 1")
     columns = {
         "image": _batch(image, 4),
@@ -80,6 +94,8 @@ def collect_clips(
         "blink": _tracks("blink", blink, BLINK_DIM),
         "audio_embeds": _tracks("audio_embeds", audio_embeds, None),
     }
+    if len(columns["image"]) > 1 and len(columns["audio"]) == 1:
+        _refuse_batch_of_samples(columns["audio"][0], len(columns["image"]))
     lengths = {name: len(values) for name, values in columns.items() if len(values) != 1}
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         given = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
@@ -107,7 +123,8 @@ def prepare_clips(clips: list[ClipInput], prepare_portrait: Callable[[ClipInput]
             portrait = prepared[-1].image
         else:
             portrait = prepare_portrait(clip)
-        if previous is not None and previous.audio is clip.audio:
+        same_audio = previous is not None and previous.audio is clip.audio
+        if same_audio and previous.sampling_rate == clip.sampling_rate:
             waveform = prepared[-1].audio
         else:
             waveform = None if clip.audio is None else read_recording(clip.audio, clip.sampling_rate)
@@ -131,7 +148,33 @@ def read_recording(audio: Any, sampling_rate: int | None = None) -> Waveform:
     """
     if isinstance(audio, np.ndarray | torch.Tensor) and sampling_rate is None:
         raise ValueError("`sampling_rate` is missing: an `audio` array or tensor needs its rate [Hz]")
-    return read_waveform(audio, None if isinstance(audio, Waveform) else sampling_rate)
+    given_rate = None if isinstance(audio, Waveform) else sampling_rate
+    return read_waveform(audio, given_rate, rate_name="sampling_rate")
+
+
+def check_generator(generator: Any, num_clips: int) -> torch.Generator | list[torch.Generator] | None:
+    """Refuse sources of noise that do not suit the clips.
+
+    Args:
+        generator: One generator, or one per clip; None: torch's own.
+        num_clips: Number of clips.
+
+    Returns:
+        The same, with a list for a tuple.
+
+    Raises:
+        ValueError: It is something else, such as a seed, or there is another number of them.
+    """
+    several = list(generator) if isinstance(generator, list | tuple) else None
+    for source in [generator] if several is None else several:
+        if not (isinstance(source, torch.Generator) or (source is None and several is None)):
+            raise ValueError(
+                f"`generator` is {generator!r}, must be a torch.Generator, such as torch.Generator().manual_seed(0),"
+                " or a list of one per clip"
+            )
+    if several is not None and len(several) != num_clips:
+        raise ValueError(f"`generator` has {len(several)} entries, must have one per clip: {num_clips}")
+    return generator if several is None else several
 
 
 def initial_states(portraits: list[Portrait], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,8 +209,10 @@ def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
         name, available = "audio_embeds", len(clip.audio_embeds)
     else:
         name, available = "audio", num_video_frames(len(clip.audio.samples), clip.audio.sample_rate_hz)
-    if num_frames is not None and not 1 <= num_frames <= available:
-        raise ValueError(f"`num_frames` is {num_frames}, must be in [1, {available}], what `{name}` lasts")
+    if num_frames is not None and not (is_whole_number(num_frames) and 1 <= num_frames <= available):
+        raise ValueError(
+            f"`num_frames` is {num_frames!r}, must be a whole number in [1, {available}], what `{name}` lasts"
+        )
     num_frames = num_frames or available
     for name in ("pose", "blink"):
         track = getattr(clip, name)
@@ -293,6 +338,15 @@ def _batch(value: Any, batch_axes: int | None) -> list:
     if batch_axes is not None and isinstance(value, np.ndarray | torch.Tensor) and value.ndim == batch_axes:
         return list(value)
     return [value]
+
+
+def _refuse_batch_of_samples(audio: Any, num_pictures: int) -> None:
+    samples = audio[0] if isinstance(audio, tuple) and audio else audio
+    if isinstance(samples, np.ndarray | torch.Tensor) and samples.ndim == 2 and min(samples.shape) > 1:
+        raise ValueError(
+            f"`audio` is one array {tuple(samples.shape)} for {num_pictures} pictures, which would be the channels of"
+            " one recording: give a list of recordings, or the one channel that all shall say"
+        )
 
 
 def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | None]:

@@ -1,6 +1,7 @@
 """Find the faces of a picture and what it says about them, by MediaPipe or any other detector."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ class MediaPipeFaceDetector:
 
     The face mesh alone misses faces that are small in the picture. Therefore two face detectors (near, far) look too,
     and the mesh looks again at an enlarged crop around each face that it missed. If the whole picture shows no face,
-    the detectors look at overlapping quarters of it.
+    the detectors look at overlapping quarters of it. Threads may share one: they wait for each other.
 
     Args:
         max_num_faces: Largest number of faces that the mesh looks for in the whole picture.
@@ -54,6 +55,8 @@ class MediaPipeFaceDetector:
 
     def __init__(self, max_num_faces: int = 10):
         solutions = _import_mediapipe_solutions()
+        # two threads in one graph end the process
+        self._lock = threading.Lock()
         self._graphs: dict[str, Any] = {}
         self._makers = {
             "mesh": lambda: solutions.face_mesh.FaceMesh(
@@ -96,6 +99,30 @@ class MediaPipeFaceDetector:
         Returns:
             Per face an array (478, 3) [px]: x, y (down), z (away from the viewer, relative to the head).
         """
+        with self._lock:
+            return self._find(image)
+
+    def close(self) -> None:
+        """Free the graphs; a later call makes new ones."""
+        with self._lock:
+            for graph in self._graphs.values():
+                graph.close()
+            self._graphs.clear()
+
+    def __enter__(self) -> "MediaPipeFaceDetector":
+        """Return the detector."""
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Free the graphs."""
+        self.close()
+
+    def _find(self, image: np.ndarray) -> list[np.ndarray]:
         height, width = image.shape[:2]
         faces_px = _without_duplicates(self._run_mesh("mesh", image))
         for box_px in self._detect(image, search_quarters=not faces_px):
@@ -112,25 +139,6 @@ class MediaPipeFaceDetector:
                 if 0 <= x < width and 0 <= y < height and _overlap(box_px, landmark_box(points)) > SAME_FACE_OVERLAP:
                     faces_px.append(points)
         return _without_duplicates(faces_px)
-
-    def close(self) -> None:
-        """Free the graphs; a later call makes new ones."""
-        for graph in self._graphs.values():
-            graph.close()
-        self._graphs.clear()
-
-    def __enter__(self) -> "MediaPipeFaceDetector":
-        """Return the detector."""
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Free the graphs."""
-        self.close()
 
     def _run(self, name: str, image: np.ndarray) -> Any:
         image = np.ascontiguousarray(image)

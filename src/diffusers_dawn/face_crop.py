@@ -1,6 +1,7 @@
 """Which face is animated and in which square of its picture; cut the square out, paste its animation back."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,9 @@ FACE_CENTRE_HEIGHT = 0.57
 MIN_SIDE_SHARE = 0.7
 FRAMED_HEIGHTS = (0.35, 0.8)
 FRAMED_OFFSET = 0.15
+PASTED_ROWS = 256
+# memory of `paste_each` for every pixel of the image, which is among it: copies, and the square at four bytes each
+PASTE_BYTES_PER_PX = 18
 
 
 def check_image(image: np.ndarray, name: str = "image") -> None:
@@ -64,14 +68,22 @@ def check_face(face: FaceState, image_size: tuple[int, int]) -> None:
         image_size: Height and width of the picture [px].
 
     Raises:
-        ValueError: A length is wrong, a number is not finite, or the sizes differ.
+        ValueError: A length is wrong, a number is not finite, the box is empty or outside, or the sizes differ.
     """
-    for name, length in (("pose", 6), ("blink", 2), ("box_px", 4)):
+    shapes = {"pose": (6,), "blink": (2,), "box_px": (4,)} | ({} if face.mouth_px is None else {"mouth_px": (20, 2)})
+    for name, shape in shapes.items():
         values = np.asarray(getattr(face, name), dtype=float)
-        if values.shape != (length,) or not np.isfinite(values).all():
-            raise ValueError(f"`face.{name}` is {getattr(face, name)}, must be {length} finite numbers")
+        if values.shape != shape or not np.isfinite(values).all():
+            wanted = " times ".join(map(str, shape))
+            raise ValueError(f"`face.{name}` is {getattr(face, name)}, must be {wanted} finite numbers")
     if tuple(face.image_size) != tuple(image_size):
         raise ValueError(f"`face.image_size` is {face.image_size}, but `image` is {tuple(image_size)} (height, width)")
+    (x_min, x_max, y_min, y_max), (height, width) = face.box_px, image_size
+    if not (x_min < x_max and y_min < y_max and x_min < width and y_min < height and x_max > 0 and y_max > 0):
+        raise ValueError(
+            f"`face.box_px` is {tuple(face.box_px)}, must be (x_min, x_max, y_min, y_max) [px] of a box in `image`,"
+            f" which is {height} high and {width} wide"
+        )
 
 
 def _box_area(face: FaceState) -> float:
@@ -161,16 +173,12 @@ def crop_face_state(face: FaceState, crop: SquareCrop, size: int | None = None) 
     zoom = size / crop.side
     offsets = (crop.left, crop.left, crop.top, crop.top)
     box_px = tuple((value - offset) * zoom for value, offset in zip(face.box_px, offsets, strict=True))
-    mouth_px = None if face.mouth_px is None else (face.mouth_px - (crop.left, crop.top)) * zoom
+    mouth_px = None if face.mouth_px is None else (np.asarray(face.mouth_px) - (crop.left, crop.top)) * zoom
     return replace(face, box_px=box_px, mouth_px=mouth_px, image_size=(size, size))
 
 
 def paste_back(image: np.ndarray, frames: np.ndarray, crop: SquareCrop, feather: float = 0.1) -> np.ndarray:
-    """Put animated squares back into the whole image.
-
-    Frames are independent of each other, so a long video can pass in batches. Each frame is resized to the square's
-    side (bicubic) and fades in smoothly from the square's border; not along borders that lie on the image's edge or
-    beyond, where there is nothing to fade into.
+    """Put animated squares back into the whole image, all at once; see `paste_each`.
 
     Args:
         image: uint8 array (H, W, 3).
@@ -187,6 +195,33 @@ def paste_back(image: np.ndarray, frames: np.ndarray, crop: SquareCrop, feather:
     check_image(image)
     if frames.ndim != 4 or frames.shape[1] != frames.shape[2] or frames.shape[3] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"`frames` is {frames.dtype} {frames.shape}; allowed is uint8 (F, S, S, 3)")
+    pasted = np.empty((len(frames), *image.shape), np.uint8)
+    for output, whole in zip(pasted, paste_each(image, frames, crop, feather), strict=True):
+        output[:] = whole
+    return pasted
+
+
+def paste_each(
+    image: np.ndarray, frames: Iterable[np.ndarray], crop: SquareCrop, feather: float = 0.1
+) -> Iterator[np.ndarray]:
+    """Put animated squares back into the whole image one by one, so that only one copy of it is held.
+
+    Each frame is resized to the square's side (bicubic) and fades in smoothly from the square's border; not along
+    borders that lie on the image's edge or beyond, where there is nothing to fade into.
+
+    Args:
+        image: uint8 array (H, W, 3).
+        frames: uint8 arrays (S, S, 3).
+        crop: Where the frames' square lies in the image.
+        feather: Width of the fade, as a share of the square's side, in [0, 0.5].
+
+    Yields:
+        uint8 arrays (H, W, 3), bit-identical to `image` outside of the square.
+
+    Raises:
+        ValueError: If shapes, types or `feather` are others, or the square has no side or does not touch the image.
+    """
+    check_image(image)
     if not 0 <= feather <= 0.5:
         raise ValueError(f"`feather` is {feather}; allowed is 0 to 0.5")
     height, width = image.shape[:2]
@@ -194,16 +229,19 @@ def paste_back(image: np.ndarray, frames: np.ndarray, crop: SquareCrop, feather:
     top, bottom = max(crop.top, 0), min(crop.top + crop.side, height)
     left, right = max(crop.left, 0), min(crop.left + crop.side, width)
     inside_rows, inside_columns = slice(top - crop.top, bottom - crop.top), slice(left - crop.left, right - crop.left)
-    opacity = np.outer(
-        _fade(crop.side, feather, crop.top > 0, crop.top + crop.side < height)[inside_rows],
-        _fade(crop.side, feather, crop.left > 0, crop.left + crop.side < width)[inside_columns],
-    )[..., None]
-    background = image[top:bottom, left:right].astype(np.float32)
-    pasted = np.repeat(image[None], len(frames), axis=0)
-    for output, frame in zip(pasted, frames, strict=True):
+    row_opacity = _fade(crop.side, feather, crop.top > 0, crop.top + crop.side < height)[inside_rows]
+    column_opacity = _fade(crop.side, feather, crop.left > 0, crop.left + crop.side < width)[inside_columns]
+    for frame in frames:
+        check_image(frame, "frames")
         foreground = _resize(frame, crop.side)[inside_rows, inside_columns]
-        output[top:bottom, left:right] = np.rint(background + opacity * (foreground - background))
-    return pasted
+        pasted = image.copy()
+        square = pasted[top:bottom, left:right]
+        for first in range(0, len(square), PASTED_ROWS):  # not all at once: floats take four times the memory
+            rows = slice(first, first + PASTED_ROWS)
+            background = square[rows].astype(np.float32)
+            opacity = np.outer(row_opacity[rows], column_opacity)[..., None]
+            square[rows] = np.rint(background + opacity * (foreground[rows] - background))
+        yield pasted
 
 
 def _fade(side: int, feather: float, at_start: bool, at_end: bool) -> np.ndarray:

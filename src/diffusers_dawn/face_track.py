@@ -140,7 +140,9 @@ def interpolate_missing(faces: Sequence[FaceState | None], measure: Callable[[Fa
     return np.stack(columns, axis=1).astype(np.float32).reshape(len(faces), *values.shape[1:])
 
 
-def transfer_track(track: FaceTrack, face: FaceState, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+def transfer_track(
+    track: FaceTrack, face: FaceState, num_frames: int, name: str = "track"
+) -> tuple[np.ndarray, np.ndarray]:
     """Let a portrait move as the face of a video does (cross-identity reenactment).
 
     The portrait keeps its own state; the track adds its difference to its own first frame. A track that begins with
@@ -150,6 +152,7 @@ def transfer_track(track: FaceTrack, face: FaceState, num_frames: int) -> tuple[
         track: The driving video's track.
         face: The portrait's face.
         num_frames: Wanted number of frames; of a longer track the first so many count.
+        name: The track's name for error messages.
 
     Returns:
         Pose (num_frames, 6) and blink (num_frames, 2), float32.
@@ -159,14 +162,28 @@ def transfer_track(track: FaceTrack, face: FaceState, num_frames: int) -> tuple[
     """
     if num_frames <= 0:
         raise ValueError(f"`num_frames` is {num_frames}; it must be positive")
-    if len(track.pose) < num_frames:
-        raise ValueError(
-            f"`track` lasts {len(track.pose) / FPS:.2f} s ({len(track.pose)} frames), the clip to be driven "
-            f"{num_frames / FPS:.2f} s ({num_frames} frames): the driving video must be at least as long"
-        )
+    check_track_length(len(track.pose), num_frames, name)
     pose = face.pose + (track.pose - track.pose[0])[:num_frames]
     blink = face.blink + (track.blink - track.blink[0])[:num_frames]
     return pose.astype(np.float32), blink.astype(np.float32)
+
+
+def check_track_length(num_given: int, num_frames: int, name: str = "track") -> None:
+    """Refuse a driving video that is shorter than what it shall drive.
+
+    Args:
+        num_given: Its frames.
+        num_frames: Wanted number of frames.
+        name: Its name for error messages.
+
+    Raises:
+        ValueError: It has fewer.
+    """
+    if num_given < num_frames:
+        raise ValueError(
+            f"`{name}` lasts {num_given / FPS:.2f} s ({num_given} frames), the clip to be driven "
+            f"{num_frames / FPS:.2f} s ({num_frames} frames): the driving video must be at least as long"
+        )
 
 
 def _find_again(last: FaceState | None, faces: list[FaceState]) -> FaceState | None:

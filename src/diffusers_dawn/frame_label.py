@@ -1,11 +1,62 @@
 """A visible label on frames, so that whoever sees a video knows what it is."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 # of the picture's height; smaller letters than the least cannot be read after encoding
 LETTER_SHARE, LEAST_LETTER_PX, MARGIN_SHARE = 1 / 18, 8, 1 / 60
 DARKENING = 0.45
+# at this size no letter looks like the box that stands for a missing one
+COMPARED_PX = 64
+NO_CHARACTER = "\U0010ffff"
+
+
+def check_label(text: str, font: str | os.PathLike | None = None) -> str:
+    """Refuse a text that cannot be drawn, at whatever size.
+
+    Args:
+        text: What a label says.
+        font: Font file; None: Pillow's own, which has the letters of English.
+
+    Returns:
+        The text without spaces around it.
+
+    Raises:
+        FileNotFoundError: There is no such font.
+        ValueError: The text is empty, has several lines or characters that the font lacks; or the file is no font.
+    """
+    text = text.strip()
+    if not text or len(text.splitlines()) != 1:
+        raise ValueError(f"`label` is {text!r}, must be one line of text")
+    letters = _font(font, COMPARED_PX)
+    missing = _drawn(letters, NO_CHARACTER)
+    lacking = [letter for letter in dict.fromkeys(text) if not letter.isspace() and _drawn(letters, letter) == missing]
+    if lacking:
+        font_name = " ".join(filter(None, letters.getname()))
+        raise ValueError(
+            f"`label` is {text!r}, but the font {font_name} lacks {', '.join(map(repr, lacking))}; give another"
+            " font file"
+        )
+    return text
+
+
+def _font(path: str | os.PathLike | None, size_px: int) -> ImageFont.FreeTypeFont:
+    if path is None:
+        return ImageFont.load_default(size_px)
+    if not Path(path).is_file():  # Pillow would look for the name elsewhere
+        raise FileNotFoundError(f"the label's font is not a file: {path}")
+    try:
+        return ImageFont.truetype(str(path), size_px)
+    except OSError as error:
+        raise ValueError(f"the label's font {path} cannot be read: {error}") from error
+
+
+def _drawn(font: ImageFont.FreeTypeFont, text: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(text)
+    return mask.size, bytes(mask)
 
 
 class FrameLabel:
@@ -15,16 +66,16 @@ class FrameLabel:
         text: What it says; one line.
         height: Height of the frames [px].
         width: Width of the frames [px].
+        font: Font file; None: Pillow's own, which has the letters of English.
 
     Raises:
-        ValueError: The text is empty, has several lines, or does not fit in the width.
+        FileNotFoundError: There is no such font.
+        ValueError: The text cannot be drawn, see `check_label`, or does not fit in the width.
     """
 
-    def __init__(self, text: str, height: int, width: int) -> None:
-        text = text.strip()
-        if not text or len(text.splitlines()) != 1:
-            raise ValueError(f"`label` is {text!r}, must be one line of text")
-        font = ImageFont.load_default(max(LEAST_LETTER_PX, round(height * LETTER_SHARE)))
+    def __init__(self, text: str, height: int, width: int, font: str | os.PathLike | None = None) -> None:
+        text = check_label(text, font)
+        font = _font(font, max(LEAST_LETTER_PX, round(height * LETTER_SHARE)))
         left, top, right, bottom = (round(side) for side in font.getbbox(text))
         margin = max(1, round(height * MARGIN_SHARE))
         strip_height, strip_width = bottom - top + 2 * margin, right - left + 2 * margin

@@ -36,17 +36,41 @@ def import_av() -> ModuleType:
 
 @contextmanager
 def open_container(source: MediaSource, name: str) -> Iterator["av.container.InputContainer"]:
-    """Open a file for decoding; decoding errors inside the block become ValueErrors that name the argument."""
+    """Open a file for decoding; decoding errors inside the block become ValueErrors that name the argument.
+
+    Playlists and session descriptions, which would open other files of this machine or wait for the network, are
+    refused.
+    """
     av = import_av()
-    if isinstance(source, (str, os.PathLike)):
-        source = str(existing_file(source, name))
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
-    try:
-        with av.open(opened) as container:
-            yield container
-    except (av.FFmpegError, OSError, IndexError) as error:
-        # PyAV has no class of its own for some error codes, and does not expect tracks that show up late
-        raise ValueError(f"`{name}` cannot be decoded ({describe_source(source)}): {error}") from error
+    hint = "; it must be a file that holds sound or pictures itself, not a playlist"
+    # FFmpeg gets neither a path nor a protocol, so that what a file says cannot make it open anything else
+    options = {"protocol_whitelist": "none"}
+    with open_binary(source, name) as file:
+        try:
+            with av.open(file, options=options, metadata_errors="replace") as container:
+                hint = ""
+                yield container
+        except (av.FFmpegError, OSError, IndexError) as error:
+            # PyAV has no class of its own for some error codes, and does not expect tracks that show up late
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"`{name}` cannot be decoded ({describe_source(source)}): {reason}{hint}") from error
+
+
+@contextmanager
+def open_binary(source: MediaSource, name: str) -> Iterator[BinaryIO]:
+    """Open a path or bytes for reading, by the argument's name; a stream stays as it is, and open."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        path = existing_file(source, name)
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise ValueError(f"`{name}` cannot be opened ({path}): {error.strerror}") from error
+        with file:
+            yield file
+    else:
+        yield source
 
 
 def time_s_of(frame: "av.frame.Frame | av.Packet", container: "av.container.InputContainer") -> float | None:
@@ -75,8 +99,8 @@ def as_array(source: object, name: str) -> np.ndarray:
     """A numpy array from an array or a torch tensor (on any device, of any float type)."""
     if isinstance(source, np.ndarray):
         return source
-    # a tensor is recognised by its methods, so that reading files does not import torch
-    if hasattr(source, "detach"):
+    # a tensor is recognised by its methods, so that reading files does not import torch; streams, too, can `detach`
+    if hasattr(source, "detach") and hasattr(source, "cpu"):
         source = source.detach().cpu()
         return (source.float() if source.is_floating_point() else source).numpy()
     raise TypeError(f"`{name}` is of type {type(source).__name__}, which cannot be read")

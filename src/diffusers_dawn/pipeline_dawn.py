@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor
 from .call_lock import CallLock, one_at_a_time
 from .clip_inputs import (
     ClipInput,
+    check_generator,
     collect_clips,
     count_frames,
     fit_samples,
@@ -255,9 +256,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
             clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
             clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
             frame_counts = [count_frames(clip, num_frames) for clip in clips]
-            generator = list(generator) if isinstance(generator, tuple) else generator
-            if isinstance(generator, list) and len(generator) != len(clips):
-                raise ValueError(f"`generator` has {len(generator)} entries, must have one per clip: {len(clips)}")
+            generator = check_generator(generator, len(clips))
 
             # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
             equal = len(set(frame_counts)) == 1

@@ -8,7 +8,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from .audio_features import extract_features, num_video_frames
-from .clip_inputs import face_masks, image_tensor, initial_states, read_recording
+from .clip_inputs import face_masks, image_tensor, initial_states, is_whole_number, read_recording
 from .conditions import Conditions, null_conditions, relative_conditions
 from .denoising import StepCache, WindowContexts, begin_clip, predict
 from .frame_windows import FrameWindows
@@ -74,8 +74,10 @@ class StagesOfDAWN:
         """
         waveform = read_recording(audio, sampling_rate)
         available = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-        if num_frames is not None and not 1 <= num_frames <= available:
-            raise ValueError(f"`num_frames` is {num_frames}, must be in [1, {available}], what `audio` lasts")
+        if num_frames is not None and not (is_whole_number(num_frames) and 1 <= num_frames <= available):
+            raise ValueError(
+                f"`num_frames` is {num_frames!r}, must be a whole number in [1, {available}], what `audio` lasts"
+            )
         return extract_features(waveform, self.audio_encoder, self.feature_extractor, available, num_frames)
 
     @torch.no_grad()

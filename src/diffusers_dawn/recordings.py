@@ -5,6 +5,7 @@ All times count from the start of the container, so that the picture and the sou
 
 import os
 import warnings
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -20,13 +21,20 @@ WaveformSource: TypeAlias = "MediaSource | np.ndarray | torch.Tensor | tuple[np.
 
 MAX_AUDIO_CHANNELS = 8
 SILENCE_PEAK = 1e-4
+# a voice in the other channel leaves less than this share of it in the first, by crosstalk or noise
+FAINT_SHARE = 0.1
 # decoded mp3 and float recordings overshoot 1 a little; far above it are integer samples stored as floats
 MAX_FLOAT_PEAK = 8.0
 # longest block of the common codecs (Opus: 120 ms): a codec pads its last block, never by more than that
 MAX_CODEC_PADDING_S = 0.12
 
 
-def read_waveform(source: WaveformSource, sample_rate_hz: int | None = None, name: str = "audio") -> Waveform:
+def read_waveform(
+    source: WaveformSource,
+    sample_rate_hz: int | None = None,
+    name: str = "audio",
+    rate_name: str = "sample_rate_hz",
+) -> Waveform:
     """Read a recording: its first channel, at its own sample rate.
 
     Reads every container that FFmpeg does, also the sound of a video. Sound that starts later than the picture is
@@ -38,6 +46,7 @@ def read_waveform(source: WaveformSource, sample_rate_hz: int | None = None, nam
             or 2-D with the channels (at most 8) along the shorter axis; floats in [-1, 1] or integers of full scale.
         sample_rate_hz: Rate of samples given without one. Of other sources it must be the rate they have.
         name: Argument name for error messages.
+        rate_name: That of the rate.
 
     Returns:
         Mono float32 waveform of at least one video frame's length.
@@ -45,27 +54,49 @@ def read_waveform(source: WaveformSource, sample_rate_hz: int | None = None, nam
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If `source` cannot be decoded, has no sound, is empty, shorter than one frame (1/25 s), not
-            finite, badly shaped or scaled, lacks a sample rate or contradicts `sample_rate_hz`.
+            finite, badly shaped or scaled, lacks a sample rate or contradicts `sample_rate_hz`, or that is no positive
+            whole number.
         TypeError: If `source` is of another kind.
     """
+    if sample_rate_hz is not None:
+        _check_rate(sample_rate_hz, f"`{rate_name}` is {sample_rate_hz!r}")
     if isinstance(source, Waveform):
         source = (source.samples, source.sample_rate_hz)
     if isinstance(source, tuple):
-        if len(source) != 2 or not isinstance(source[1], (int, np.integer)):
+        if len(source) != 2 or not isinstance(source[1], Real):
             raise ValueError(f"`{name}` is a tuple, but not one of samples and sample rate in this order")
-        samples, own_rate_hz = source[0], int(source[1])
-        samples, other_peak = _first_channel(as_array(samples, name), name)
+        own_rate_hz = source[1]
+        _check_rate(own_rate_hz, f"the sample rate of `{name}` is {own_rate_hz!r}")
+        samples, other_peak = _first_channel(as_array(source[0], name), name)
     elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "read"):
         samples, own_rate_hz, other_peak = _decode_audio(source, name)
     else:
         samples, other_peak = _first_channel(as_array(source, name), name)
         own_rate_hz = sample_rate_hz
         if own_rate_hz is None:
-            raise ValueError(f"`{name}` holds samples without a rate: `sample_rate_hz` must be given")
+            raise ValueError(f"`{name}` holds samples without a rate: `{rate_name}` must be given")
     if sample_rate_hz not in {None, own_rate_hz}:
-        raise ValueError(f"`sample_rate_hz` is {sample_rate_hz}, but `{name}` has {own_rate_hz} Hz")
+        raise ValueError(f"`{rate_name}` is {sample_rate_hz}, but `{name}` has {own_rate_hz} Hz")
     _check_samples(samples, own_rate_hz, other_peak, name)
-    return Waveform(samples, own_rate_hz)
+    return Waveform(samples, int(own_rate_hz))
+
+
+def count_channels(source: MediaSource, name: str = "audio") -> int:
+    """Count the channels of a file, of which `read_waveform` reads the first, without decoding any.
+
+    Args:
+        source: File, its bytes, or a binary stream.
+        name: Argument name for error messages.
+
+    Returns:
+        Number of channels; 0 where there is no sound.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If `source` cannot be read.
+    """
+    with open_container(source, name) as container:
+        return container.streams.audio[0].channels if container.streams.audio else 0
 
 
 def _first_channel(array: np.ndarray, name: str) -> tuple[np.ndarray, float]:
@@ -137,9 +168,12 @@ def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream
     return min(ends_s, default=None)
 
 
+def _check_rate(rate_hz: int, what_is: str) -> None:
+    if not isinstance(rate_hz, Integral) or rate_hz <= 0:
+        raise ValueError(f"{what_is}, must be a positive whole number [Hz]")
+
+
 def _check_samples(samples: np.ndarray, rate_hz: int, other_peak: float, name: str) -> None:
-    if rate_hz <= 0:
-        raise ValueError(f"`{name}` has a sample rate of {rate_hz} Hz; it must be positive")
     if len(samples) == 0:
         raise ValueError(f"`{name}` is empty")
     if not np.isfinite(samples).all():
@@ -154,6 +188,12 @@ def _check_samples(samples: np.ndarray, rate_hz: int, other_peak: float, name: s
     if peak < SILENCE_PEAK:
         where = "silent in its first channel, the only one that is used" if other_peak >= SILENCE_PEAK else "silent"
         warnings.warn(f"`{name}` is {where}: the mouth will hardly move", stacklevel=3)
+    elif peak < FAINT_SHARE * other_peak:
+        warnings.warn(
+            f"`{name}` is faint in its first channel, the only one that is used (peak {peak:.2g}, in another channel"
+            f" {other_peak:.2g}): the mouth may hardly move",
+            stacklevel=3,
+        )
 
 
 def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:

@@ -1,8 +1,11 @@
 """Write H.264 video with AAC sound of exactly the frames' length."""
 
+import math
 import os
 import secrets
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +25,10 @@ AAC_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48
 VIDEO_CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
 # ITU-R BT.709, limited range, in FFmpeg's numbering: what players assume of video without a tag above 576 lines
 BT709, LIMITED_RANGE = 1, 1
+# of level 6.2, the highest (ITU-T H.264, table A-1), which 8192x4320 keep; the side is what libx264 takes
+MOST_MACROBLOCKS, MOST_SIDE_PX = 139_264, 16_384
+# what writing holds, measured with libx264's defaults: it looks 40 frames ahead, at about 4 bytes a pixel
+LOOKAHEAD_FRAMES, LOOKAHEAD_BYTES_PER_PX, WRITER_BYTES_PER_PX = 42, 4, 50
 SYNTHETIC_COMMENT = "synthetic video made by diffusers_dawn"
 
 
@@ -55,6 +62,40 @@ def check_output_path(path: str | os.PathLike, name: str = "output") -> Path:
     return path
 
 
+def check_frame_size(height: int, width: int, name: str = "frames") -> None:
+    """Refuse frames that H.264 cannot hold.
+
+    Args:
+        height: Their height [px].
+        width: Their width [px].
+        name: Argument name for error messages.
+
+    Raises:
+        ValueError: They are too large.
+    """
+    macroblocks = math.ceil(height / 16) * math.ceil(width / 16)
+    if macroblocks > MOST_MACROBLOCKS or max(height, width) > MOST_SIDE_PX:
+        raise ValueError(
+            f"`{name}` would be {width}x{height} px, more than H.264 holds: up to {MOST_MACROBLOCKS * 256 / 1e6:.0f}"
+            f" megapixels, such as 8192x4320, and {MOST_SIDE_PX} to a side"
+        )
+
+
+def writer_bytes(height: int, width: int, num_frames: int) -> int:
+    """Estimate the memory that `VideoWriter` takes, most of it for the frames that the encoder looks ahead.
+
+    Args:
+        height: Height of the frames [px].
+        width: Width of the frames [px].
+        num_frames: How many there are.
+
+    Returns:
+        Bytes.
+    """
+    held_bytes = LOOKAHEAD_BYTES_PER_PX * min(num_frames, LOOKAHEAD_FRAMES)
+    return (WRITER_BYTES_PER_PX + held_bytes) * height * width
+
+
 class VideoWriter:
     """Write frames, as they come, to an H.264 video with AAC sound of exactly the frames' length.
 
@@ -71,6 +112,7 @@ class VideoWriter:
 
     Raises:
         ValueError: If `path` cannot be written to (see `check_output_path`) or `fps` is not positive.
+        OSError: If writing fails, as on a full disk; also of `write` and at the end of the block.
         ImportError: If PyAV is not installed.
     """
 
@@ -100,7 +142,8 @@ class VideoWriter:
         av = import_av()
         container_format = VIDEO_CONTAINERS[self.path.suffix.lower()]
         options = {"movflags": "+faststart"}
-        self._container = av.open(str(self._partial_path), "w", format=container_format, options=options)
+        with self._failures_named():
+            self._container = av.open(str(self._partial_path), "w", format=container_format, options=options)
         self._container.metadata.update(self._metadata)
         return self
 
@@ -111,7 +154,8 @@ class VideoWriter:
             frames: uint8 array (N, H, W, 3), RGB; H and W as in the first call.
 
         Raises:
-            ValueError: If shape or type are others.
+            ValueError: If shape or type are others, or they are larger than H.264 allows.
+            OSError: If writing fails.
             RuntimeError: If called outside of the `with` block.
         """
         import av
@@ -125,13 +169,16 @@ class VideoWriter:
         if frames.shape[1:] != self._frame_shape:
             raise ValueError(f"`frames` has frames of {frames.shape[1:]}, earlier ones were {self._frame_shape}")
         padding = ((0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0))
+        is_odd = padding != ((0, 0),) * 3
         for picture in frames:
-            frame = av.VideoFrame.from_ndarray(np.pad(picture, padding, mode="edge"), format="rgb24")
+            padded = np.pad(picture, padding, mode="edge") if is_odd else picture
+            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base = self.num_frames, 1 / self._fps
-            self._container.mux(self._video.encode(frame))
-            self.num_frames += 1
-            self._write_audio_so_far()
+            with self._failures_named():
+                self._container.mux(self._video.encode(frame))
+                self.num_frames += 1
+                self._write_audio_so_far()
 
     def __exit__(
         self,
@@ -143,11 +190,21 @@ class VideoWriter:
         container, self._container = self._container, None
         try:
             if exception_type is None:
-                self._finish(container)
+                with self._failures_named():
+                    self._finish(container)
             else:
-                container.close()
+                with suppress(OSError):  # what went wrong first is what counts
+                    container.close()
         finally:
             self._partial_path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """Name the destination in errors of writing, not the hidden file."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
     def _finish(self, container: "av.container.OutputContainer") -> None:
         if self.num_frames == 0:
@@ -161,6 +218,7 @@ class VideoWriter:
 
     def _add_streams(self, frame_shape: tuple[int, ...]) -> None:
         height, width = frame_shape[:2]
+        check_frame_size(height, width)
         if height % 2 or width % 2:
             warnings.warn(
                 f"H.264 needs even sizes: {height}x{width} frames are extended at the edge to "

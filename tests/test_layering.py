@@ -26,7 +26,8 @@ LAYERS = [
     {"render_request", "models.a2v_fdm"},
     {"pipeline_memory", "pipeline_stages"},
     {"pipeline_dawn"},
-    {"random_checkpoint", "conversion.published", "cli_options"},
+    {"random_checkpoint", "conversion.published", "cli_options", "cli_messages"},
+    {"cli_animate"},
     {"cli"},
 ]  # fmt: skip
 # package -> the only modules that may import it
@@ -35,7 +36,7 @@ HEAVY = {
     "gradio": set(),
     "librosa": {"recordings"},
     "av": {"media_sources", "recordings", "videos", "video_writer"},
-    "transformers": {"audio_features", "pipeline_dawn", "random_checkpoint", "conversion.published", "cli"},
+    "transformers": {"audio_features", "pipeline_dawn", "random_checkpoint", "conversion.published", "cli_messages"},
 }
 MODULES = sorted(
     str(path.relative_to(SOURCE).with_suffix("")).replace("/", ".")

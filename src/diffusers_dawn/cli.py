@@ -4,25 +4,13 @@ import argparse
 import signal
 import sys
 import traceback
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
-from . import demo_checkpoint
 from .allocator import keep_freed_memory
-from .cli_options import check_driving_video, check_options, choose_device, command_parser
-from .records import BLINK_DIM, FPS, POSE_DIM, Portrait, SquareCrop
-from .stage_timer import timed
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from .pipeline_dawn import DAWNPipeline
+from .cli_animate import animate
+from .cli_messages import plain_warnings, quiet_libraries, say
+from .cli_options import command_parser
 
 # What goes wrong with what a user gives has a sentence of its own; of anything else the line names the kind too
 USER_ERRORS = (ValueError, OSError, ImportError)
@@ -51,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_parser(commands).parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _plain_warnings():
+        with plain_warnings():
             options.run(options)
     except KeyboardInterrupt:
         print("dawn: interrupted, nothing was written", file=sys.stderr)
@@ -66,92 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def animate(options: argparse.Namespace) -> None:
-    """Render a talking video from a portrait and a recording; see `dawn animate --help`.
-
-    Args:
-        options: The parsed options.
-    """
-    from .audio_features import num_video_frames
-    from .face_crop import paste_each
-    from .frame_label import FrameLabel
-    from .pictures import read_image
-    from .recordings import read_waveform
-    from .video_writer import SYNTHETIC_COMMENT, VideoWriter, check_frame_size, check_output_path
-
-    # what can be refused without the model is refused before it is loaded
-    output = check_output_path(options.output)
-    check_options(options)
-    device = choose_device(options.device)
-    waveform = read_waveform(options.audio)
-    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-    if options.pose_from is not None:
-        check_driving_video(options.pose_from, num_frames)
-    picture = read_image(options.image)
-    if options.full_image:
-        check_frame_size(*picture.shape[:2], name="--full-image")
-    _say_channels(options.audio)
-
-    seconds: dict[str, float] = {}
-    with timed(seconds, "load"):
-        pipe = _load_pipeline(options).to(device)
-    steps, eta = _choose_sampler(options, pipe)
-    size = _choose_size(options, pipe)
-    pipe.check_inputs(size, size, steps, options.guidance_scale, eta)
-    # one decision: the call, which comes after the face and another video were read, plans by the same number
-    budget = pipe.available_memory()
-    held_bytes = _bytes_of_full_image(picture, num_frames) if options.full_image else 0
-    if held_bytes and not _shares_memory(device):
-        _check_beside_gpu(held_bytes)
-        held_bytes = 0
-    plan = _plan_windows(options, pipe, num_frames, size, steps, budget, held_bytes)
-    label = None
-    if options.label is not None:
-        label_size = picture.shape[:2] if options.full_image else (size, size)
-        label = FrameLabel(options.label, *label_size, font=options.label_font)
-    with timed(seconds, "face"):
-        portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
-    _say_face(portrait)
-    _say(
-        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {steps} step{'s' * (steps > 1)} of "
-        f"{type(pipe.scheduler).__name__}, seed {options.seed}; {plan}"
-    )
-    motion = {} if options.head_motion == 1.0 else {"head_motion": options.head_motion}
-    if options.pose_from is not None:
-        with timed(seconds, "driving video"):
-            motion |= _driving_tracks(options.pose_from, pipe, portrait, num_frames)
-
-    talk = pipe(
-        portrait,
-        waveform,
-        **motion,
-        num_frames=num_frames,
-        height=size,
-        width=size,
-        num_inference_steps=steps,
-        guidance_scale=options.guidance_scale,
-        eta=eta,
-        generator=_generator(options.seed),
-        output_type="stream",
-        window_frames=options.window_frames,
-        window_overlap=options.window_overlap,
-        memory_budget=None if budget is None else budget - held_bytes,
-        cache_interval=options.cache_interval,
-    )
-    seconds |= pipe.stage_seconds
-    # a folder's name, not where it lies: the video goes to other people
-    model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
-    metadata = {"comment": f"{SYNTHETIC_COMMENT} with {model}, seed {options.seed}"}
-    frames = (frame for piece in talk.frames[0] for frame in piece)
-    if options.full_image:
-        frames = paste_each(picture, frames, portrait.crop or SquareCrop(0, 0, len(picture)))
-    with timed(seconds, "frames"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
-        for frame in _with_progress(pipe, frames, num_frames):
-            writer.write(frame[None] if label is None else label.draw(frame[None]))
-    _say("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
-    _say(f"wrote {output}")
-
-
 def convert(options: argparse.Namespace) -> None:
     """Turn published checkpoints into a saved pipeline; see `dawn convert --help`.
 
@@ -161,7 +63,7 @@ def convert(options: argparse.Namespace) -> None:
     from .checkpoint_folder import check_new_folder, save_new
     from .conversion.published import convert_published
 
-    _quiet_libraries()
+    quiet_libraries()
     check_new_folder(options.output)
     pipe = convert_published(
         options.dawn,
@@ -171,10 +73,10 @@ def convert(options: argparse.Namespace) -> None:
         options.pbnet_blink,
         size_px=options.size,
         full=options.full,
-        say=_say,
+        say=say,
     )
     save_new(pipe, options.output)
-    _say(f"wrote {options.output}")
+    say(f"wrote {options.output}")
 
 
 def init(options: argparse.Namespace) -> None:
@@ -186,10 +88,10 @@ def init(options: argparse.Namespace) -> None:
     from .checkpoint_folder import check_new_folder, save_new
     from .random_checkpoint import random_pipeline
 
-    _quiet_libraries()
+    quiet_libraries()
     check_new_folder(options.output)
     save_new(random_pipeline(options.size, options.seed), options.output)
-    _say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
+    say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
 
 
 def community(options: argparse.Namespace) -> None:
@@ -201,226 +103,7 @@ def community(options: argparse.Namespace) -> None:
     from .hub_export import export_community
 
     path, readme = export_community(options.output)
-    _say(f"wrote {path}, and {readme} with its row and section for the README there")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _say_face(portrait: Portrait) -> None:
-    face, crop = portrait.face, portrait.crop
-    x_min, x_max, y_min, y_max = face.box_px
-    offset = (0, 0) if crop is None else (crop.left, crop.top)
-    place = "the whole picture" if crop is None else f"the square of {crop.side} px at {crop.left}, {crop.top}"
-    others = "" if face.num_faces == 1 else f" (1 of {face.num_faces}; --face-index chooses)"
-    _say(
-        f"face{others}: {x_max - x_min:.0f}x{y_max - y_min:.0f} px at {x_min + offset[0]:.0f}, "
-        f"{y_min + offset[1]:.0f}; yaw {face.pose[0]:.0f}, pitch {face.pose[1]:.0f}, roll {face.pose[2]:.0f} degrees; "
-        f"animating {place}"
-    )
-
-
-def _say_channels(audio: str) -> None:
-    from .recordings import count_channels
-
-    # a pipe can be read only once
-    if Path(audio).is_file() and (num_channels := count_channels(audio)) > 1:
-        _say(f"sound: the first of {num_channels} channels is heard, the others are not")
-
-
-def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:
-    multiple = pipe.unet.size_multiple * pipe.lfg.config.motion_stride
-    size = pipe.default_size if options.size is None else options.size
-    if size % multiple:
-        raise ValueError(f"`--size` is {size}, must be a multiple of {multiple} with this checkpoint")
-    return size
-
-
-def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
-    """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
-    from .sampler_presets import DEFAULT_PRESET, choose_sampling, presets_of
-    from .scheduler_choice import make_scheduler
-
-    steps = options.steps
-    if options.scheduler is not None:
-        pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
-        # a sampler by name is not a preset, also where it is that of the checkpoint
-        steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps if steps is None else steps
-    sampling = choose_sampling(pipe.scheduler, options.preset, steps)
-    pipe.scheduler = sampling.scheduler
-    return sampling.num_inference_steps, sampling.eta
-
-
-def _plan_windows(
-    options: argparse.Namespace,
-    pipe: "DAWNPipeline",
-    num_frames: int,
-    size: int,
-    steps: int,
-    budget: int | None,
-    held_bytes: int,
-) -> str:
-    """Refuse what does not fit in the memory; say how many frames are denoised at once."""
-    from .render_request import RenderRequest
-
-    request = RenderRequest(
-        size,
-        size,
-        guidance_scale=options.guidance_scale,
-        output_type="stream",
-        window_frames=options.window_frames,
-        window_overlap=options.window_overlap,
-        memory_budget=budget,
-        cache_interval=options.cache_interval,
-    )
-    try:
-        windows = pipe.plan_windows(num_frames, request, held_bytes=held_bytes).slices
-    except ValueError as error:
-        if not held_bytes:
-            raise
-        raise ValueError(f"{error}; `--full-image` takes {held_bytes / 2**30:.1f} GiB of it") from error
-    window_frames = windows[0].stop
-    mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {window_frames} frames"
-    needed = pipe.estimate_memory(
-        num_frames,
-        size,
-        size,
-        1,
-        options.guidance_scale,
-        request.output_type,
-        window_frames,
-        options.cache_interval,
-        num_inference_steps=steps,
-    )
-    return f"{mode}, about {(needed + held_bytes) / 2**30:.1f} GiB of memory"
-
-
-def _bytes_of_full_image(picture: "np.ndarray", num_frames: int) -> int:
-    from .face_crop import PASTE_BYTES_PER_PX
-    from .video_writer import writer_bytes
-
-    height, width = picture.shape[:2]
-    # a label makes another copy
-    return (PASTE_BYTES_PER_PX + 3) * height * width + writer_bytes(height, width, num_frames)
-
-
-def _shares_memory(device: "torch.device") -> bool:
-    """Tell whether a device works in the memory of the process."""
-    return device.type in ("cpu", "mps")
-
-
-def _check_beside_gpu(held_bytes: int) -> None:
-    """Refuse what the process must hold beside a GPU with a memory of its own."""
-    import torch
-
-    from .memory_budget import available_bytes
-
-    available = available_bytes(torch.device("cpu"), ())
-    if available is not None and held_bytes > available:
-        raise ValueError(
-            f"`--full-image` needs {held_bytes / 2**30:.1f} GiB of memory beside the GPU for a picture of this size;"
-            f" there are {available / 2**30:.1f} GiB"
-        )
-
-
-def _generator(seed: int) -> "torch.Generator":
-    import torch
-
-    # on the CPU, so that every device gets the same noise
-    return torch.Generator().manual_seed(seed)
-
-
-def _load_pipeline(options: argparse.Namespace) -> "DAWNPipeline":
-    import torch
-
-    from .pipeline_dawn import DAWNPipeline
-
-    _quiet_libraries()
-    if options.checkpoint == demo_checkpoint():
-        _say("checkpoint: dawn-demo, which ships and knows drawn faces only; --checkpoint takes another")
-    with _loading("--checkpoint", options.checkpoint):
-        makes_motion = _makes_motion(options.checkpoint)
-    if not makes_motion and options.pose_from is None:
-        raise ValueError(
-            f"`--checkpoint` {options.checkpoint} has no PBNet that makes head pose and blinks; give"
-            " `--pose-from VIDEO`, or another checkpoint"
-        )
-    with _loading("--checkpoint", options.checkpoint):
-        pipe = DAWNPipeline.from_pretrained(options.checkpoint, dtype=getattr(torch, options.dtype))
-    if options.lora is not None:
-        with _loading("--lora", options.lora):
-            pipe.load_lora_weights(options.lora)
-    return pipe
-
-
-def _makes_motion(checkpoint: str) -> bool:
-    """Tell from the configs alone whether a checkpoint makes head pose and blinks."""
-    from .models.pbnet import NETWORK_STATES, PoseBlinkNet
-    from .pipeline_dawn import DAWNPipeline
-
-    if DAWNPipeline.load_config(checkpoint).get("pbnet", ("", ""))[1] is None:
-        return False
-    if not Path(checkpoint, "pbnet").is_dir():  # on the Hub, or broken
-        return True
-    networks = PoseBlinkNet.load_config(checkpoint, subfolder="pbnet").get("networks")
-    return sum(NETWORK_STATES[networks].values()) == POSE_DIM + BLINK_DIM if networks in NETWORK_STATES else True
-
-
-@contextmanager
-def _loading(flag: str, place: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
-        where = "" if Path(place).exists() else " is no folder here, and"
-        raise ValueError(f"`{flag}` {place}{where} cannot be loaded: {str(error) or type(error).__name__}") from error
-
-
-def _quiet_libraries() -> None:
-    """Keep what diffusers and transformers tell developers away from users."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
-def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:
-    from .face_track import track_face, transfer_track
-    from .videos import stream_video
-
-    frames = islice(stream_video(video, FPS, name="--pose-from"), num_frames)
-    track = track_face(_with_progress(pipe, frames, num_frames), pipe.detect_faces, name="--pose-from")
-    if track.missing:
-        _say(f"driving video: the face is missing in {len(track.missing)} frames, which are interpolated")
-    pose, blink = transfer_track(track, portrait.face, num_frames, name="--pose-from")
-    return {"pose": pose, "blink": blink}
-
-
-def _with_progress(pipe: "DAWNPipeline", frames: Iterable["np.ndarray"], num_frames: int) -> Iterator["np.ndarray"]:
-    with pipe.progress_bar(total=num_frames) as progress_bar:
-        for frame in frames:
-            yield frame
-            progress_bar.update()
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Print each warning once, as one line."""
-    seen = set()
-
-    def show(message: Warning | str, *_: object) -> None:
-        if str(message) not in seen:
-            seen.add(str(message))
-            print(f"dawn: warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", module=r"diffusers_dawn(\..*)?")
-        warnings.showwarning = show
-        yield
+    say(f"wrote {path}, and {readme} with its row and section for the README there")
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:

@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `training` lies 
 from diffusers_dawn import DAWNPipeline, LatentFlowGenerator
 from diffusers_dawn.metrics import pearson_correlation
 from diffusers_dawn.motion_latents import motion_from_latents
-from diffusers_dawn.scheduler_choice import make_scheduler
+from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler, training_config
 from report import describe_machine
 from training.diffusion_targets import mouth_box_mask
 from training.motion_cache import estimate_motion
 from training.validation import TruthClip, validation_clips
 
-# scheduler, share of fresh noise
-SAMPLERS = (("dawn", 1.0), ("dawn", 0.0), ("ddim", 0.0), ("dpm++", 0.0), ("unipc", 0.0), ("deis", 0.0), ("euler", 0.0))
+# scheduler, share of fresh noise: the published sampler, and all without fresh noise of ours
+SAMPLERS = (("dawn", 1.0), *((name, 0.0) for name in SCHEDULERS))
 
 
 class Motion(NamedTuple):
@@ -114,7 +114,7 @@ def measure(
     """Sample all clips by one sampler; returns the means over the clips, the calls, and the seconds per clip."""
     rows = []
     for index, (clip, truth) in enumerate(clips):
-        pipe.scheduler = make_scheduler(name, pipe.scheduler.config)
+        pipe.scheduler = make_scheduler(name, training_config(pipe.scheduler))
         size = truth.flow_px.shape[1:3]
         mouth = mouth_box_mask(torch.from_numpy(clip.labels["mouth_px"])[None], clip.frames.shape[1:3], *size)
         made = sampled_motion(pipe, clip, eta, steps, seed + index, cache_interval)
@@ -138,7 +138,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-clips", type=int, default=16)
     parser.add_argument("--max-frames", type=int, default=100)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 8, 10, 15, 20])
-    parser.add_argument("--samplers", nargs="+", choices=[name for name, _ in SAMPLERS], help="(default: all)")
+    parser.add_argument("--samplers", nargs="+", choices=SCHEDULERS, help="(default: all)")
     parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.__call__")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -3,14 +3,16 @@
 import pytest
 import torch
 from diffusers import (
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
     PyramidAttentionBroadcastConfig,
     TaylorSeerCacheConfig,
 )
 
 from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline
-from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
+from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler, training_config
 from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 
 
@@ -190,7 +192,64 @@ def test_guidance_that_a_callback_changes_starts_anew_with_the_next_clip(pipe):
     torch.testing.assert_close(together[1], alone[0], **BATCH_TOLERANCE)
 
 
-def test_unsuitable_scheduler_is_refused_by_name(pipe):
+def test_a_scheduler_for_flow_matching_takes_the_place_of_the_published_one(pipe, tmp_path):
     pipe.scheduler = FlowMatchEulerDiscreteScheduler()
-    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot sample DAWN"):
+    assert pipe.scheduler.config.prediction_type == "epsilon"
+    settings = {"num_inference_steps": 4, "output_type": "latent"}
+    found = run(pipe, **settings).frames
+    named = DAWNPipeline.from_pipe(pipe, scheduler=FlowMatchEulerDiscreteScheduler())
+    assert torch.equal(run(named, **settings).frames, found)
+    pipe.save_pretrained(tmp_path)
+    loaded = run(DAWNPipeline.from_pretrained(tmp_path), **settings).frames
+    torch.testing.assert_close(loaded, found, **BATCH_TOLERANCE)
+
+
+def test_sigmas_of_flow_matching_are_taken(pipe):
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    run(pipe, num_inference_steps=None, sigmas=[1.0, 0.7, 0.3], output_type="latent")
+    assert pipe.num_timesteps == 3
+    assert [round(sigma, 3) for sigma in pipe.scheduler.sigmas.tolist()] == [1.0, 0.7, 0.3, 0.0]
+
+
+@pytest.fixture
+def flow_pipe(pipe):
+    return DAWNPipeline(**(pipe.components | {"scheduler": FlowMatchEulerDiscreteScheduler()}))
+
+
+@pytest.mark.parametrize(("preset", "steps"), [("fast", 4), ("balanced", 10), ("quality", 20)])
+def test_a_denoiser_of_flow_has_presets(flow_pipe, preset, steps):
+    seen = []
+
+    def look(pipeline, index, timestep, tensors):
+        seen.append((type(pipeline.scheduler).__name__, pipeline.scheduler.config.prediction_type))
+        return tensors
+
+    run(flow_pipe, preset=preset, num_inference_steps=None, callback_on_step_end=look, output_type="latent")
+    assert seen == [("UniPCMultistepScheduler", "flow_prediction")] * steps
+
+
+def test_a_denoiser_of_flow_is_told_the_share_of_noise(flow_pipe, monkeypatch):
+    times, forward = [], flow_pipe.unet.forward
+
+    def look(*args, **kwargs):
+        if args:  # a denoising call, not the face's location
+            times.append(float(args[1]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(flow_pipe.unet, "forward", look)
+    run(flow_pipe, num_inference_steps=None, sigmas=[1.0, 0.75, 0.25], output_type="latent")
+    assert times == pytest.approx([1000, 750, 250])
+
+
+def test_a_denoiser_of_flow_keeps_its_training_when_its_scheduler_is_replaced(flow_pipe):
+    flow_pipe.scheduler = FlowMatchHeunDiscreteScheduler()
+    assert "prediction_type" not in flow_pipe.scheduler.config
+    flow_pipe.scheduler = EulerDiscreteScheduler.from_config(training_config(flow_pipe.scheduler))
+    with pytest.raises(ValueError, match="EulerDiscreteScheduler cannot sample DAWN: the denoiser predicts flow"):
+        run(flow_pipe)
+
+
+def test_unsuitable_scheduler_is_refused_by_name(pipe):
+    pipe.scheduler = EDMEulerScheduler()
+    with pytest.raises(ValueError, match="EDMEulerScheduler cannot sample DAWN"):
         run(pipe)

@@ -5,19 +5,28 @@ import diffusers
 import pytest
 import torch
 
+from diffusers_dawn.noise_path import NoisePath
 from diffusers_dawn.scheduler_choice import (
+    FLOW_PREDICTION,
     PREDICTION_TYPES,
     SCHEDULERS,
     allow_long_clips,
     check_scheduler,
+    follows_flow,
     make_scheduler,
     set_timesteps,
+    tell_training,
+    training_config,
 )
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 
 CPU = torch.device("cpu")
 # diffusers gives these no prediction of the clean sample
 WITHOUT_SAMPLE = {"euler-a", "kdpm2", "pndm"}
+FLOW_MATCHING = {"flow-euler", "flow-heun"}
+# of diffusers' general solvers, those that can follow a flow
+WITH_FLOW_SIGMAS = {"dpm++", "dpm++-single", "unipc"}
+FLOW_CONFIG = training_config(diffusers.FlowMatchEulerDiscreteScheduler(shift=2.0))
 SHAPE = (1, 3, 4, 8, 8)
 
 
@@ -39,13 +48,24 @@ def sample_exactly(scheduler: object, data: torch.Tensor, num_inference_steps: i
     given = {"generator": torch.Generator().manual_seed(1), "eta": 1.0}
     step_kwargs = {name: value for name, value in given.items() if name in accepted}
     timesteps = set_timesteps(scheduler, CPU, num_inference_steps)
-    latents = torch.randn(data.shape, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
-    for timestep in timesteps:
-        model_input = scheduler.scale_model_input(latents, timestep)
-        signal, sigma = math.sqrt(level_at(float(timestep))), math.sqrt(1 - level_at(float(timestep)))
+    latents = torch.randn(data.shape, generator=torch.Generator().manual_seed(0))
+    latents *= getattr(scheduler, "init_noise_sigma", 1.0)
+    path = NoisePath(scheduler)
+    prediction_type = training_config(scheduler)["prediction_type"]
+    for index, timestep in enumerate(timesteps):
+        model_input, time = path.to_denoiser(index, timestep, latents)
+        if prediction_type == FLOW_PREDICTION:
+            signal, sigma = 1 - float(time) / 1000, float(time) / 1000
+        else:
+            signal, sigma = math.sqrt(level_at(float(time))), math.sqrt(1 - level_at(float(time)))
         noise = (model_input - signal * data) / sigma
-        predictions = {"epsilon": noise, "v_prediction": signal * noise - sigma * data, "sample": data}
-        prediction = predictions[scheduler.config.prediction_type]
+        predictions = {
+            "epsilon": noise,
+            "v_prediction": signal * noise - sigma * data,
+            "sample": data,
+            FLOW_PREDICTION: noise - data,
+        }
+        prediction = path.to_scheduler(index, latents, predictions[prediction_type])
         latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
     return latents
 
@@ -68,6 +88,84 @@ def test_exact_prediction_of_one_motion_is_sampled_to_it(name, prediction_type, 
     torch.testing.assert_close(sample, data, atol=0.04 if name in {"deis", "sa"} else 0.005, rtol=0)
 
 
+@pytest.mark.parametrize("num_inference_steps", [4, 20])
+@pytest.mark.parametrize("name", sorted(FLOW_MATCHING | WITH_FLOW_SIGMAS))
+def test_exact_flow_to_one_motion_is_sampled_to_it(name, num_inference_steps):
+    data = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2)) * 1.8 - 0.9
+    scheduler = make_scheduler(name, FLOW_CONFIG)
+    assert scheduler.config.get("shift", scheduler.config.get("flow_shift")) == 2
+    sample = sample_exactly(scheduler, data, num_inference_steps)
+    torch.testing.assert_close(sample, data, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("name", sorted(WITH_FLOW_SIGMAS))
+def test_solvers_that_follow_a_flow_sample_denoisers_of_noise(name, prediction_type):
+    data = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2)) * 1.8 - 0.9
+    solver = getattr(diffusers, SCHEDULERS[name])
+    scheduler = solver.from_config(published_config(prediction_type), use_flow_sigmas=True)
+    assert follows_flow(scheduler)
+    sample = sample_exactly(scheduler, data, 20)
+    torch.testing.assert_close(sample, data, atol=1e-3, rtol=0)
+
+
+def test_flow_matching_goes_through_the_same_motion_as_ddim():
+    # both are the first order of one differential equation, between the same noise levels
+    predicted = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    ddim, flow = make_scheduler("ddim", published_config()), make_scheduler("flow-euler", published_config())
+    times = [900, 650, 400]
+    levels = ddim.alphas_cumprod[times].double()
+    sigmas = ((1 - levels).sqrt() / (levels.sqrt() + (1 - levels).sqrt())).tolist()
+    set_timesteps(flow, CPU, 3, sigmas=sigmas)
+    path, (signal, sigma) = NoisePath(flow), (levels[0].sqrt().item(), (1 - levels[0]).sqrt().item())
+    start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(4))
+    found = start / (signal + sigma)
+    for index, time in enumerate(times[:2]):
+        model_input, model_time = path.to_denoiser(index, flow.timesteps[index], found)
+        assert float(model_time) == pytest.approx(time, abs=0.01)
+        if index == 0:
+            torch.testing.assert_close(model_input, start, atol=1e-5, rtol=1e-5)
+        prediction = path.to_scheduler(index, found, predicted)
+        found = flow.step(prediction, flow.timesteps[index], found, return_dict=False)[0]
+    expected = start
+    ddim.set_timesteps(4)  # the next time is 250 earlier
+    for time in times[:2]:
+        expected = ddim.step(predicted, time, expected, eta=0.0, use_clipped_model_output=True).prev_sample
+    last = levels[2].sqrt().item() + (1 - levels[2]).sqrt().item()
+    torch.testing.assert_close(found * last, expected, atol=1e-3, rtol=0)
+
+
+def test_scheduler_for_flow_matching_keeps_what_it_was_told_of_the_training(tmp_path):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    assert training_config(scheduler)["prediction_type"] == FLOW_PREDICTION
+    tell_training(scheduler, training_config(DAWNDDIMScheduler(prediction_type="sample")))
+    scheduler.save_pretrained(tmp_path)
+    loaded = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path)
+    assert training_config(loaded)["prediction_type"] == "sample"
+    tell_training(loaded, training_config(DAWNDDIMScheduler()))  # it knows
+    assert training_config(loaded)["prediction_type"] == "sample"
+    data = torch.full(SHAPE, 0.5)
+    torch.testing.assert_close(sample_exactly(loaded, data, 4), data)
+
+
+@pytest.mark.parametrize("name", ["deis", "sa"])
+def test_solvers_whose_flow_does_not_end_are_refused(name):
+    with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} cannot sample DAWN: .* stops before the noise is gone"):
+        make_scheduler(name, FLOW_CONFIG)
+
+
+def test_schedulers_of_noise_are_refused_for_a_denoiser_of_flow():
+    for name in sorted(SCHEDULERS.keys() - FLOW_MATCHING - WITH_FLOW_SIGMAS - {"deis", "sa"}):
+        with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} cannot sample DAWN: the denoiser predicts flow"):
+            make_scheduler(name, FLOW_CONFIG)
+
+
+def test_flow_that_runs_from_motion_to_noise_is_refused():
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    with pytest.raises(ValueError, match="`invert_sigmas` makes it run from motion to noise"):
+        check_scheduler(scheduler)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_steps_repeat_with_an_equal_generator(name):
     data = torch.zeros(SHAPE)
@@ -80,6 +178,9 @@ def test_made_scheduler_is_of_the_named_class_with_the_published_levels(name):
     scheduler = make_scheduler(name, published_config())
     assert type(scheduler).__name__ == SCHEDULERS[name]
     check_scheduler(scheduler)
+    if name in FLOW_MATCHING:
+        assert training_config(scheduler)["beta_schedule"] == "squaredcos_cap_v2"
+        return
     expected = DAWNDDIMScheduler().alphas_cumprod
     # diffusers clips the last beta at 0.999 instead of 0.9999
     torch.testing.assert_close(scheduler.alphas_cumprod[:-1].float(), expected[:-1], atol=1e-6, rtol=1e-3)
@@ -98,6 +199,10 @@ def test_every_scheduler_of_diffusers_is_either_refused_or_has_the_published_lev
         except (ValueError, ImportError):
             continue
         accepted.append(class_name)
+        if follows_flow(scheduler):
+            data = torch.full(SHAPE, 0.5)
+            torch.testing.assert_close(sample_exactly(scheduler, data, 10), data, msg=class_name)
+            continue
         torch.testing.assert_close(
             scheduler.alphas_cumprod[:-1].float(), expected, atol=1e-6, rtol=1e-3, msg=class_name
         )
@@ -107,8 +212,7 @@ def test_every_scheduler_of_diffusers_is_either_refused_or_has_the_published_lev
 @pytest.mark.parametrize(
     ("class_name", "reason"),
     [
-        ("FlowMatchEulerDiscreteScheduler", "flow matching"),
-        ("FlowMatchHeunDiscreteScheduler", "flow matching"),
+        ("LTXEulerAncestralRFScheduler", "made for another model"),
         ("EDMEulerScheduler", "preconditioning"),
         ("EDMDPMSolverMultistepScheduler", "preconditioning"),
         ("CosineDPMSolverMultistepScheduler", "preconditioning"),
@@ -131,7 +235,7 @@ def test_schedulers_that_cannot_sample_are_refused_with_the_reason(class_name, r
 @pytest.mark.parametrize(
     ("class_name", "reason"),
     [
-        ("FlowMatchEulerDiscreteScheduler", "flow matching"),
+        ("SCMScheduler", "made for another model"),
         ("EDMEulerScheduler", "preconditioning"),
         ("UnCLIPScheduler", "unCLIP's own schedule"),
         ("IPNDMScheduler", "noise levels are fixed"),
@@ -149,9 +253,11 @@ def test_prediction_types_that_a_scheduler_lacks_are_refused(name):
 
 
 def test_unknown_prediction_type_is_refused():
-    scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
-    with pytest.raises(ValueError, match="DPMSolverMultistepScheduler cannot sample DAWN: .*'flow_prediction'"):
+    scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction")
+    with pytest.raises(ValueError, match="DPMSolverMultistepScheduler cannot sample DAWN: .* or `use_flow_sigmas`"):
         check_scheduler(scheduler)
+    with pytest.raises(ValueError, match="DDIMScheduler cannot sample DAWN: .*'x' is none of epsilon"):
+        check_scheduler(diffusers.DDIMScheduler(prediction_type="x"))
 
 
 @pytest.mark.parametrize("name", ["fastest", "", "UNet2DModel", "SchedulerMixin", "NoSuchScheduler"])

@@ -1,61 +1,113 @@
 """What the denoiser is asked for: its target, the motion behind its answer, how much a step counts, mouth and eyes."""
 
+from typing import Any, NamedTuple
+
 import torch
 
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+from diffusers_dawn.scheduler_choice import FLOW_PREDICTION
+from diffusers_dawn.scheduler_choice import PREDICTION_TYPES as NOISE_PREDICTION_TYPES
+
+PREDICTION_TYPES = (*NOISE_PREDICTION_TYPES, FLOW_PREDICTION)
 # a usual open eye's height over its width
 OPEN_EYE_HEIGHT_TO_WIDTH = 0.35
 
 
-def prediction_target(
-    prediction_type: str, clean: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor
-) -> torch.Tensor:
-    """Compute what the denoiser should answer (arXiv 2202.00512, section 2.4, for v).
+class NoiseLevels(NamedTuple):
+    """How noisy the denoiser's input is, signal·motion + sigma·noise, and the time that it is told.
+
+    Attributes:
+        signal: Share of the motion (B,).
+        sigma: Share of the noise (B,).
+        time: Time (B,), from 0 to the number of steps.
+    """
+
+    signal: torch.Tensor
+    sigma: torch.Tensor
+    time: torch.Tensor
+
+
+def noise_levels(prediction_type: str, scheduler: Any, timesteps: torch.Tensor) -> NoiseLevels:
+    """Find the noise levels of steps: the scheduler's, or those of flow matching (arXiv 2210.02747, section 4.1).
 
     Args:
-        prediction_type: "epsilon", "v_prediction" or "sample", as in the scheduler's config.
-        clean: Motion without noise (B, ...).
-        noise: Noise that was added (B, ...).
-        alphas: The scheduler's `alphas_cumprod` at each sample's step (B,).
+        prediction_type: One of `PREDICTION_TYPES`; "flow_prediction" goes from motion to noise in a straight line.
+        scheduler: The scheduler that the denoiser is saved with.
+        timesteps: Steps (B,), in [0, num_train_timesteps).
 
     Returns:
-        Float32 tensor (B, ...): the noise, sqrt(alpha)·noise - sqrt(1 - alpha)·clean, or the motion.
+        The levels.
 
     Raises:
-        ValueError: The prediction type is none of the three, or the shapes do not fit.
+        ValueError: There is no such prediction type.
     """
     _check_type(prediction_type)
-    signal, sigma = _levels(alphas, clean, noise)
+    if prediction_type == FLOW_PREDICTION:
+        time = timesteps.float() + 1  # of the last step nothing but noise is left
+        sigma = time / scheduler.config.num_train_timesteps
+        return NoiseLevels(1 - sigma, sigma, time)
+    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
+    return NoiseLevels(alphas.sqrt(), (1 - alphas).sqrt(), timesteps)
+
+
+def add_noise(clean: torch.Tensor, noise: torch.Tensor, levels: NoiseLevels) -> torch.Tensor:
+    """Mix motion and noise (B, ...)."""
+    signal, sigma = _shares(levels, clean, noise)
+    return signal.to(clean) * clean + sigma.to(clean) * noise
+
+
+def prediction_target(
+    prediction_type: str, clean: torch.Tensor, noise: torch.Tensor, levels: NoiseLevels
+) -> torch.Tensor:
+    """Compute what the denoiser should answer (arXiv 2202.00512, section 2.4, for v; 2210.02747 for flow).
+
+    Args:
+        prediction_type: One of `PREDICTION_TYPES`.
+        clean: Motion without noise (B, ...).
+        noise: Noise that was added (B, ...).
+        levels: Noise level of each sample.
+
+    Returns:
+        Float32 tensor (B, ...): the noise, signal·noise - sigma·motion, the motion, or noise - motion.
+
+    Raises:
+        ValueError: There is no such prediction type, or the shapes do not fit.
+    """
+    _check_type(prediction_type)
+    signal, sigma = _shares(levels, clean, noise)
     if prediction_type == "epsilon":
         return noise.float()
     if prediction_type == "sample":
         return clean.float()
+    if prediction_type == FLOW_PREDICTION:
+        return noise.float() - clean.float()
     return signal * noise.float() - sigma * clean.float()
 
 
 def clean_from_prediction(
-    prediction_type: str, prediction: torch.Tensor, noisy: torch.Tensor, alphas: torch.Tensor
+    prediction_type: str, prediction: torch.Tensor, noisy: torch.Tensor, levels: NoiseLevels
 ) -> torch.Tensor:
     """Recover the motion from the denoiser's answer; undoes `prediction_target`.
 
     Args:
-        prediction_type: "epsilon", "v_prediction" or "sample", as in the scheduler's config.
+        prediction_type: One of `PREDICTION_TYPES`.
         prediction: The answer (B, ...).
-        noisy: What the denoiser was given (B, ...): sqrt(alpha)·clean + sqrt(1 - alpha)·noise.
-        alphas: The scheduler's `alphas_cumprod` at each sample's step (B,); above 0 for epsilon.
+        noisy: What the denoiser was given (B, ...), see `add_noise`.
+        levels: Noise level of each sample; the signal above 0 for epsilon.
 
     Returns:
         Float32 tensor (B, ...).
 
     Raises:
-        ValueError: The prediction type is none of the three, or the shapes do not fit.
+        ValueError: There is no such prediction type, or the shapes do not fit.
     """
     _check_type(prediction_type)
-    signal, sigma = _levels(alphas, prediction, noisy)
+    signal, sigma = _shares(levels, prediction, noisy)
     if prediction_type == "epsilon":
         return (noisy.float() - sigma * prediction.float()) / signal
     if prediction_type == "sample":
         return prediction.float()
+    if prediction_type == FLOW_PREDICTION:
+        return noisy.float() - sigma * prediction.float()
     return signal * noisy.float() - sigma * prediction.float()
 
 
@@ -78,34 +130,33 @@ def bound_motion(motion: torch.Tensor, quantile: float = 0.9) -> torch.Tensor:
     return motion.clamp(-bound, bound) / bound
 
 
-def snr_weights(
-    alphas_cumprod: torch.Tensor, timesteps: torch.Tensor, prediction_type: str, gamma: float
-) -> torch.Tensor:
+def snr_weights(levels: NoiseLevels, prediction_type: str, gamma: float) -> torch.Tensor:
     """Compute min-SNR weights (Hang et al. 2023, arXiv 2303.09556, section 3.4): min(SNR, gamma) in the clean sample.
 
-    An error of the noise counts SNR times, one of v (SNR + 1) times, as in the clean sample; that is divided out.
+    An error of the noise counts SNR times, one of v (SNR + 1) times, one of the flow 1 / sigma^2 times as in the clean
+    sample; that is divided out.
 
     Args:
-        alphas_cumprod: The scheduler's noise levels (T,).
-        timesteps: Step of each sample (B,).
-        prediction_type: "epsilon", "v_prediction" or "sample".
+        levels: Noise level of each sample.
+        prediction_type: One of `PREDICTION_TYPES`.
         gamma: Largest weight; the paper recommends 5.
 
     Returns:
         Float32 weights (B,).
 
     Raises:
-        ValueError: The prediction type is none of the three, or `gamma` is not positive.
+        ValueError: There is no such prediction type, or `gamma` is not positive.
     """
     _check_type(prediction_type)
     if not gamma > 0:
         raise ValueError(f"`gamma` is {gamma}, must be positive")
-    alphas = alphas_cumprod.to(timesteps.device)[timesteps].float()
-    snr = alphas / (1 - alphas)
+    snr = levels.signal.square() / levels.sigma.square()
     if prediction_type == "epsilon":
         return gamma / snr.clamp(min=gamma)  # min(snr, gamma) / snr, also where the signal vanishes
     if prediction_type == "v_prediction":
         return snr.clamp(max=gamma) / (snr + 1)
+    if prediction_type == FLOW_PREDICTION:
+        return snr.clamp(max=gamma) * levels.sigma.square()
     return snr.clamp(max=gamma)
 
 
@@ -235,15 +286,14 @@ def _check_type(prediction_type: str) -> None:
         )
 
 
-def _levels(alphas: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _shares(levels: NoiseLevels, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # signal and noise level of each sample, to be multiplied with (B, ...)
-    if first.shape != second.shape or alphas.shape != first.shape[:1]:
+    if first.shape != second.shape or levels.signal.shape != first.shape[:1]:
         raise ValueError(
-            f"{tuple(first.shape)} and {tuple(second.shape)} must be equal, and `alphas`, {tuple(alphas.shape)}, "
-            "must have one value per sample"
+            f"{tuple(first.shape)} and {tuple(second.shape)} must be equal, and `levels`, "
+            f"{tuple(levels.signal.shape)}, must have one value per sample"
         )
-    alphas = _per_sample_axes(alphas.float(), first)
-    return alphas.sqrt(), (1 - alphas).sqrt()
+    return _per_sample_axes(levels.signal.float(), first), _per_sample_axes(levels.sigma.float(), first)
 
 
 def _per_sample_axes(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

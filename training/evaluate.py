@@ -26,7 +26,7 @@ from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
-from diffusers_dawn.scheduler_choice import make_scheduler
+from diffusers_dawn.scheduler_choice import make_scheduler, training_config
 from training import evaluation_guided, evaluation_unguided
 from training.evaluation_clips import Evaluation, EvaluationSettings
 from training.evaluation_figures import NUM_RESAMPLES
@@ -136,7 +136,7 @@ def load_pipeline(
         except Exception as error:
             raise ValueError(f"`lora` {lora} cannot be loaded: {str(error) or type(error).__name__}") from error
     if scheduler is not None:
-        pipe.scheduler = make_scheduler(scheduler, pipe.scheduler.config)
+        pipe.scheduler = make_scheduler(scheduler, training_config(pipe.scheduler))
     try:
         return pipe.to(device)
     except (RuntimeError, AssertionError) as error:

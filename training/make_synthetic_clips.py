@@ -239,8 +239,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--audio_encoder",
         required=True,
-        help="folder or Hub id of a HuBERT; settings of train_audio_encoder.py (.yaml) to train one first; or none to "
-        "store no features",
+        help="folder or Hub id of a HuBERT, or folder of a pipeline; settings of train_audio_encoder.py (.yaml) to "
+        "train one first; or none to store no features",
     )
     add("--augment_audio", action="store_true", help="noise, rooms, microphones, levels: the sound of recordings")
     add("--flow_stride", type=int, default=0, help="store optical flow at every so many pixels (default: 0, none)")

@@ -244,7 +244,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--videos", type=Path, required=True, help="folder, searched with its sub-folders, or a list of paths")
     add("--output", type=Path, required=True, help="folder of the data set; begun ones are gone on with")
     add("--size", type=int, required=True, help="width and height of the frames: 128 or 256")
-    add("--audio_encoder", required=True, help="folder or Hub id of a HuBERT, or none to store no features")
+    add(
+        "--audio_encoder",
+        required=True,
+        help="folder or Hub id of a HuBERT, or folder of a pipeline; or none to store no features",
+    )
     add("--clip_seconds", type=float, default=10, help="longest clip (default: 10)")
     add("--min_clip_seconds", type=float, default=1, help="shortest clip (default: 1)")
     add("--clips_per_shard", type=int, default=100, help="clips in one tar file (default: 100)")

@@ -56,8 +56,8 @@ def load_speech_encoder(name: str) -> "tuple[PreTrainedModel, SequenceFeatureExt
     """Load a speech encoder.
 
     Args:
-        name: Folder or Hub id of a HuBERT, wav2vec2 or WavLM model with its feature extractor, or the output folder of
-            `train_audio_encoder.py`.
+        name: Folder or Hub id of a HuBERT, wav2vec2 or WavLM model with its feature extractor; or the output folder of
+            `train_audio_encoder.py`, or of a saved pipeline, or its `audio_encoder` folder.
 
     Returns:
         The encoder in evaluation mode, and its feature extractor.
@@ -70,7 +70,7 @@ def load_speech_encoder(name: str) -> "tuple[PreTrainedModel, SequenceFeatureExt
     name = _encoder_source(name)
     try:
         encoder = AutoModel.from_pretrained(name, trust_remote_code=False).eval()
-        return encoder, AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        return encoder, AutoFeatureExtractor.from_pretrained(_extractor_source(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"`audio_encoder` {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
 
@@ -94,10 +94,17 @@ def stored_encoder_name(name: str, folder: str | os.PathLike) -> str:
 
 
 def _encoder_source(name: str) -> str:
-    """Where the encoder itself lies: a training's output folder holds it as `audio_encoder/`."""
+    """Where the encoder itself lies: a training's output folder, and a pipeline's, holds it as `audio_encoder/`."""
     folder, inside = Path(name), Path(name, "audio_encoder")
     is_output = (inside / "config.json").is_file() and not (folder / "config.json").is_file()
     return str(inside) if is_output else name
+
+
+def _extractor_source(encoder: str) -> str:
+    """Where an encoder's feature extractor lies: a pipeline's folder has it beside the encoder."""
+    beside = Path(encoder).parent / "feature_extractor"
+    is_alone = not Path(encoder, "preprocessor_config.json").is_file()
+    return str(beside) if is_alone and (beside / "preprocessor_config.json").is_file() else encoder
 
 
 @contextmanager

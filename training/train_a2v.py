@@ -13,7 +13,7 @@ if __package__ in (None, ""):
 
 import torch
 from accelerate import PartialState
-from diffusers import ModelMixin
+from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -24,6 +24,7 @@ from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.scheduler_choice import FLOW_PREDICTION, trained_prediction
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.checkpoints import write_trained
 from training.clip_shards import ClipShards
@@ -31,10 +32,12 @@ from training.config import TrainingConfig, check_choice
 from training.datasets import MotionWindows, check_eyes
 from training.diffusion_targets import (
     PREDICTION_TYPES,
+    add_noise,
     bound_motion,
     clean_from_prediction,
     eye_box_mask,
     mouth_box_mask,
+    noise_levels,
     prediction_target,
     snr_weights,
 )
@@ -73,7 +76,8 @@ class A2VConfig(TrainingConfig):
         mouth_weight: Weight of the error inside the mouth box.
         eye_weight: Weight of the error inside the boxes of the eyes; 0 as published. For data sets with the label
             `eyes_px`, as synthetic ones are.
-        prediction_type: What the denoiser predicts: "epsilon", "v_prediction" or "sample".
+        prediction_type: What the denoiser predicts: "epsilon", as published, "v_prediction", "sample", or
+            "flow_prediction" (flow matching, noise - motion on the straight line between them).
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
         timestep_shift: Draws steps nearer to pure noise, see `diffusion_targets.shifted_timestep`; 1: all alike, as
             published. More suits networks that predict the clean sample and are to sample in few steps.
@@ -146,7 +150,7 @@ class MotionObjective(nn.Module):
     Args:
         unet: The denoiser.
         lfg: The frozen latent flow generator.
-        scheduler: Its noise levels.
+        scheduler: The scheduler that it is saved with, which has its noise levels.
         config: The settings.
     """
 
@@ -154,7 +158,7 @@ class MotionObjective(nn.Module):
         self,
         unet: A2VFlowDiffusionModel,
         lfg: LatentFlowGenerator,
-        scheduler: DAWNDDIMScheduler,
+        scheduler: SchedulerMixin,
         config: A2VConfig,
     ) -> None:
         super().__init__()
@@ -190,7 +194,8 @@ class MotionObjective(nn.Module):
         with torch.no_grad():
             features = lfg.encode_image(reference).features.to(motion.dtype)
         noise, timestep = batch["noise"], batch["timestep"]
-        noisy = self.scheduler.add_noise(motion, noise, timestep)
+        levels = noise_levels(self.prediction_type, self.scheduler, timestep)
+        noisy = add_noise(motion, noise, levels)
         conditions = null_conditions(
             relative_conditions(
                 *(batch[name] for name in ("audio_features", "pose", "blink", "reference_pose", "reference_blink"))
@@ -200,19 +205,18 @@ class MotionObjective(nn.Module):
         size = reference.shape[-2:]
         image_sizes = torch.tensor([size], device=reference.device).float().expand(len(reference), 2)
         face_mask = face_box_mask(batch["reference_box_px"], image_sizes, *size)
-        prediction = self.unet(noisy, timestep, features, face_mask, *conditions).sample
+        prediction = self.unet(noisy, levels.time, features, face_mask, *conditions).sample
 
-        alphas = self.scheduler.alphas_cumprod.to(timestep.device)
-        clean = clean_from_prediction(self.prediction_type, prediction, noisy, alphas[timestep])
+        clean = clean_from_prediction(self.prediction_type, prediction, noisy, levels)
         weights = None
         if self.snr_gamma is not None:
-            weights = snr_weights(alphas, timestep, self.prediction_type, self.snr_gamma)
+            weights = snr_weights(levels, self.prediction_type, self.snr_gamma)
         masks = {"mouth": mouth_box_mask(batch["mouth_px"], size, *motion.shape[-2:])}
         if "eyes" in self.weights:
             masks["eyes"] = eye_box_mask(batch["eyes_px"], size, *motion.shape[-2:])
         terms = denoising_losses(
             prediction,
-            prediction_target(self.prediction_type, motion, noise, alphas[timestep]),
+            prediction_target(self.prediction_type, motion, noise, levels),
             bound_motion(clean),
             motion,
             masks,
@@ -278,11 +282,7 @@ class A2VStage:
         self.pbnet = None
         if config.pbnet is not None:
             self.pbnet = load_pbnet(config.pbnet, config.pbnet_blink).requires_grad_(False).eval()
-        self.scheduler = DAWNDDIMScheduler(
-            prediction_type=config.prediction_type,
-            # other schedulers begin at pure noise, unless the network predicts it and so says nothing there
-            timestep_spacing="leading" if config.prediction_type == "epsilon" else "trailing",
-        )
+        self.scheduler = _scheduler_of(config.prediction_type)
         self.networks: dict[str, ModelMixin] = {"unet": self.unet}
         self.objectives = {"unet": MotionObjective(self.unet, self.lfg, self.scheduler, config)}
         self.frozen = tuple(network for network in (self.lfg, self.pbnet) if network is not None)
@@ -347,11 +347,22 @@ class A2VStage:
         return pipe
 
 
+def _scheduler_of(prediction_type: str) -> SchedulerMixin:
+    if prediction_type == FLOW_PREDICTION:
+        return FlowMatchEulerDiscreteScheduler()
+    return DAWNDDIMScheduler(
+        prediction_type=prediction_type,
+        # other schedulers begin at pure noise, unless the network predicts it and so says nothing there
+        timestep_spacing="leading" if prediction_type == "epsilon" else "trailing",
+    )
+
+
 def _check_prediction_type(config: A2VConfig) -> None:
     """Refuse to go on from a denoiser that was trained to predict something else."""
     if config.pretrained_model is None or not Path(config.pretrained_model, "scheduler").is_dir():
         return
-    trained = DAWNDDIMScheduler.from_pretrained(config.pretrained_model, subfolder="scheduler").config.prediction_type
+    saved = DAWNDDIMScheduler.load_config(config.pretrained_model, subfolder="scheduler")
+    trained = trained_prediction(saved["_class_name"], saved)
     if trained != config.prediction_type:
         raise ValueError(
             f"`prediction_type` is {config.prediction_type!r}, but `pretrained_model` was trained with {trained!r}"

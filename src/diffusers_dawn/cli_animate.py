@@ -138,11 +138,11 @@ def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:
 def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
     """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
     from .sampler_presets import DEFAULT_PRESET, choose_sampling, presets_of
-    from .scheduler_choice import make_scheduler
+    from .scheduler_choice import make_scheduler, training_config
 
     steps = options.steps
     if options.scheduler is not None:
-        pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler.config)
+        pipe.scheduler = make_scheduler(options.scheduler, training_config(pipe.scheduler))
         # a sampler by name is not a preset, also where it is that of the checkpoint
         steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps if steps is None else steps
     sampling = choose_sampling(pipe.scheduler, options.preset, steps)

@@ -39,7 +39,7 @@ from .records import FPS, FaceState
 from .render_request import RenderRequest
 from .sampler_presets import choose_sampling
 from .saved_pipeline import SavedWithCode
-from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps, tell_training, training_config
 from .stage_timer import timed
 
 EXAMPLE_DOC_STRING = """
@@ -64,7 +64,8 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         lfg: `LatentFlowGenerator`, which encodes the portrait and draws the frames.
         audio_encoder: A HuBERT, wav2vec2 or WavLM model of transformers.
         feature_extractor: Its feature extractor.
-        scheduler: Any scheduler that samples noise, v or clean samples on a variance-preserving schedule.
+        scheduler: Any scheduler of noise, v or clean samples on a variance-preserving schedule, or of flow matching.
+            Its config says what the denoiser predicts; one for flow matching that takes its place is told so.
         pbnet: `PoseBlinkNet`; None when pose and blink are always given.
     """
 
@@ -99,11 +100,18 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
             scheduler=scheduler,
             pbnet=pbnet,
         )
+        self._training_config = training_config(scheduler)
         # any `face_analysis.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
         self.call_lock = CallLock()
         self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, or replace a component; schedulers for flow matching are told of the training."""
+        if name == "scheduler" and "_training_config" in vars(self):
+            tell_training(value, self._training_config)
+        super().__setattr__(name, value)
 
     @property
     def default_size(self) -> int:

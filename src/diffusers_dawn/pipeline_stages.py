@@ -13,6 +13,7 @@ from .conditions import Conditions, null_conditions, relative_conditions
 from .denoising import StepCache, WindowContexts, begin_clip, predict
 from .frame_windows import FrameWindows
 from .motion_latents import motion_from_latents
+from .noise_path import NoisePath
 from .portrait import prepare_portrait
 from .records import FaceState, Portrait
 
@@ -179,7 +180,7 @@ class StagesOfDAWN:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         elif tuple(latents.shape) != shape:
             raise ValueError(f"`latents` is {tuple(latents.shape)}, must be {shape}")
-        return latents.to(device=device, dtype=torch.float32) * self.scheduler.init_noise_sigma
+        return latents.to(device=device, dtype=torch.float32) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
     def denoise(
         self,
@@ -208,7 +209,7 @@ class StagesOfDAWN:
         """
         num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
         begin_clip(self.unet, contexts)
-        cache = StepCache(cache_interval)
+        cache, path = StepCache(cache_interval), NoisePath(self.scheduler)
         # no decorator: it would hold on to the initial noise, which of a long clip is large
         with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
             for index, timestep in enumerate(timesteps):
@@ -216,11 +217,12 @@ class StagesOfDAWN:
                     continue
                 self._current_timestep = timestep
                 cache.begin_step(index)
-                model_input = self.scheduler.scale_model_input(latents, timestep)
+                model_input, time = path.to_denoiser(index, timestep, latents)
                 prediction = predict(
-                    self.unet, model_input, timestep, contexts, self.guidance_scale, progress_bar.update, cache
+                    self.unet, model_input, time, contexts, self.guidance_scale, progress_bar.update, cache
                 )
                 del model_input
+                prediction = path.to_scheduler(index, latents, prediction)
                 latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
                 del prediction
                 if on_step_end is not None:

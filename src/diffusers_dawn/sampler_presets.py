@@ -48,6 +48,12 @@ CLEAN_PRESETS = {
     "balanced": SamplerPreset("ddim", 3, eta=0.0),
     "fast": SamplerPreset("ddim", 1, eta=0.0),
 }
+# a network that was trained by flow matching
+FLOW_PRESETS = {
+    "quality": SamplerPreset("unipc", 20, eta=0.0),
+    "balanced": SamplerPreset("unipc", 10, eta=0.0),
+    "fast": SamplerPreset("unipc", 4, eta=0.0),
+}
 DEFAULT_PRESET = "balanced"
 # Where diffusers' schedulers let choose their times: from pure noise, which the latents are. With "leading", which the
 # config has for the published sampler, four steps begin at time 750 and take pure noise for a sample with signal
@@ -63,7 +69,10 @@ def presets_of(scheduler: Any) -> dict[str, SamplerPreset]:
     Returns:
         Presets by name, the same names for every pipeline.
     """
-    return CLEAN_PRESETS if scheduler.config.get("prediction_type") == "sample" else PRESETS
+    from .scheduler_choice import FLOW_PREDICTION, trained_prediction
+
+    by_prediction = {"sample": CLEAN_PRESETS, FLOW_PREDICTION: FLOW_PRESETS}
+    return by_prediction.get(trained_prediction(type(scheduler).__name__, scheduler.config), PRESETS)
 
 
 def choose_sampling(
@@ -93,7 +102,7 @@ def choose_sampling(
         ValueError: There is no such preset, or steps are given beside it.
     """
     # the command lists the presets before anything slow is imported
-    from .scheduler_choice import is_published, make_scheduler
+    from .scheduler_choice import is_published, make_scheduler, training_config
 
     given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas}
     given = [name for name, value in given.items() if value is not None]
@@ -109,5 +118,5 @@ def choose_sampling(
         own_eta = float(is_published(scheduler))
         return Sampling(scheduler, steps, timesteps, sigmas, own_eta if eta is None else eta)
     name, steps, preset_eta = presets[preset]
-    chosen = make_scheduler(name, dict(scheduler.config) | {"timestep_spacing": TIMESTEP_SPACING})
+    chosen = make_scheduler(name, training_config(scheduler) | {"timestep_spacing": TIMESTEP_SPACING})
     return Sampling(chosen, steps, None, None, preset_eta if eta is None else eta)

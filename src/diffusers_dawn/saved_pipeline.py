@@ -15,6 +15,7 @@ from huggingface_hub import file_exists
 from .checkpoint_folder import check_complete
 from .model_card import CARD_FILE, card_of_folder, card_of_repository
 from .portable_folder import portable_index, use_installed_classes, write_code
+from .scheduler_choice import tell_training, training_config
 
 # the component that takes adapters
 LORA_PART = "unet"
@@ -121,6 +122,8 @@ class SavedWithCode(LoraBaseMixin):
         names = inspect.signature(cls.__init__).parameters
         parts = {name: part for name, part in pipeline.components.items() if name in names}
         parts["scheduler"] = copy.deepcopy(parts["scheduler"])
+        if "scheduler" in kwargs:
+            tell_training(kwargs["scheduler"], training_config(pipeline.scheduler))
         made = super().from_pipe(pipeline, **parts | kwargs)
         if "model_card" in vars(pipeline):  # else both find it where their parts were loaded from
             made.model_card = pipeline.model_card

@@ -1,17 +1,23 @@
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffusers_dawn.scheduler_choice import FLOW_PREDICTION
+from diffusers_dawn.scheduler_choice import PREDICTION_TYPES as NOISE_PREDICTION_TYPES
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.diffusion_targets import (
     PREDICTION_TYPES,
+    NoiseLevels,
+    add_noise,
     bound_motion,
     box_coverage,
     box_mask,
     clean_from_prediction,
     eye_box_mask,
     mouth_box_mask,
+    noise_levels,
     open_eye_boxes,
     prediction_target,
     shifted_timestep,
@@ -23,6 +29,15 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def scheduler_of(prediction_type: str) -> object:
+    return FlowMatchEulerDiscreteScheduler() if prediction_type == FLOW_PREDICTION else DAWNDDIMScheduler()
+
+
+def levels_of(signal: float, sigma: float) -> NoiseLevels:
+    """Levels of two samples alike."""
+    return NoiseLevels(*(torch.tensor([value, value]) for value in (signal, sigma, 500.0)))
+
+
 def mouth_at(*corners: tuple[float, float]) -> torch.Tensor:
     """Landmarks (1, 1, 20, 2) at the given points."""
     return torch.tensor([corners[index % len(corners)] for index in range(20)])[None, None]
@@ -31,22 +46,31 @@ def mouth_at(*corners: tuple[float, float]) -> torch.Tensor:
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 @pytest.mark.parametrize("timestep", [0, 300, 700, 960])
 def test_motion_is_recovered_from_a_perfect_prediction(prediction_type, timestep):
-    scheduler, clean, noise = DAWNDDIMScheduler(), randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
-    timesteps = torch.tensor([timestep, 500])
-    alphas = scheduler.alphas_cumprod[timesteps]
-    noisy = scheduler.add_noise(clean, noise, timesteps)
-    target = prediction_target(prediction_type, clean, noise, alphas)
-    found = clean_from_prediction(prediction_type, target, noisy, alphas)
+    clean, noise = randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
+    levels = noise_levels(prediction_type, scheduler_of(prediction_type), torch.tensor([timestep, 500]))
+    target = prediction_target(prediction_type, clean, noise, levels)
+    found = clean_from_prediction(prediction_type, target, add_noise(clean, noise, levels), levels)
     torch.testing.assert_close(found, clean, atol=5e-5, rtol=0)  # at step 960 the signal is 0.06 of the noise
 
 
-@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_noise_is_added_as_by_the_schedulers_of_diffusers():
+    clean, noise, timesteps = randn(2, 3, 4), randn(2, 3, 4, seed=1), torch.tensor([20, 800])
+    scheduler = DAWNDDIMScheduler()
+    found = add_noise(clean, noise, noise_levels("epsilon", scheduler, timesteps))
+    torch.testing.assert_close(found, scheduler.add_noise(clean, noise, timesteps))
+    scheduler = FlowMatchEulerDiscreteScheduler()  # whose own times fall
+    levels = noise_levels(FLOW_PREDICTION, scheduler, timesteps)
+    assert levels.time.tolist() == [21, 801]
+    torch.testing.assert_close(add_noise(clean, noise, levels), scheduler.scale_noise(clean, levels.time, noise))
+
+
+@pytest.mark.parametrize("prediction_type", NOISE_PREDICTION_TYPES)
 def test_recovered_motion_is_that_of_the_sampler(prediction_type):
     scheduler = DAWNDDIMScheduler(prediction_type=prediction_type)
     scheduler.set_timesteps(20)
     prediction, noisy, step = randn(1, 3, 4, 8, 8), randn(1, 3, 4, 8, 8, seed=1), scheduler.timesteps[5]
-    alphas = scheduler.alphas_cumprod[step].view(1)
-    found = bound_motion(clean_from_prediction(prediction_type, prediction, noisy, alphas))
+    levels = noise_levels(prediction_type, scheduler, step.view(1))
+    found = bound_motion(clean_from_prediction(prediction_type, prediction, noisy, levels))
     expected = scheduler.step(prediction, step, noisy).pred_original_sample
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -54,15 +78,24 @@ def test_recovered_motion_is_that_of_the_sampler(prediction_type):
 def test_velocity_target_is_that_of_diffusers():
     scheduler, clean, noise = DAWNDDIMScheduler(), randn(2, 3, 4), randn(2, 3, 4, seed=1)
     timesteps = torch.tensor([20, 800])
-    found = prediction_target("v_prediction", clean, noise, scheduler.alphas_cumprod[timesteps])
+    found = prediction_target("v_prediction", clean, noise, noise_levels("v_prediction", scheduler, timesteps))
     torch.testing.assert_close(found, scheduler.get_velocity(clean, noise, timesteps))
 
 
+def test_flow_target_leads_from_motion_to_noise():
+    clean, noise = randn(2, 3, 4), randn(2, 3, 4, seed=1)
+    levels = noise_levels(FLOW_PREDICTION, FlowMatchEulerDiscreteScheduler(), torch.tensor([249, 999]))
+    flow = prediction_target(FLOW_PREDICTION, clean, noise, levels)
+    noisy = add_noise(clean, noise, levels)
+    torch.testing.assert_close(noisy[0] + 0.75 * flow[0], noise[0])
+    torch.testing.assert_close(noisy[1], noise[1])
+
+
 def test_targets_are_float32_whatever_they_come_from():
-    motion, alphas = randn(2, 3, 4).bfloat16(), torch.tensor([0.5, 0.9]).bfloat16()
+    motion, levels = randn(2, 3, 4).bfloat16(), levels_of(0.8, 0.6)
     for prediction_type in PREDICTION_TYPES:
-        assert prediction_target(prediction_type, motion, motion, alphas).dtype == torch.float32
-        assert clean_from_prediction(prediction_type, motion, motion, alphas).dtype == torch.float32
+        assert prediction_target(prediction_type, motion, motion, levels).dtype == torch.float32
+        assert clean_from_prediction(prediction_type, motion, motion, levels).dtype == torch.float32
 
 
 def test_small_motion_is_not_bounded_and_large_is_scaled_to_one():
@@ -77,8 +110,8 @@ def test_small_motion_is_not_bounded_and_large_is_scaled_to_one():
 @given(timestep=st.integers(0, 999), gamma=st.floats(0.1, 100))
 @settings(max_examples=50, deadline=None)
 def test_snr_weights_equal_the_published_formula(timestep, gamma):
-    alphas_cumprod, steps = DAWNDDIMScheduler().alphas_cumprod, torch.tensor([timestep])
-    alpha = float(alphas_cumprod[timestep].double())
+    scheduler, steps = DAWNDDIMScheduler(), torch.tensor([timestep])
+    alpha = float(scheduler.alphas_cumprod[timestep].double())
     snr = alpha / (1 - alpha)
     expected = {
         "epsilon": min(snr, gamma) / snr,
@@ -86,28 +119,24 @@ def test_snr_weights_equal_the_published_formula(timestep, gamma):
         "sample": min(snr, gamma),
     }
     for prediction_type, weight in expected.items():
-        found = snr_weights(alphas_cumprod, steps, prediction_type, gamma)
+        found = snr_weights(noise_levels(prediction_type, scheduler, steps), prediction_type, gamma)
         # 1 - alpha has few digits left where there is hardly any noise
         assert found.item() == pytest.approx(weight, rel=1e-3), prediction_type
 
 
 def test_snr_weights_weigh_the_same_error_of_the_motion_alike():
-    scheduler, error = DAWNDDIMScheduler(), randn(1, 3, 4, 8, 8)
-    clean, noise, timesteps = randn(1, 3, 4, 8, 8, seed=1), randn(1, 3, 4, 8, 8, seed=2), torch.tensor([400])
-    alphas = scheduler.alphas_cumprod[timesteps]
-    noisy, wrong = scheduler.add_noise(clean, noise, timesteps), clean + error
-    # the noise that would explain the noisy motion if the motion were the wrong one
-    implied = (noisy - alphas.sqrt() * wrong) / (1 - alphas).sqrt()
-    found = []
+    clean, noise, error = randn(1, 3, 4, 8, 8, seed=1), randn(1, 3, 4, 8, 8, seed=2), randn(1, 3, 4, 8, 8)
+    wrong = clean + error
     for prediction_type in PREDICTION_TYPES:
-        difference = prediction_target(prediction_type, wrong, implied, alphas) - prediction_target(
-            prediction_type, clean, noise, alphas
+        levels = noise_levels(prediction_type, scheduler_of(prediction_type), torch.tensor([400]))
+        # the noise that would explain the noisy motion if the motion were the wrong one
+        implied = (add_noise(clean, noise, levels) - levels.signal * wrong) / levels.sigma
+        difference = prediction_target(prediction_type, wrong, implied, levels) - prediction_target(
+            prediction_type, clean, noise, levels
         )
-        found.append(
-            snr_weights(scheduler.alphas_cumprod, timesteps, prediction_type, 5.0) * difference.square().mean()
-        )
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=0)
-    torch.testing.assert_close(found[0], found[2], rtol=1e-4, atol=0)
+        found = snr_weights(levels, prediction_type, 5.0) * difference.square().mean()
+        snr = (levels.signal / levels.sigma).square().clamp(max=5)
+        torch.testing.assert_close(found, snr * error.square().mean(), rtol=1e-4, atol=0)
 
 
 @given(timestep=st.integers(0, 999), shift=st.floats(0.1, 20))
@@ -125,7 +154,8 @@ def test_shifted_timesteps_median_is_the_documented_one():
 
 def test_snr_weights_are_finite_without_signal_and_without_noise():
     for prediction_type in PREDICTION_TYPES:
-        weights = snr_weights(torch.tensor([1.0, 0.0]), torch.tensor([0, 1]), prediction_type, 5.0)
+        levels = NoiseLevels(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([0, 999]))
+        weights = snr_weights(levels, prediction_type, 5.0)
         assert weights.isfinite().all() and (weights >= 0).all()
 
 
@@ -164,11 +194,12 @@ def test_every_mouth_has_at_least_one_cell(point):
 
 
 def test_unknown_prediction_types_are_refused():
-    motion, alphas = randn(2, 3), torch.tensor([0.5, 0.5])
+    motion, levels = randn(2, 3), levels_of(0.8, 0.6)
     for call in (
-        lambda: prediction_target("flow", motion, motion, alphas),
-        lambda: clean_from_prediction("flow", motion, motion, alphas),
-        lambda: snr_weights(alphas, torch.tensor([0]), "flow", 5.0),
+        lambda: noise_levels("flow", DAWNDDIMScheduler(), torch.tensor([0])),
+        lambda: prediction_target("flow", motion, motion, levels),
+        lambda: clean_from_prediction("flow", motion, motion, levels),
+        lambda: snr_weights(levels, "flow", 5.0),
     ):
         with pytest.raises(ValueError, match="`prediction_type` is 'flow', must be one of 'epsilon', 'v_prediction'"):
             call()
@@ -176,13 +207,13 @@ def test_unknown_prediction_types_are_refused():
 
 def test_shapes_that_do_not_fit_are_refused():
     motion = randn(2, 3)
-    for function in (prediction_target, clean_from_prediction):
-        with pytest.raises(ValueError, match="`alphas`"):
-            function("epsilon", motion, motion, torch.tensor([0.5]))
+    for function in (prediction_target, clean_from_prediction, lambda _, *inputs: add_noise(*inputs)):
+        with pytest.raises(ValueError, match="`levels`"):
+            function("epsilon", motion[:1], motion[:1], levels_of(0.8, 0.6))
         with pytest.raises(ValueError, match="must be equal"):
-            function("epsilon", motion, motion[:1], torch.tensor([0.5, 0.5]))
+            function("epsilon", motion, motion[:1], levels_of(0.8, 0.6))
     with pytest.raises(ValueError, match="`gamma` is 0, must be positive"):
-        snr_weights(torch.tensor([0.5]), torch.tensor([0]), "epsilon", 0)
+        snr_weights(levels_of(0.8, 0.6), "epsilon", 0)
     with pytest.raises(ValueError, match=r"`mouth_px` is \(1, 20, 2\), must be \(B, F, 20, 2\)"):
         mouth_box_mask(torch.zeros(1, 20, 2), (128, 128), 32, 32)
 

@@ -46,6 +46,13 @@ def test_features_do_not_depend_on_the_number_of_threads(encoder_folder):
     np.testing.assert_array_equal(*made)
 
 
+def test_folder_of_a_pipeline_stands_for_the_encoder_in_it(encoder_folder, tiny_pipeline_folder):
+    waveform = Waveform(tone(duration_s=1.0), 16_000)
+    expected = SpeechFeatures(str(encoder_folder))(waveform, 25)
+    for folder in (tiny_pipeline_folder, f"{tiny_pipeline_folder}/audio_encoder"):
+        np.testing.assert_array_equal(SpeechFeatures(str(folder))(waveform, 25), expected)
+
+
 def test_a_folder_without_an_encoder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(ValueError, match=rf"`audio_encoder` '{tmp_path}' cannot be loaded: "):
         SpeechFeatures(str(tmp_path))

@@ -13,7 +13,7 @@ from tiny_stages import A2V_MODEL, ROOT, first_batch, result, run
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps
+from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps, training_config
 from training.config import config_to_yaml
 from training.train_a2v import A2VStage
 from training.training_plan import Draw
@@ -66,6 +66,19 @@ def test_denoiser_learns_any_prediction_type_with_snr_weights(configs, predictio
     # DDIM made of this config starts where the network was trained to start from nothing
     first = int(set_timesteps(make_scheduler("ddim", pipe.scheduler.config), torch.device("cpu"), 4)[0])
     assert first == (750 if prediction_type == "epsilon" else 999)
+
+
+def test_denoiser_learns_by_flow_matching_and_goes_on_from_it(configs, tmp_path):
+    config = replace(configs["a2v"], prediction_type="flow_prediction", snr_gamma=5.0, max_train_steps=1)
+    run(config)
+    folder = Path(config.output_dir, "pipeline")
+    pipe = DAWNPipeline.from_pretrained(folder)
+    assert type(pipe.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+    assert training_config(pipe.scheduler)["prediction_type"] == "flow_prediction"
+    onward = replace(config, pretrained_model=str(folder), output_dir=str(tmp_path / "next"))
+    A2VStage(onward)
+    with pytest.raises(ValueError, match="is 'epsilon', but `pretrained_model` was trained with 'flow_prediction'"):
+        A2VStage(replace(onward, prediction_type="epsilon"))
 
 
 def test_gradient_checkpointing_gives_the_same_weights(configs, tmp_path):

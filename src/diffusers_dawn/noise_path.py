@@ -1,0 +1,117 @@
+"""The steps of a scheduler as the denoiser knows them: how noisy its input is, and what its answer means."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+
+from .scheduler_choice import FLOW_PREDICTION, allow_long_clips, follows_flow, is_flow_matching, trained_prediction
+
+
+class NoisePath:
+    """Translates between a scheduler and the denoiser at every step.
+
+    Most schedulers mix motion and noise as the denoiser learned it, so that nothing is left to do. Those for flow
+    matching go in a straight line, (1 - sigma)·motion + sigma·noise. A denoiser that was trained by flow matching is
+    told sigma, as a share of the steps of training. Any other is shown the same mixture at the variance that it knows,
+    with the time at which it learned that share of noise; of its answer, the scheduler gets the flow.
+
+    Args:
+        scheduler: A scheduler that `scheduler_choice.check_scheduler` allows, whose times are set.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._follows_flow = follows_flow(scheduler)
+        self._prediction = trained_prediction(type(scheduler).__name__, scheduler.config)
+        self._expected = FLOW_PREDICTION if is_flow_matching(scheduler) else self._prediction
+        if not self._follows_flow:
+            return
+        self._sigmas = scheduler.sigmas.tolist()
+        if self._prediction != FLOW_PREDICTION:
+            self._trained = _scheduler_of_training(scheduler.config)
+            # of zero terminal SNR, nothing is left of the motion
+            alphas = self._trained.alphas_cumprod.double().clamp(min=1e-12).numpy()
+            self._signal_range = math.sqrt(alphas[-1]), math.sqrt(alphas[0])
+            # of increasing noise, for interpolation
+            self._log_noise = np.log((1 - alphas) / alphas) / 2
+
+    def to_denoiser(
+        self, index: int, timestep: torch.Tensor, latents: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make the denoiser's input.
+
+        Args:
+            index: Number of the step.
+            timestep: The scheduler's time of the step.
+            latents: The scheduler's noisy motion (B, 3, F, h, w).
+
+        Returns:
+            Noisy motion (B, 3, F, h, w) and time, both as in the denoiser's training.
+        """
+        if not self._follows_flow:
+            return self._scheduler.scale_model_input(latents, timestep), timestep
+        sigma = self._sigmas[index]
+        if self._prediction == FLOW_PREDICTION:
+            return latents, latents.new_tensor(sigma * self._scheduler.config.num_train_timesteps)
+        signal, noise = self._trained_levels(sigma)
+        time = np.interp(math.log(noise / signal), self._log_noise, np.arange(len(self._log_noise)))
+        return latents / math.hypot(1 - sigma, sigma), latents.new_tensor(time)
+
+    def to_scheduler(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Turn the denoiser's answer into what the scheduler's step takes.
+
+        Args:
+            index: Number of the step.
+            latents: The scheduler's noisy motion (B, 3, F, h, w).
+            prediction: The answer (B, 3, F, h, w).
+
+        Returns:
+            Tensor (B, 3, F, h, w).
+        """
+        if not self._follows_flow or self._prediction == FLOW_PREDICTION:
+            return prediction
+        sigma = self._sigmas[index]
+        clean = self._clean(latents, prediction, sigma)
+        # inverse of how the scheduler will recover the motion
+        if self._expected == "sample":
+            return clean
+        if self._expected == "v_prediction":
+            return ((1 - sigma) * latents).sub_(clean).div_(sigma)
+        if self._expected == "epsilon":
+            clean *= 1 - sigma
+        return (latents - clean).div_(sigma)
+
+    def _clean(self, latents: torch.Tensor, prediction: torch.Tensor, sigma: float) -> torch.Tensor:
+        signal, noise = self._trained_levels(sigma)
+        scale = math.hypot(1 - sigma, sigma)
+        if self._prediction == "sample":
+            clean = prediction.clone()
+        elif self._prediction == "epsilon":
+            clean = (latents / (scale * signal)).sub_(prediction, alpha=noise / signal)
+        else:
+            clean = (latents * (signal / scale)).sub_(prediction, alpha=noise)
+        # as the trained scheduler does to what it recovers from the answer
+        if self._trained.config.thresholding:
+            return self._trained._threshold_sample(clean)
+        if self._trained.config.clip_sample:
+            bound = self._trained.config.clip_sample_range
+            return clean.clamp_(-bound, bound)
+        return clean
+
+    def _trained_levels(self, sigma: float) -> tuple[float, float]:
+        # shares of motion and noise at unit variance, no further than those of the training
+        least, most = self._signal_range
+        signal = min(max((1 - sigma) / math.hypot(1 - sigma, sigma), least), most)
+        return signal, math.sqrt(1 - signal**2)
+
+
+def _scheduler_of_training(config: dict) -> DDIMScheduler:
+    known = {"beta_schedule": "squaredcos_cap_v2"} | {
+        name: value for name, value in config.items() if name in DDIMScheduler().config
+    }
+    scheduler = DDIMScheduler.from_config(known)
+    allow_long_clips(scheduler)
+    return scheduler

@@ -52,7 +52,7 @@ def reader_section(evaluation: Evaluation) -> SectionReport:
     for place in evaluation.progress(range(len(evaluation)), "reader"):
         readings, labels = evaluation.truth_readings(place), evaluation.labels(place)
         openings.append(_opening_correlation(labels, readings))
-        followed.append(_followed(labels, readings))
+        followed.append(followed(labels, readings))
         unseen += not readings.show_face()
     seed = evaluation.settings.seed
     report.add_mean("mouth_opening", "mouth opening, r", openings, seed)
@@ -115,7 +115,7 @@ def control_section(evaluation: Evaluation) -> SectionReport:
     for place in evaluation.progress(range(len(evaluation)), "control"):
         made, truth = evaluation.readings(place, place), evaluation.truth_readings(place)
         labels = evaluation.labels(place)
-        rows.append([_followed(labels, made), _followed(labels, truth), _followed(labels, made, truth)])
+        rows.append([followed(labels, made), followed(labels, truth), followed(labels, made, truth)])
         unseen += not made.show_face()
     given, ceiling, as_read = np.array(rows).transpose(1, 2, 0)
     seed = evaluation.settings.seed
@@ -200,7 +200,7 @@ def _opening_correlation(labels: Labels, readings: FaceReadings) -> float:
     return opening_correlation(labelled_opening(labels)[: len(readings.opening)], readings)
 
 
-def _followed(labels: Labels, readings: FaceReadings, truth: FaceReadings | None = None) -> list[float]:
+def followed(labels: Labels, readings: FaceReadings, truth: FaceReadings | None = None) -> list[float]:
     """Correlations of what `FOLLOWED` names with the labels, or with another reading.
 
     NaN where the labels hardly move, or nobody blinks.

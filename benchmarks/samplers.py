@@ -17,7 +17,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `training` lies beside this folder
 
 from diffusers_dawn import DAWNPipeline
-from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler, training_config
+from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
+from diffusers_dawn.scheduler_training import training_config
 from report import describe_machine
 from training.evaluation_clips import Evaluation, EvaluationSettings
 from training.evaluation_figures import face_sharpness, finite_mean, opening_correlation

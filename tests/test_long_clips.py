@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_dawn.scheduler_choice import PREDICTION_TYPES, SCHEDULERS, make_scheduler
+from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
+from diffusers_dawn.scheduler_training import PREDICTION_TYPES
 from diffusers_dawn.video_writer import VideoWriter
 from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 

@@ -12,7 +12,8 @@ from diffusers import (
 )
 
 from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline
-from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler, training_config
+from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
+from diffusers_dawn.scheduler_training import training_config
 from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 
 

@@ -7,22 +7,24 @@ import torch
 
 from diffusers_dawn.noise_path import NoisePath
 from diffusers_dawn.scheduler_choice import (
-    FLOW_PREDICTION,
-    PREDICTION_TYPES,
     SCHEDULERS,
     allow_long_clips,
     check_scheduler,
-    follows_flow,
     make_scheduler,
     set_timesteps,
+)
+from diffusers_dawn.scheduler_training import (
+    FLOW_PREDICTION,
+    PREDICTION_TYPES,
+    follows_flow,
     tell_training,
     training_config,
 )
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
 
 CPU = torch.device("cpu")
-# diffusers gives these no prediction of the clean sample
-WITHOUT_SAMPLE = {"euler-a", "kdpm2", "pndm"}
+# diffusers gives these no prediction of the clean sample, or diverges by its errors
+WITHOUT_SAMPLE = {"euler-a", "kdpm2", "pndm", "flow-heun"}
 FLOW_MATCHING = {"flow-euler", "flow-heun"}
 # of diffusers' general solvers, those that can follow a flow
 WITH_FLOW_SIGMAS = {"dpm++", "dpm++-single", "unipc"}
@@ -148,6 +150,16 @@ def test_scheduler_for_flow_matching_keeps_what_it_was_told_of_the_training(tmp_
     torch.testing.assert_close(sample_exactly(loaded, data, 4), data)
 
 
+@pytest.mark.parametrize("name", ["heun", "kdpm2"])
+def test_solvers_that_look_ahead_are_refused_from_pure_noise(name):
+    config = published_config()
+    for spacing in ("trailing", "linspace"):
+        scheduler = make_scheduler(name, dict(config) | {"timestep_spacing": spacing})
+        with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} .* diverges from pure noise.* '{spacing}' begins"):
+            set_timesteps(scheduler, CPU, 10)
+    assert len(set_timesteps(make_scheduler(name, config), CPU, 10)) == 19
+
+
 @pytest.mark.parametrize("name", ["deis", "sa"])
 def test_solvers_whose_flow_does_not_end_are_refused(name):
     with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} cannot sample DAWN: .* stops before the noise is gone"):
@@ -246,10 +258,15 @@ def test_finished_schedulers_that_cannot_sample_are_refused_with_the_reason(clas
         check_scheduler(getattr(diffusers, class_name)())
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_SAMPLE))
+@pytest.mark.parametrize("name", sorted(WITHOUT_SAMPLE - FLOW_MATCHING))
 def test_prediction_types_that_a_scheduler_lacks_are_refused(name):
     with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} cannot sample DAWN: .*'sample' is none of epsilon"):
         make_scheduler(name, published_config("sample"))
+
+
+def test_heun_along_a_flow_is_refused_for_clean_motion():
+    with pytest.raises(ValueError, match="FlowMatchHeunDiscreteScheduler cannot sample DAWN: .* clean motion"):
+        make_scheduler("flow-heun", published_config("sample"))
 
 
 def test_unknown_prediction_type_is_refused():

@@ -26,7 +26,8 @@ from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
-from diffusers_dawn.scheduler_choice import make_scheduler, training_config
+from diffusers_dawn.scheduler_choice import make_scheduler
+from diffusers_dawn.scheduler_training import training_config
 from training import evaluation_guided, evaluation_unguided
 from training.evaluation_clips import Evaluation, EvaluationSettings
 from training.evaluation_figures import NUM_RESAMPLES

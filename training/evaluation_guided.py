@@ -8,7 +8,7 @@ import torch
 
 from diffusers_dawn.metrics import blink_rate, psnr
 from diffusers_dawn.records import FPS
-from training.diffusion_targets import open_eye_boxes
+from training.box_masks import open_eye_boxes
 from training.evaluation_clips import NO_READER, Evaluation
 from training.evaluation_figures import (
     ANGLES,

@@ -5,17 +5,16 @@ import math
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DynamoBackend, InitProcessGroupKwargs, ProjectConfiguration, set_seed
-from diffusers import ModelMixin
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -29,50 +28,13 @@ from training.dataset_info import write_text_atomically
 from training.model_card import make_repository, upload_result, write_model_card
 from training.processes import PATIENCE
 from training.resumed_settings import check_resumed_settings
+from training.stage import Stage
 from training.stop_signals import SIGNAL_EXIT_CODE, StopSignals, TrainingInterrupted, leave_signals_to_parent
 from training.tracking import Meter, log_video
 from training.training_plan import BatchPlan, TrainingPlan
 from training.validation import Validation
 
 logger = logging.getLogger("training")
-
-
-class Stage(Protocol):
-    """One part of DAWN in training.
-
-    Attributes:
-        title: What is trained, for the model card.
-        result: Folder name of what the training is for, within its output folder.
-        card: Metadata of the model card that say what kind of model it is.
-        usage: Code of the model card that loads it; `{repository}` stands for where it is.
-        networks: What is trained and saved, by folder name.
-        averaged: Names of the networks that have a moving average when `use_ema` is set.
-        objectives: What is minimised, in the order of the updates, by the name of the network that it trains. Each is
-            a module around that network; its `forward(batch, epoch)` returns loss terms by name, "loss" the one to
-            minimise.
-        frozen: Networks that are used, but not trained.
-    """
-
-    title: str
-    result: str
-    card: Mapping[str, str]
-    usage: str
-    networks: Mapping[str, ModelMixin]
-    averaged: Sequence[str]
-    objectives: Mapping[str, nn.Module]
-    frozen: Sequence[nn.Module]
-
-    def samples(self) -> "Dataset":
-        """Data set whose items are asked for by `Draw`; `draw_num_frames(rng)` where the length varies by step."""
-        ...
-
-    def validate(self) -> Validation:
-        """Judge the networks as they are now; called with averaged weights, on the main process."""
-        ...
-
-    def save_result(self, folder: Path) -> None:
-        """Save what the training is for as a new folder; with averaged weights, on the main process."""
-        ...
 
 
 def run_script(

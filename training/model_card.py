@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 
 from training.checkpoints import Progress
 from training.config import TrainingConfig, config_to_yaml
-
-if TYPE_CHECKING:
-    from training.loop import Stage
+from training.stage import Stage
 
 _TEXT = """---
 {metadata}
@@ -39,7 +36,7 @@ Talking-head video of people who agreed to it. Not for impersonating anyone, nor
 
 
 def write_model_card(
-    folder: Path, stage: "Stage", config: TrainingConfig, progress: Progress, metrics: Mapping[str, float]
+    folder: Path, stage: Stage, config: TrainingConfig, progress: Progress, metrics: Mapping[str, float]
 ) -> None:
     """Write `README.md` with the Hub's metadata, what was trained on what, and the last validation.
 

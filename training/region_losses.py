@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from diffusers_dawn.flow_geometry import inverse_2x2
 from diffusers_dawn.models.region_motion import Regions
-from training.diffusion_targets import box_coverage, box_mask, mouth_box_mask, open_eye_boxes, to_cells
+from training.box_masks import box_coverage, box_mask, mouth_box_mask, open_eye_boxes, to_cells
 from training.losses import check_same_shape, mean_per_sample
 from training.random_transform import RandomTransform
 

@@ -24,8 +24,9 @@ from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.scheduler_choice import FLOW_PREDICTION, trained_prediction
+from diffusers_dawn.scheduler_training import FLOW_PREDICTION, trained_prediction
 from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+from training.box_masks import eye_box_mask, mouth_box_mask
 from training.checkpoints import write_trained
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig, check_choice
@@ -35,8 +36,6 @@ from training.diffusion_targets import (
     add_noise,
     bound_motion,
     clean_from_prediction,
-    eye_box_mask,
-    mouth_box_mask,
     noise_levels,
     prediction_target,
     snr_weights,

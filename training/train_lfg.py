@@ -21,10 +21,10 @@ from diffusers_dawn.allocator import keep_freed_memory
 from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
+from training.box_masks import box_mask, mouth_box_mask
 from training.clip_shards import ClipShards
 from training.config import TrainingConfig
 from training.datasets import FramePairs, check_eyes
-from training.diffusion_targets import box_mask, mouth_box_mask
 from training.loop import run_script
 from training.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
 from training.networks import build_network

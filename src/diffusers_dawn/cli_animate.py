@@ -138,7 +138,8 @@ def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:
 def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
     """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
     from .sampler_presets import DEFAULT_PRESET, choose_sampling, presets_of
-    from .scheduler_choice import make_scheduler, training_config
+    from .scheduler_choice import make_scheduler
+    from .scheduler_training import training_config
 
     steps = options.steps
     if options.scheduler is not None:

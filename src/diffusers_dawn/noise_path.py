@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from .scheduler_choice import FLOW_PREDICTION, allow_long_clips, follows_flow, is_flow_matching, trained_prediction
+from .scheduler_choice import allow_long_clips
+from .scheduler_training import FLOW_PREDICTION, follows_flow, is_flow_matching, trained_prediction
 
 
 class NoisePath:

@@ -39,7 +39,8 @@ from .records import FPS, FaceState
 from .render_request import RenderRequest
 from .sampler_presets import choose_sampling
 from .saved_pipeline import SavedWithCode
-from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps, tell_training, training_config
+from .scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from .scheduler_training import tell_training, training_config
 from .stage_timer import timed
 
 EXAMPLE_DOC_STRING = """

@@ -69,7 +69,7 @@ def presets_of(scheduler: Any) -> dict[str, SamplerPreset]:
     Returns:
         Presets by name, the same names for every pipeline.
     """
-    from .scheduler_choice import FLOW_PREDICTION, trained_prediction
+    from .scheduler_training import FLOW_PREDICTION, trained_prediction
 
     by_prediction = {"sample": CLEAN_PRESETS, FLOW_PREDICTION: FLOW_PRESETS}
     return by_prediction.get(trained_prediction(type(scheduler).__name__, scheduler.config), PRESETS)
@@ -102,7 +102,8 @@ def choose_sampling(
         ValueError: There is no such preset, or steps are given beside it.
     """
     # the command lists the presets before anything slow is imported
-    from .scheduler_choice import is_published, make_scheduler, training_config
+    from .scheduler_choice import make_scheduler
+    from .scheduler_training import is_published, training_config
 
     given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas}
     given = [name for name, value in given.items() if value is not None]

@@ -15,7 +15,7 @@ from huggingface_hub import file_exists
 from .checkpoint_folder import check_complete
 from .model_card import CARD_FILE, card_of_folder, card_of_repository
 from .portable_folder import portable_index, use_installed_classes, write_code
-from .scheduler_choice import tell_training, training_config
+from .scheduler_training import tell_training, training_config
 
 # the component that takes adapters
 LORA_PART = "unet"

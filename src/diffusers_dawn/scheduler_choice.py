@@ -8,6 +8,16 @@ from typing import NoReturn
 import diffusers
 import torch
 
+from .scheduler_training import (
+    FLOW_MATCHING,
+    FLOW_PREDICTION,
+    PREDICTION_TYPES,
+    follows_flow,
+    is_published,
+    takes_option,
+    tell_training,
+    trained_prediction,
+)
 from .scheduling_dawn_ddim import DAWNDDIMScheduler
 
 # short names for the command line; each is made from the checkpoint's own scheduler config
@@ -30,27 +40,8 @@ SCHEDULERS = {
     "flow-heun": "FlowMatchHeunDiscreteScheduler",
 }
 
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-# noise - clean, of denoisers that are trained by flow matching (arXiv 2210.02747)
-FLOW_PREDICTION = "flow_prediction"
-_FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 # diffusers ends their flow at the noise of the last step
 _UNFINISHED_FLOW = ("DEISMultistepScheduler", "SASolverScheduler")
-# of a scheduler's config, what belongs to the denoiser's training, beside `num_train_timesteps`
-_TRAINING_KEYS = (
-    "prediction_type",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "rescale_betas_zero_snr",
-    "thresholding",
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-    "clip_sample",
-    "clip_sample_range",
-)
-
 _EDM = "it expects a model trained with EDM's preconditioning"
 _INVERSE = "it runs from sample to noise"
 _SHIFTED = "it shifts the noise levels away from those DAWN was trained with"
@@ -74,6 +65,13 @@ _REFUSED = {
 }
 
 
+# They look ahead within a step, to a slope whose errors grow with the noise over that of the next step; the cosine
+# schedule ends at noise of 20,000 times the motion
+_LOOKS_AHEAD = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
+LARGEST_NOISE_AHEAD = 100.0
+# looks ahead to noise of a thousandth, by which errors of clean motion would be divided
+_LOOKS_AT_THE_END = "FlowMatchHeunDiscreteScheduler"
+
 # they raise only in their first step, when speech and pose are already done
 _NO_SAMPLE_PREDICTION = (
     "EulerAncestralDiscreteScheduler",
@@ -81,85 +79,6 @@ _NO_SAMPLE_PREDICTION = (
     "KDPM2AncestralDiscreteScheduler",
     "PNDMScheduler",
 )
-
-
-def is_published(scheduler: object) -> bool:
-    """Tell whether a scheduler is the one that DAWN's checkpoints come with.
-
-    By name: pipelines that are loaded without this package bring the class twice, in two modules of their own.
-
-    Args:
-        scheduler: Any scheduler.
-
-    Returns:
-        Whether it is `DAWNDDIMScheduler` or derived from it.
-    """
-    return any(base.__name__ == DAWNDDIMScheduler.__name__ for base in type(scheduler).__mro__)
-
-
-def is_flow_matching(scheduler: object) -> bool:
-    """Tell whether a scheduler is made for flow matching and takes nothing but the flow, noise - motion.
-
-    Args:
-        scheduler: Any scheduler.
-
-    Returns:
-        Whether it is.
-    """
-    return type(scheduler).__name__ in _FLOW_MATCHING
-
-
-def follows_flow(scheduler: object) -> bool:
-    """Tell whether a scheduler goes from noise to motion in a straight line, (1 - sigma)·motion + sigma·noise.
-
-    Args:
-        scheduler: Any scheduler.
-
-    Returns:
-        Whether it is made for flow matching, or told to do so by `use_flow_sigmas`.
-    """
-    if is_flow_matching(scheduler):
-        return True
-    # configs keep what other schedulers were told
-    return bool(scheduler.config.get("use_flow_sigmas")) and _takes(type(scheduler), "use_flow_sigmas")
-
-
-def trained_prediction(class_name: str, config: Mapping) -> str:
-    """Tell from a scheduler what the denoiser predicts.
-
-    Args:
-        class_name: The scheduler's class.
-        config: Its config. One for flow matching names no prediction, unless it was made from another's.
-
-    Returns:
-        One of `PREDICTION_TYPES`, `FLOW_PREDICTION`, or whatever else the config has.
-    """
-    return config.get("prediction_type", FLOW_PREDICTION if class_name in _FLOW_MATCHING else "epsilon")
-
-
-def training_config(scheduler: object) -> dict:
-    """Collect what another scheduler for the same denoiser is made from.
-
-    Args:
-        scheduler: The pipeline's scheduler.
-
-    Returns:
-        Its config, which names what the denoiser predicts.
-    """
-    return dict(scheduler.config) | {"prediction_type": trained_prediction(type(scheduler).__name__, scheduler.config)}
-
-
-def tell_training(scheduler: object, config: Mapping) -> None:
-    """Tell a scheduler for flow matching that knows of no training how the denoiser was trained.
-
-    Args:
-        scheduler: Any scheduler; of one for flow matching whose config lacks it, the config is extended, so that it
-            is saved with it.
-        config: Result of `training_config` of the scheduler that the denoiser came with.
-    """
-    silent = is_flow_matching(scheduler) and "prediction_type" not in scheduler.config
-    if silent and config["prediction_type"] != FLOW_PREDICTION:
-        scheduler.register_to_config(**{name: config[name] for name in _TRAINING_KEYS if name in config})
 
 
 def check_scheduler(scheduler: object) -> None:
@@ -181,6 +100,8 @@ def check_scheduler(scheduler: object) -> None:
             _refuse(name, "with `use_flow_sigmas` it stops before the noise is gone")
         if scheduler.config.get("invert_sigmas"):
             _refuse(name, "`invert_sigmas` makes it run from motion to noise")
+        if name == _LOOKS_AT_THE_END and prediction_type == "sample":
+            _refuse(name, "its second order diverges where the denoiser predicts clean motion")
     elif not hasattr(scheduler, "alphas_cumprod"):
         _refuse(name, "it has no variance-preserving noise schedule")
     if prediction_type == FLOW_PREDICTION and prediction_type not in allowed:
@@ -210,7 +131,7 @@ def make_scheduler(name: str, config: dict) -> object:
     if not inspect.isclass(scheduler_class) or not hasattr(scheduler_class, "from_config"):
         raise ValueError(f"`scheduler` is {name!r}, must be one of {', '.join(SCHEDULERS)} or a class of diffusers")
     _check_class(scheduler_class)
-    if class_name in _FLOW_MATCHING:
+    if class_name in FLOW_MATCHING:
         scheduler = _make_flow_matching(scheduler_class, config)
     else:
         scheduler = scheduler_class.from_config(_for_solver(scheduler_class, config))
@@ -238,7 +159,7 @@ def set_timesteps(
         The times, one per denoising call.
 
     Raises:
-        ValueError: Both lists are given, or the scheduler does not take what is given.
+        ValueError: Both lists are given, or the scheduler does not take what is given, or it diverges from there.
     """
     if timesteps is not None and sigmas is not None:
         raise ValueError("give only one of `timesteps` and `sigmas`")
@@ -270,6 +191,10 @@ def _set_timesteps(scheduler: object, name: str, arguments: dict, device: torch.
     except (ValueError, RuntimeError, IndexError, TypeError, AssertionError) as error:
         class_name = type(scheduler).__name__
         raise ValueError(f"`{name}` {arguments[name]} does not suit {class_name}: {error}") from error
+    if type(scheduler).__name__ in _LOOKS_AHEAD and scheduler.sigmas[0] > LARGEST_NOISE_AHEAD:
+        spacing = scheduler.config.timestep_spacing
+        reason = f"its second order diverges from pure noise, where `timestep_spacing` {spacing!r} begins"
+        _refuse(type(scheduler).__name__, reason)
     return scheduler.timesteps
 
 
@@ -278,13 +203,13 @@ def _check_class(scheduler_class: type) -> None:
     name = scheduler_class.__name__
     if name in _REFUSED:
         _refuse(name, _REFUSED[name])
-    if name not in _FLOW_MATCHING and not hasattr(scheduler_class, "scale_model_input"):
+    if name not in FLOW_MATCHING and not hasattr(scheduler_class, "scale_model_input"):
         _refuse(name, "it has no `scale_model_input`: it is made for another model, or for discrete codes")
 
 
 def _make_flow_matching(scheduler_class: type, config: Mapping) -> object:
     # from its own entries only: diffusers warns of all others
-    own = {name: value for name, value in config.items() if _takes(scheduler_class, name)}
+    own = {name: value for name, value in config.items() if takes_option(scheduler_class, name)}
     if "flow_shift" in config and config["prediction_type"] == FLOW_PREDICTION:
         own.setdefault("shift", config["flow_shift"])
     scheduler = scheduler_class.from_config(own)
@@ -294,15 +219,11 @@ def _make_flow_matching(scheduler_class: type, config: Mapping) -> object:
 
 def _for_solver(scheduler_class: type, config: Mapping) -> Mapping:
     # a general solver is told where the denoiser was trained by flow matching
-    if config.get("prediction_type") != FLOW_PREDICTION or not _takes(scheduler_class, "use_flow_sigmas"):
+    if config.get("prediction_type") != FLOW_PREDICTION or not takes_option(scheduler_class, "use_flow_sigmas"):
         return config
-    own = {name: value for name, value in config.items() if _takes(scheduler_class, name)}
+    own = {name: value for name, value in config.items() if takes_option(scheduler_class, name)}
     shift = config.get("flow_shift", config.get("shift", 1.0))
     return own | {"use_flow_sigmas": True, "flow_shift": shift}
-
-
-def _takes(scheduler_class: type, name: str) -> bool:
-    return name in inspect.signature(scheduler_class.__init__).parameters
 
 
 def _refuse(name: str, reason: str) -> NoReturn:

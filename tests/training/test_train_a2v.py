@@ -13,7 +13,8 @@ from tiny_stages import A2V_MODEL, ROOT, first_batch, result, run
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps, training_config
+from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps
+from diffusers_dawn.scheduler_training import training_config
 from training.config import config_to_yaml
 from training.train_a2v import A2VStage
 from training.training_plan import Draw

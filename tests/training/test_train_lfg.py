@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_stages import LFG_MODEL, first_batch, result, run
 
-from training.diffusion_targets import mouth_box_mask
+from training.box_masks import mouth_box_mask
 from training.loop import train
 from training.train_lfg import LFGStage, anchor_points, flow_points
 from training.training_plan import Draw

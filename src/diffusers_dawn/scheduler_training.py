@@ -1,0 +1,109 @@
+"""What a scheduler says about the denoiser's training, and the way that its steps take."""
+
+import inspect
+from collections.abc import Mapping
+
+from .scheduling_dawn_ddim import DAWNDDIMScheduler
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+# noise - clean, of denoisers that are trained by flow matching (arXiv 2210.02747)
+FLOW_PREDICTION = "flow_prediction"
+FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
+# of a scheduler's config, what belongs to the denoiser's training, beside `num_train_timesteps`
+TRAINING_KEYS = (
+    "prediction_type",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "thresholding",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "clip_sample",
+    "clip_sample_range",
+)
+
+
+def is_published(scheduler: object) -> bool:
+    """Tell whether a scheduler is the one that DAWN's checkpoints come with.
+
+    By name: pipelines that are loaded without this package bring the class twice, in two modules of their own.
+
+    Args:
+        scheduler: Any scheduler.
+
+    Returns:
+        Whether it is `DAWNDDIMScheduler` or derived from it.
+    """
+    return any(base.__name__ == DAWNDDIMScheduler.__name__ for base in type(scheduler).__mro__)
+
+
+def is_flow_matching(scheduler: object) -> bool:
+    """Tell whether a scheduler is made for flow matching and takes nothing but the flow, noise - motion.
+
+    Args:
+        scheduler: Any scheduler.
+
+    Returns:
+        Whether it is.
+    """
+    return type(scheduler).__name__ in FLOW_MATCHING
+
+
+def follows_flow(scheduler: object) -> bool:
+    """Tell whether a scheduler goes from noise to motion in a straight line, (1 - sigma)·motion + sigma·noise.
+
+    Args:
+        scheduler: Any scheduler.
+
+    Returns:
+        Whether it is made for flow matching, or told to do so by `use_flow_sigmas`.
+    """
+    if is_flow_matching(scheduler):
+        return True
+    # configs keep what other schedulers were told
+    return bool(scheduler.config.get("use_flow_sigmas")) and takes_option(type(scheduler), "use_flow_sigmas")
+
+
+def trained_prediction(class_name: str, config: Mapping) -> str:
+    """Tell from a scheduler what the denoiser predicts.
+
+    Args:
+        class_name: The scheduler's class.
+        config: Its config. One for flow matching names no prediction, unless it was made from another's.
+
+    Returns:
+        One of `PREDICTION_TYPES`, `FLOW_PREDICTION`, or whatever else the config has.
+    """
+    return config.get("prediction_type", FLOW_PREDICTION if class_name in FLOW_MATCHING else "epsilon")
+
+
+def training_config(scheduler: object) -> dict:
+    """Collect what another scheduler for the same denoiser is made from.
+
+    Args:
+        scheduler: The pipeline's scheduler.
+
+    Returns:
+        Its config, which names what the denoiser predicts.
+    """
+    return dict(scheduler.config) | {"prediction_type": trained_prediction(type(scheduler).__name__, scheduler.config)}
+
+
+def tell_training(scheduler: object, config: Mapping) -> None:
+    """Tell a scheduler for flow matching that knows of no training how the denoiser was trained.
+
+    Args:
+        scheduler: Any scheduler; of one for flow matching whose config lacks it, the config is extended, so that it
+            is saved with it.
+        config: Result of `training_config` of the scheduler that the denoiser came with.
+    """
+    silent = is_flow_matching(scheduler) and "prediction_type" not in scheduler.config
+    if silent and config["prediction_type"] != FLOW_PREDICTION:
+        scheduler.register_to_config(**{name: config[name] for name in TRAINING_KEYS if name in config})
+
+
+def takes_option(scheduler_class: type, name: str) -> bool:
+    """Tell whether a class of schedulers has an option of this name."""
+    return name in inspect.signature(scheduler_class.__init__).parameters

@@ -208,7 +208,7 @@ BAD_ARGUMENTS = [
     ({"preset": "fast"}, "`--preset` has its own sampler and steps"),
     ({"checkpoint": "{bad}/broken"}, "`--checkpoint`"),
     ({"checkpoint": "{bad}/nothing"}, "`--checkpoint`"),
-    ({"scheduler": "EDMEulerScheduler"}, "EDMEulerScheduler cannot sample DAWN"),
+    ({"scheduler": "UnCLIPScheduler"}, "UnCLIPScheduler cannot sample DAWN"),
     ({"scheduler": "nonsense"}, "`scheduler` is 'nonsense'"),
     ({"device": "nonsense"}, "`--device`"),
     ({"device": "meta"}, "`--device`"),

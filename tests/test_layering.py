@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
 
 LAYERS = [
     {"records", "flow_geometry", "frame_windows", "stage_timer", "scheduling_dawn_ddim", "conditions",
-     "call_lock", "checkpoint_folder", "float32_products", "models.attention", "models.blocks_2d",
+     "call_lock", "checkpoint_folder", "pipeline_adapters", "float32_products", "models.attention", "models.blocks_2d",
      "models.clip_layers", "models.shared_latents", "conversion.renaming",
      "metrics", "module_source", "portable_folder", "allocator", "frame_label", "model_card",
      "media_sources"},

@@ -81,6 +81,15 @@ def test_pipeline_loads_onto_the_gpu_by_a_map(pipe, tmp_path):
     assert run(loaded).frames.isfinite().all()
 
 
+def test_every_model_is_saved_in_shards_of_a_variant(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path, variant="fp16", max_shard_size="200KB")
+    for name in ("unet", "lfg", "pbnet"):
+        names = sorted(path.name for path in (tmp_path / name).glob("*.safetensors"))
+        assert len(names) > 1 and all(".fp16-000" in name for name in names), name
+    loaded = DAWNPipeline.from_pretrained(tmp_path, variant="fp16")
+    torch.testing.assert_close(run(loaded).frames, run(pipe).frames, **BATCH_TOLERANCE)
+
+
 def test_incomplete_checkpoint_is_an_error(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from diffusers import (
-    EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     PyramidAttentionBroadcastConfig,
     TaylorSeerCacheConfig,
+    UnCLIPScheduler,
 )
 
 from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline
@@ -251,6 +251,6 @@ def test_a_denoiser_of_flow_keeps_its_training_when_its_scheduler_is_replaced(fl
 
 
 def test_unsuitable_scheduler_is_refused_by_name(pipe):
-    pipe.scheduler = EDMEulerScheduler()
-    with pytest.raises(ValueError, match="EDMEulerScheduler cannot sample DAWN"):
+    pipe.scheduler = UnCLIPScheduler()
+    with pytest.raises(ValueError, match="UnCLIPScheduler cannot sample DAWN"):
         run(pipe)

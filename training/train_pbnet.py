@@ -53,6 +53,7 @@ class PBNetConfig(TrainingConfig):
         kl_start_epoch: Epoch from which it rises from 0.
         kl_ramp_epochs: Epochs that it takes to rise.
         smoothness_weight: Weight of the steps of the output from frame to frame.
+        pose_smoothness_weight: That of the network that makes poses, which lids need not share; None: the same.
         adversarial_weight: Weight of the discriminator's verdict; 0: there is no discriminator.
         discriminator: Arguments of the discriminator's constructor that differ from its defaults.
         validation_frames: Longest clip of a validation.
@@ -65,6 +66,7 @@ class PBNetConfig(TrainingConfig):
     kl_start_epoch: float = 1e4
     kl_ramp_epochs: float = 7e4
     smoothness_weight: float = 5e-4
+    pose_smoothness_weight: float | None = None
     adversarial_weight: float = 1.0
     discriminator: dict[str, int] = field(default_factory=dict)
     validation_frames: int = 200
@@ -77,8 +79,9 @@ class PBNetConfig(TrainingConfig):
         for name in ("max_frames", "validation_frames"):
             if getattr(self, name) < 2:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 2")
-        for name in ("kl_weight", "kl_start_epoch", "kl_ramp_epochs", "smoothness_weight", "adversarial_weight"):
-            if getattr(self, name) < 0:
+        names = ("kl_weight", "kl_start_epoch", "kl_ramp_epochs", "smoothness_weight", "adversarial_weight")
+        for name in (*names, "pose_smoothness_weight"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
 
 
@@ -118,7 +121,6 @@ class TrackObjective(nn.Module):
             "kl": config.kl_weight
             * annealed_weight(epoch, config.kl_start_epoch, config.kl_ramp_epochs)
             / pbnet.config.latent_stride,
-            "smoothness": config.smoothness_weight,
         }
         terms, loss = {}, 0.0
         parts = _by_network(pbnet, sequence, output.prediction, output.mu, output.logvar)
@@ -135,6 +137,9 @@ class TrackObjective(nn.Module):
                 verdict = functional_call(discriminator, constants, (truth[:, :1] + prediction, lengths))
                 own["adversarial"] = generator_adversarial_loss(*verdict)
                 weights["adversarial"] = config.adversarial_weight
+            weights["smoothness"] = config.smoothness_weight
+            if name == "pose" and config.pose_smoothness_weight is not None:
+                weights["smoothness"] = config.pose_smoothness_weight
             loss = loss + weighted_total(own, weights)
             terms |= {f"{name}_{term}": value for term, value in own.items()}
         return terms | {"loss": loss}
@@ -233,6 +238,8 @@ class PBNetStage:
         )
         if config.validation_pipeline is not None and not (self.pbnet.makes_pose and self.pbnet.makes_blink):
             raise ValueError("`validation_pipeline` must be null where PBNet makes only poses or only blinks")
+        if config.pose_smoothness_weight is not None and "pose" not in self.pbnet.state_dims:
+            raise ValueError("`pose_smoothness_weight` must be null where no network makes poses alone")
         discriminators = {}
         if config.adversarial_weight:
             for name, state_dim in self.pbnet.state_dims.items():

@@ -8,16 +8,17 @@ import torch
 from diffusers import DDIMScheduler
 
 from .scheduler_choice import allow_long_clips
-from .scheduler_training import FLOW_PREDICTION, follows_flow, is_flow_matching, trained_prediction
+from .scheduler_training import FLOW_PREDICTION, follows_flow, is_edm, is_flow_matching, trained_prediction
 
 
 class NoisePath:
     """Translates between a scheduler and the denoiser at every step.
 
     Most schedulers mix motion and noise as the denoiser learned it, so that nothing is left to do. Those for flow
-    matching go in a straight line, (1 - sigma)·motion + sigma·noise. A denoiser that was trained by flow matching is
-    told sigma, as a share of the steps of training. Any other is shown the same mixture at the variance that it knows,
-    with the time at which it learned that share of noise; of its answer, the scheduler gets the flow.
+    matching go in a straight line, (1 - sigma)·motion + sigma·noise, and EDM's add noise, motion + sigma·noise. A
+    denoiser that was trained by flow matching is told sigma, as a share of the steps of training. Any other is shown
+    the same mixture at the variance that it knows, with the time at which it learned that share of noise; of its
+    answer, the scheduler gets what it expects for the same motion.
 
     Args:
         scheduler: A scheduler that `scheduler_choice.check_scheduler` allows, whose times are set.
@@ -25,10 +26,11 @@ class NoisePath:
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._follows_flow = follows_flow(scheduler)
+        self._is_edm = is_edm(scheduler)
+        self._differs = self._is_edm or follows_flow(scheduler)
         self._prediction = trained_prediction(type(scheduler).__name__, scheduler.config)
         self._expected = FLOW_PREDICTION if is_flow_matching(scheduler) else self._prediction
-        if not self._follows_flow:
+        if not self._differs:
             return
         self._sigmas = scheduler.sigmas.tolist()
         if self._prediction != FLOW_PREDICTION:
@@ -52,14 +54,16 @@ class NoisePath:
         Returns:
             Noisy motion (B, 3, F, h, w) and time, both as in the denoiser's training.
         """
-        if not self._follows_flow:
+        if not self._differs:
             return self._scheduler.scale_model_input(latents, timestep), timestep
         sigma = self._sigmas[index]
         if self._prediction == FLOW_PREDICTION:
             return latents, latents.new_tensor(sigma * self._scheduler.config.num_train_timesteps)
+        if self._is_edm:
+            self._scheduler.scale_model_input(latents, timestep)  # before a step it asks to be called
         signal, noise = self._trained_levels(sigma)
         time = np.interp(math.log(noise / signal), self._log_noise, np.arange(len(self._log_noise)))
-        return latents / math.hypot(1 - sigma, sigma), latents.new_tensor(time)
+        return latents / math.hypot(self._motion_share(sigma), sigma), latents.new_tensor(time)
 
     def to_scheduler(self, index: int, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Turn the denoiser's answer into what the scheduler's step takes.
@@ -72,11 +76,14 @@ class NoisePath:
         Returns:
             Tensor (B, 3, F, h, w).
         """
-        if not self._follows_flow or self._prediction == FLOW_PREDICTION:
+        if not self._differs or self._prediction == FLOW_PREDICTION:
             return prediction
         sigma = self._sigmas[index]
         clean = self._clean(latents, prediction, sigma)
         # inverse of how the scheduler will recover the motion
+        if self._is_edm:
+            kept, taken = (self._scheduler.precondition_outputs(*pair, sigma) for pair in ((1.0, 0.0), (0.0, 1.0)))
+            return clean.sub_(latents, alpha=kept).div_(taken)
         if self._expected == "sample":
             return clean
         if self._expected == "v_prediction":
@@ -87,7 +94,7 @@ class NoisePath:
 
     def _clean(self, latents: torch.Tensor, prediction: torch.Tensor, sigma: float) -> torch.Tensor:
         signal, noise = self._trained_levels(sigma)
-        scale = math.hypot(1 - sigma, sigma)
+        scale = math.hypot(self._motion_share(sigma), sigma)
         if self._prediction == "sample":
             clean = prediction.clone()
         elif self._prediction == "epsilon":
@@ -102,10 +109,14 @@ class NoisePath:
             return clean.clamp_(-bound, bound)
         return clean
 
+    def _motion_share(self, sigma: float) -> float:
+        return 1.0 if self._is_edm else 1 - sigma
+
     def _trained_levels(self, sigma: float) -> tuple[float, float]:
         # shares of motion and noise at unit variance, no further than those of the training
         least, most = self._signal_range
-        signal = min(max((1 - sigma) / math.hypot(1 - sigma, sigma), least), most)
+        motion = self._motion_share(sigma)
+        signal = min(max(motion / math.hypot(motion, sigma), least), most)
         return signal, math.sqrt(1 - signal**2)
 
 

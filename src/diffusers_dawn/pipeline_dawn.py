@@ -32,6 +32,7 @@ from .frame_output import deliver_frames
 from .frame_windows import FrameWindows
 from .memory_budget import WINDOW_OVERLAP
 from .memory_estimate import output_bytes
+from .pipeline_adapters import TakesAdapters
 from .pipeline_memory import FitsMemory
 from .pipeline_output import DAWNPipelineOutput
 from .pipeline_stages import StagesOfDAWN
@@ -57,7 +58,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
+class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, DiffusionPipeline):
     """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
 
     Args:
@@ -180,6 +181,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
         preset: str | None = None,
         cache_interval: int = 1,
         head_motion: float = 1.0,
+        attention_kwargs: dict[str, Any] | None = None,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
 
@@ -225,6 +227,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
             cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
                 highest resolution, on what the others made last; 1: all in every call.
             head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]; 0: the head keeps still.
+            attention_kwargs: `{"scale": weight}` weighs the active adapters (LoRA) in this call.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -254,7 +257,7 @@ class DAWNPipeline(SavedWithCode, FitsMemory, StagesOfDAWN, DiffusionPipeline):
             memory_budget=memory_budget,
             cache_interval=cache_interval,
         )
-        with self._sampling_by(sampling.scheduler):
+        with self._sampling_by(sampling.scheduler), self.adapters_weighed(attention_kwargs):
             self._check_request(request, callback_on_step_end_tensor_inputs)
             self._interrupt, self._current_timestep = False, None
             self.stage_seconds = {}

@@ -9,10 +9,12 @@ import diffusers
 import torch
 
 from .scheduler_training import (
+    EDM,
     FLOW_MATCHING,
     FLOW_PREDICTION,
     PREDICTION_TYPES,
     follows_flow,
+    is_edm,
     is_published,
     takes_option,
     tell_training,
@@ -42,13 +44,10 @@ SCHEDULERS = {
 
 # diffusers ends their flow at the noise of the last step
 _UNFINISHED_FLOW = ("DEISMultistepScheduler", "SASolverScheduler")
-_EDM = "it expects a model trained with EDM's preconditioning"
 _INVERSE = "it runs from sample to noise"
 _SHIFTED = "it shifts the noise levels away from those DAWN was trained with"
 _REFUSED = {
-    "EDMEulerScheduler": _EDM,
-    "EDMDPMSolverMultistepScheduler": _EDM,
-    "CosineDPMSolverMultistepScheduler": _EDM,
+    "CosineDPMSolverMultistepScheduler": "it expects a model trained with EDM's preconditioning",
     "UnCLIPScheduler": "its steps follow unCLIP's own schedule, not the config's",
     "IPNDMScheduler": "its noise levels are fixed and not those DAWN was trained with",
     "CMStochasticIterativeScheduler": "it expects a consistency model",
@@ -78,6 +77,7 @@ _NO_SAMPLE_PREDICTION = (
     "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "PNDMScheduler",
+    *EDM,
 )
 
 
@@ -102,7 +102,7 @@ def check_scheduler(scheduler: object) -> None:
             _refuse(name, "`invert_sigmas` makes it run from motion to noise")
         if name == _LOOKS_AT_THE_END and prediction_type == "sample":
             _refuse(name, "its second order diverges where the denoiser predicts clean motion")
-    elif not hasattr(scheduler, "alphas_cumprod"):
+    elif not is_edm(scheduler) and not hasattr(scheduler, "alphas_cumprod"):
         _refuse(name, "it has no variance-preserving noise schedule")
     if prediction_type == FLOW_PREDICTION and prediction_type not in allowed:
         _refuse(name, "the denoiser predicts flow, which needs a scheduler for flow matching or `use_flow_sigmas`")

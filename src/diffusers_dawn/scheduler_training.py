@@ -9,6 +9,8 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 # noise - clean, of denoisers that are trained by flow matching (arXiv 2210.02747)
 FLOW_PREDICTION = "flow_prediction"
 FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
+# made for EDM's preconditioning (arXiv 2206.00364, table 1)
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 # of a scheduler's config, what belongs to the denoiser's training, beside `num_train_timesteps`
 TRAINING_KEYS = (
     "prediction_type",
@@ -49,6 +51,18 @@ def is_flow_matching(scheduler: object) -> bool:
         Whether it is.
     """
     return type(scheduler).__name__ in FLOW_MATCHING
+
+
+def is_edm(scheduler: object) -> bool:
+    """Tell whether a scheduler is made for EDM's preconditioning: its noise is added to motion of full size.
+
+    Args:
+        scheduler: Any scheduler.
+
+    Returns:
+        Whether it is.
+    """
+    return type(scheduler).__name__ in EDM
 
 
 def follows_flow(scheduler: object) -> bool:

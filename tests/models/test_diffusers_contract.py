@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from accelerate import infer_auto_device_map
+from accelerate import cpu_offload, infer_auto_device_map
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from diffusers.utils import constants, logging
@@ -240,6 +240,40 @@ def test_weights_that_find_no_memory_stay_on_disk(case, model, share, tmp_path):
     assert any(parameter.is_meta for parameter in loaded.parameters())
     for call in calls:
         torch.testing.assert_close(call(loaded), call(model), **SAME)
+
+
+def test_weights_kept_elsewhere_are_found_by_a_plain_call(case, model):
+    expected = model(**case.inputs(model))
+    with torch.no_grad():
+        found = cpu_offload(model, torch.device("cpu"), offload_buffers=True)(**case.inputs(model))
+    assert type(found) is type(expected) and found.keys() == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values.detach(), **SAME)
+
+
+def test_half_precision_trains_with_finite_gradients(case, model):
+    with torch.autocast("cpu", dtype=torch.float16):
+        prediction = model.train()(**case.inputs(model))[0]
+    prediction.float().square().mean().backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert gradients and not [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+
+
+def test_shapes_are_found_without_numbers(case, model):
+    inputs = {name: values.to("meta") for name, values in case.inputs(model).items()}
+    expected = output(case, model)
+    assert model.to("meta")(**inputs)[0].shape == expected.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encoder_of_pose_and_blink_rounds_alike_in_training_and_evaluation(dtype):
+    model = PoseBlinkNet.from_config(random_pipeline("tiny").pbnet.config, dropout=0.0).to(dtype)
+    inputs = {name: values.to(dtype) for name, values in _pose_blink_inputs(model).items()}
+    with torch.no_grad():
+        trained, evaluated = (
+            model.train(training).encode(inputs["audio_features"], inputs["sequence"]) for training in (True, False)
+        )
+    assert all(torch.equal(*pair) for pair in zip(trained, evaluated, strict=True))
 
 
 def test_what_skips_connect_is_on_one_device(case, model):

@@ -6,7 +6,7 @@ from torch import nn
 
 from diffusers_dawn.flow_geometry import coordinate_grid, warp
 from diffusers_dawn.metrics import gradient_energy
-from diffusers_dawn.models.blocks_2d import UpBlock, convolution_by_rows
+from diffusers_dawn.models.blocks_2d import UpBlock, batch_norm, convolution_by_rows
 from diffusers_dawn.models.image_coding import DecoderBlocks
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 
@@ -95,6 +95,16 @@ def test_up_block_folds_to_itself_at_the_borders_too():
     block, image = UpBlock(3, 5).eval(), torch.randn(2, 3, 3, 4)
     with torch.no_grad():
         torch.testing.assert_close(block.folded()(image), block(image), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_batch_norm_takes_features_of_the_other_half_precision(frozen):
+    # as autocast makes them, while weights are stored in fewer bits and computed with in bfloat16
+    norm = nn.BatchNorm2d(4).bfloat16().requires_grad_(not frozen)
+    features = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
+    expected = batch_norm(norm, features.bfloat16())
+    torch.testing.assert_close(batch_norm(norm, features), expected)
+    assert expected.dtype == torch.bfloat16
 
 
 def test_convolution_by_rows_equals_convolution():

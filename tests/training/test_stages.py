@@ -145,6 +145,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
         ("a2v", {"timestep_shift": 0.0}, "`timestep_shift` is 0.0, must be positive"),
         ("a2v", {"timestep_shift": float("inf")}, "`timestep_shift` is inf, must be a finite number"),
         ("pbnet", {"learning_rate": float("nan")}, "`learning_rate` is nan, must be a finite number"),
+        ("pbnet", {"pose_smoothness_weight": -1.0}, "`pose_smoothness_weight` is -1.0, must not be negative"),
         ("a2v", {"cached_references": -1}, "`cached_references` is -1, must not be negative"),
         ("a2v", {"cached_references": 2}, "`colour_jitter` must be false with `cached_references`"),
         ("lfg", {"shift_weight": -1.0}, "`shift_weight` is -1.0, must not be negative"),

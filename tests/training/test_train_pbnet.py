@@ -60,6 +60,26 @@ def test_latent_that_frames_share_is_paid_for_once(config):
     assert price_of_kl(6) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_smoothness_of_poses_may_have_a_weight_of_its_own(config):
+    def loss_without_smoothness(**weights: float) -> tuple[float, dict]:
+        stage = PBNetStage(replace(config, adversarial_weight=0.0, kl_weight=0.0, **weights))
+        stage.pbnet.eval()
+        with torch.no_grad():
+            terms = stage.objectives["pbnet"](first_batch(stage), 0.0)
+        return float(terms["loss"] - sum(terms[f"{name}_reconstruction"] for name in ("pose", "blink"))), terms
+
+    left, terms = loss_without_smoothness(smoothness_weight=2.0, pose_smoothness_weight=50.0)
+    assert left == pytest.approx(float(50 * terms["pose_smoothness"] + 2 * terms["blink_smoothness"]), rel=1e-3)
+    left, terms = loss_without_smoothness(smoothness_weight=2.0)
+    assert left == pytest.approx(float(2 * terms["pose_smoothness"] + 2 * terms["blink_smoothness"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("networks", ["joint", "blink"])
+def test_smoothness_of_poses_alone_needs_a_network_that_makes_them_alone(config, networks):
+    with pytest.raises(ValueError, match="`pose_smoothness_weight` must be null where no network makes poses alone"):
+        PBNetStage(replace(config, model=MODEL | {"networks": networks}, pose_smoothness_weight=1.0))
+
+
 @pytest.mark.parametrize("networks", ["pose", "blink"])
 def test_pipeline_for_half_of_the_tracks_is_refused(config, tiny_pipeline_folder, networks):
     model = MODEL | {"networks": networks}

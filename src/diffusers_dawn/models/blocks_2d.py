@@ -24,6 +24,9 @@ def batch_norm(norm: nn.BatchNorm2d, features: torch.Tensor) -> torch.Tensor:
     Returns:
         Normalised features (B, C, H, W).
     """
+    if norm.weight.dtype != torch.float32:
+        # under autocast features may have another half precision, which torch mixes with float32 only
+        features = features.to(norm.weight.dtype)
     if norm.weight.requires_grad or not norm.training:
         return norm(features)
     return functional.batch_norm(

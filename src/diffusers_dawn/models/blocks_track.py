@@ -1,10 +1,12 @@
 """Parts of PBNet: the transformer VAE that turns speech into a track of states (paper section 3.4)."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from .attention import (
     BandBlock,
@@ -71,6 +73,55 @@ def sinusoidal_positions(num_frames: int, width: int, device: torch.device | Non
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]
 
 
+class TrackEncoderAttention(nn.Module):
+    """Self-attention with the parameters of `nn.MultiheadAttention`.
+
+    That one, and the layer around it, read weights without calling the modules that have them, which offloading needs,
+    and round otherwise in evaluation than in training.
+    """
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, hidden: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        """Attend from hidden (B, F, C) to itself where frame_mask (B, F) is true; returns (B, F, C)."""
+        projected = functional.linear(hidden, self.in_proj_weight, self.in_proj_bias)
+        # (B, F, 3 * C) -> 3 times (B, heads, F, D)
+        query, key, value = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if frame_mask is None else frame_mask[:, None, None],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class TrackEncoderLayer(nn.Module):
+    """Self-attention and feed-forward with the parameters of `nn.TransformerEncoderLayer`; normalised afterwards."""
+
+    def __init__(self, width: int, sizes: TrackSizes, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = TrackEncoderAttention(width, sizes.num_heads, dropout)
+        self.linear1 = nn.Linear(width, sizes.feed_forward_dim)
+        self.linear2 = nn.Linear(sizes.feed_forward_dim, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        """Refine hidden (B, F, C); frame_mask (B, F): True in clip."""
+        hidden = self.norm1(hidden + self.dropout(self.self_attn(hidden, frame_mask)))
+        inner = self.dropout(functional.gelu(self.linear1(hidden)))
+        return self.norm2(hidden + self.dropout(self.linear2(inner)))
+
+
 class TrackEncoder(nn.Module):
     """Sequence and speech to the distribution of a latent per frame; needed for training only."""
 
@@ -81,10 +132,9 @@ class TrackEncoder(nn.Module):
         self.embed_difference = nn.Linear(sizes.state_dim, sizes.state_width)
         self.embed_audio = nn.Linear(sizes.audio_dim, sizes.audio_width)
         self.dropout = nn.Dropout(dropout)
-        layer = nn.TransformerEncoderLayer(
-            width, sizes.num_heads, sizes.feed_forward_dim, dropout, "gelu", batch_first=True
-        )
-        self.transformer = nn.TransformerEncoder(layer, sizes.num_layers, enable_nested_tensor=False)
+        layer = TrackEncoderLayer(width, sizes, dropout)
+        # as in torch, all layers begin alike
+        self.transformer = nn.ModuleDict({"layers": nn.ModuleList(deepcopy(layer) for _ in range(sizes.num_layers))})
         self.to_mu = nn.Linear(width, sizes.latent_dim)
         self.to_logvar = nn.Linear(width, sizes.latent_dim)
 
@@ -103,7 +153,8 @@ class TrackEncoder(nn.Module):
         )
         positions = sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden.device)
         hidden = self.dropout(hidden + positions.to(hidden.dtype))
-        hidden = self.transformer(hidden, src_key_padding_mask=None if frame_mask is None else ~frame_mask)
+        for layer in self.transformer["layers"]:
+            hidden = layer(hidden, frame_mask)
         return self.to_mu(hidden), self.to_logvar(hidden)
 
 

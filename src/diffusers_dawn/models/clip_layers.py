@@ -6,6 +6,7 @@ each other, and a loop over chunks would be another graph for every number of fr
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,11 @@ def works_in_place() -> bool:
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Choose where to compute what half precision has not the digits for."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Compute in the precisions that tensors have; the device "meta" knows no autocast, and keeps them anyway."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def convolve_frames(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .clip_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of
+from .clip_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of, without_autocast
 
 
 class ConditionContext(NamedTuple):
@@ -64,7 +64,7 @@ class ConditionCrossAttention(nn.Module):
         queries, _ = matrix_of(self.to_query, condition)
         answers, _ = matrix_of(self.to_out[0], condition)
         queries = queries * self.norm_in(None)[:, None]
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens.device):
             precise = at_least_float32(tokens.dtype)
             projected = self._project(*(part.to(precise) for part in (*tokens.chunk(2, dim=-1), queries, answers)))
         score_map, basis, gram = projected
@@ -145,8 +145,10 @@ class ConditionMixer(nn.Module):
             normalised = F.layer_norm(pixels[frames], pixels.shape[-1:], None, None, NORM_EPS)
             query = F.linear(normalised, context.query_weight)
             scores = torch.bmm(normalised, context.score_map[frames])
-            with torch.autocast(x.device.type, enabled=False):
-                query_norm = (query.to(precise).square() @ context.head_sum).clamp(min=1e-24).sqrt()
+            with without_autocast(x.device):
+                squares = query.to(precise).square() @ context.head_sum
+                # the constant's score, 0, is divided by 1: in half precision its gradient could not be any larger
+                query_norm = squares.masked_fill(squares == 0, 1).clamp(min=1e-24).sqrt()
                 share = (scores / query_norm).sigmoid()
                 # the output norm's variance is a quadratic form of the shares
                 variance = (torch.bmm(share, context.gram[frames]) * share) @ context.group_sum

@@ -20,7 +20,8 @@ IMAGE_SAMPLINGS = ("bilinear", "bicubic")
 class LatentFlowGeneratorOutput(BaseOutput):
     """What training needs of one pair of images.
 
-    It holds tensors only, because tools that walk through outputs know no other records; `motion` joins them.
+    It holds tensors only, because tools that walk through outputs know no other records; `motion` joins them. All are
+    there, though the hooks of accelerate, which make outputs anew, ask for defaults.
 
     Attributes:
         prediction: The driving image as drawn from the source (B, 3, H, W) in [0, 1].
@@ -39,18 +40,18 @@ class LatentFlowGeneratorOutput(BaseOutput):
     """
 
     prediction: torch.Tensor
-    deformed: torch.Tensor
-    flow: torch.Tensor
-    occlusion: torch.Tensor
-    background: torch.Tensor
-    source_shift: torch.Tensor
-    source_covar: torch.Tensor
-    source_affine: torch.Tensor
-    source_heatmap: torch.Tensor
-    driving_shift: torch.Tensor
-    driving_covar: torch.Tensor
-    driving_affine: torch.Tensor
-    driving_heatmap: torch.Tensor
+    deformed: torch.Tensor | None = None
+    flow: torch.Tensor | None = None
+    occlusion: torch.Tensor | None = None
+    background: torch.Tensor | None = None
+    source_shift: torch.Tensor | None = None
+    source_covar: torch.Tensor | None = None
+    source_affine: torch.Tensor | None = None
+    source_heatmap: torch.Tensor | None = None
+    driving_shift: torch.Tensor | None = None
+    driving_covar: torch.Tensor | None = None
+    driving_affine: torch.Tensor | None = None
+    driving_heatmap: torch.Tensor | None = None
 
     @property
     def motion(self) -> Motion:

@@ -36,8 +36,9 @@ class PoseBlinkOutput(BaseOutput):
     """
 
     prediction: torch.Tensor
-    mu: torch.Tensor
-    logvar: torch.Tensor
+    # the hooks of accelerate, which make outputs anew, ask for defaults
+    mu: torch.Tensor | None = None
+    logvar: torch.Tensor | None = None
 
 
 class PoseBlinkNet(ModelMixin, ConfigMixin):

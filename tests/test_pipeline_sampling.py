@@ -3,17 +3,18 @@
 import pytest
 import torch
 from diffusers import (
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     PyramidAttentionBroadcastConfig,
     TaylorSeerCacheConfig,
     UnCLIPScheduler,
+    UniPCMultistepScheduler,
 )
 
 from diffusers_dawn import A2VFlowDiffusionModel, DAWNPipeline
 from diffusers_dawn.scheduler_choice import SCHEDULERS, make_scheduler
-from diffusers_dawn.scheduler_training import training_config
 from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 
 
@@ -205,6 +206,15 @@ def test_a_scheduler_for_flow_matching_takes_the_place_of_the_published_one(pipe
     torch.testing.assert_close(loaded, found, **BATCH_TOLERANCE)
 
 
+def test_a_scheduler_for_flow_matching_may_be_given_while_loading(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = DAWNPipeline.from_pretrained(tmp_path, scheduler=FlowMatchEulerDiscreteScheduler())
+    assert loaded.scheduler.config.prediction_type == "epsilon"
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    settings = {"num_inference_steps": 4, "output_type": "latent"}
+    torch.testing.assert_close(run(loaded, **settings).frames, run(pipe, **settings).frames, **BATCH_TOLERANCE)
+
+
 def test_sigmas_of_flow_matching_are_taken(pipe):
     pipe.scheduler = FlowMatchEulerDiscreteScheduler()
     run(pipe, num_inference_steps=None, sigmas=[1.0, 0.7, 0.3], output_type="latent")
@@ -244,8 +254,11 @@ def test_a_denoiser_of_flow_is_told_the_share_of_noise(flow_pipe, monkeypatch):
 
 def test_a_denoiser_of_flow_keeps_its_training_when_its_scheduler_is_replaced(flow_pipe):
     flow_pipe.scheduler = FlowMatchHeunDiscreteScheduler()
-    assert "prediction_type" not in flow_pipe.scheduler.config
-    flow_pipe.scheduler = EulerDiscreteScheduler.from_config(training_config(flow_pipe.scheduler))
+    for solver in (UniPCMultistepScheduler, DPMSolverMultistepScheduler):
+        flow_pipe.scheduler = solver.from_config(flow_pipe.scheduler.config)
+        assert flow_pipe.scheduler.config.prediction_type == "flow_prediction"
+        run(flow_pipe, output_type="latent")
+    flow_pipe.scheduler = EulerDiscreteScheduler.from_config(flow_pipe.scheduler.config)
     with pytest.raises(ValueError, match="EulerDiscreteScheduler cannot sample DAWN: the denoiser predicts flow"):
         run(flow_pipe)
 

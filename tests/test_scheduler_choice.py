@@ -53,7 +53,7 @@ def sample_exactly(scheduler: object, data: torch.Tensor, num_inference_steps: i
     timesteps = set_timesteps(scheduler, CPU, num_inference_steps)
     latents = torch.randn(data.shape, generator=torch.Generator().manual_seed(0))
     latents *= getattr(scheduler, "init_noise_sigma", 1.0)
-    path = NoisePath(scheduler)
+    path = NoisePath(scheduler, timesteps)
     prediction_type = training_config(scheduler)["prediction_type"]
     for index, timestep in enumerate(timesteps):
         model_input, time = path.to_denoiser(index, timestep, latents)
@@ -130,7 +130,7 @@ def test_flow_matching_goes_through_the_same_motion_as_ddim():
     levels = ddim.alphas_cumprod[times].double()
     sigmas = ((1 - levels).sqrt() / (levels.sqrt() + (1 - levels).sqrt())).tolist()
     set_timesteps(flow, CPU, 3, sigmas=sigmas)
-    path, (signal, sigma) = NoisePath(flow), (levels[0].sqrt().item(), (1 - levels[0]).sqrt().item())
+    path, (signal, sigma) = NoisePath(flow, flow.timesteps), (levels[0].sqrt().item(), (1 - levels[0]).sqrt().item())
     start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(4))
     found = start / (signal + sigma)
     for index, time in enumerate(times[:2]):
@@ -166,7 +166,7 @@ def test_solvers_that_look_ahead_are_refused_from_pure_noise(name):
     config = published_config()
     for spacing in ("trailing", "linspace"):
         scheduler = make_scheduler(name, dict(config) | {"timestep_spacing": spacing})
-        with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} .* diverges from pure noise.* '{spacing}' begins"):
+        with pytest.raises(ValueError, match=f"{SCHEDULERS[name]} .* diverges from pure noise, where `num_inference"):
             set_timesteps(scheduler, CPU, 10)
     assert len(set_timesteps(make_scheduler(name, config), CPU, 10)) == 19
 
@@ -183,10 +183,71 @@ def test_schedulers_of_noise_are_refused_for_a_denoiser_of_flow():
             make_scheduler(name, FLOW_CONFIG)
 
 
-def test_flow_that_runs_from_motion_to_noise_is_refused():
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
-    with pytest.raises(ValueError, match="`invert_sigmas` makes it run from motion to noise"):
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("invert_sigmas", "makes it run from motion to noise"),
+        ("use_dynamic_shifting", "asks for the length of a sequence of tokens"),
+        ("stochastic_sampling", "draws noise without the generator"),
+    ],
+)
+def test_options_of_flow_matching_that_do_not_suit_are_refused(option, reason):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**{option: True})
+    with pytest.raises(ValueError, match=f"`{option}` {reason}"):
         check_scheduler(scheduler)
+
+
+@pytest.mark.parametrize("option", ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"])
+def test_other_levels_beside_those_of_a_flow_are_refused_and_not_taken_over(option):
+    config = published_config() | {"use_flow_sigmas": True, option: True}
+    with pytest.raises(ValueError, match=f"`{option}` and `use_flow_sigmas` exclude each other"):
+        check_scheduler(diffusers.UniPCMultistepScheduler.from_config(config))
+    flow = diffusers.FlowMatchEulerDiscreteScheduler(**{option: True})
+    check_scheduler(make_scheduler("unipc", training_config(flow)))
+
+
+@pytest.mark.parametrize("levels", [[1.0, 0.5, 0.0], [1.2, 0.5], [0.3, 0.8]])
+def test_levels_of_a_flow_fall_within_its_range(levels):
+    scheduler = make_scheduler("flow-euler", published_config())
+    with pytest.raises(ValueError, match=r"`sigmas` \[.* does not suit .*: noise must fall from at most 1"):
+        set_timesteps(scheduler, CPU, 20, sigmas=levels)
+
+
+def test_levels_are_taken_by_general_solvers_and_refused_by_those_that_mean_something_else():
+    assert len(set_timesteps(make_scheduler("unipc", FLOW_CONFIG), CPU, 20, sigmas=[0.9, 0.5, 0.1])) == 3
+    with pytest.raises(ValueError, match="`sigmas` cannot be given to EDMEulerScheduler"):
+        set_timesteps(make_scheduler("EDMEulerScheduler", published_config()), CPU, 20, sigmas=[0.9, 0.5])
+
+
+@pytest.mark.parametrize("name", ["unipc", "dpm++", "dpm++-single"])
+def test_equal_whole_number_times_do_not_lead_a_flow_astray(name):
+    data = torch.full(SHAPE, 0.5)
+    config = training_config(diffusers.FlowMatchEulerDiscreteScheduler(shift=12.0))
+    torch.testing.assert_close(sample_exactly(make_scheduler(name, config), data, 100), data, atol=1e-3, rtol=0)
+
+
+def test_the_last_times_of_a_flow_are_told_as_they_are():
+    scheduler = make_scheduler("flow-euler", published_config())
+    timesteps = set_timesteps(scheduler, CPU, 4)
+    latents = torch.zeros(SHAPE)
+    _, whole = NoisePath(scheduler, timesteps).to_denoiser(2, timesteps[2], latents)
+    _, last = NoisePath(scheduler, timesteps[2:]).to_denoiser(0, timesteps[2], latents)
+    assert torch.equal(whole, last)
+    with pytest.raises(ValueError, match="`timesteps` must be those of the scheduler, or its last ones"):
+        NoisePath(scheduler, timesteps[:2])
+
+
+def test_other_numbers_of_training_steps_are_refused():
+    config = training_config(DAWNDDIMScheduler(num_train_timesteps=400))
+    with pytest.raises(ValueError, match="has `num_train_timesteps` 1000, the denoiser learned 400"):
+        tell_training(diffusers.FlowMatchEulerDiscreteScheduler(), config)
+
+
+def test_schedulers_of_edm_are_told_of_the_training():
+    scheduler = diffusers.EDMEulerScheduler()
+    tell_training(scheduler, training_config(DAWNDDIMScheduler(prediction_type="v_prediction")))
+    assert scheduler.config.prediction_type == "v_prediction" and scheduler.config.thresholding
+    check_scheduler(scheduler)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -48,15 +48,15 @@ def reader_section(evaluation: Evaluation) -> SectionReport:
         Correlations of mouth opening, pose and eye openness with the labels: the ceiling of the other parts.
     """
     report = SectionReport("Reader: what it reads from the truth's own frames, the ceiling of what follows")
-    openings, followed, unseen = [], [], 0
+    openings, rows, unseen = [], [], 0
     for place in evaluation.progress(range(len(evaluation)), "reader"):
         readings, labels = evaluation.truth_readings(place), evaluation.labels(place)
         openings.append(_opening_correlation(labels, readings))
-        followed.append(followed(labels, readings))
+        rows.append(followed(labels, readings))
         unseen += not readings.show_face()
     seed = evaluation.settings.seed
     report.add_mean("mouth_opening", "mouth opening, r", openings, seed)
-    for (key, label), values in zip(FOLLOWED.items(), zip(*followed, strict=True), strict=True):
+    for (key, label), values in zip(FOLLOWED.items(), zip(*rows, strict=True), strict=True):
         report.add_mean(key, f"{label}, r", values, seed)
     report.notes += [_movement_note(), *_unseen(unseen, evaluation)]
     return report
@@ -201,9 +201,15 @@ def _opening_correlation(labels: Labels, readings: FaceReadings) -> float:
 
 
 def followed(labels: Labels, readings: FaceReadings, truth: FaceReadings | None = None) -> list[float]:
-    """Correlations of what `FOLLOWED` names with the labels, or with another reading.
+    """Correlate what `FOLLOWED` names with the labels, or with another reading.
 
-    NaN where the labels hardly move, or nobody blinks.
+    Args:
+        labels: Labels of a clip: pose (F, 6) and blink (F, 2).
+        readings: What was read from a video of F frames.
+        truth: What was read from the truth's frames, to be compared with instead of the labels.
+
+    Returns:
+        A correlation for each, in their order; NaN where the labels hardly move, or nobody blinks.
     """
     pose, blink = (labels["pose"], labels["blink"]) if truth is None else (truth.pose, truth.blink)
     found = []

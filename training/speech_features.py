@@ -103,7 +103,7 @@ def _encoder_source(name: str) -> str:
 def _extractor_source(encoder: str) -> str:
     """Where an encoder's feature extractor lies: a pipeline's folder has it beside the encoder."""
     beside = Path(encoder).parent / "feature_extractor"
-    is_alone = not Path(encoder, "preprocessor_config.json").is_file()
+    is_alone = Path(encoder).is_dir() and not Path(encoder, "preprocessor_config.json").is_file()
     return str(beside) if is_alone and (beside / "preprocessor_config.json").is_file() else encoder
 
 

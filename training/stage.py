@@ -36,7 +36,7 @@ class Stage(Protocol):
     objectives: Mapping[str, nn.Module]
     frozen: Sequence[nn.Module]
 
-    def samples(self) -> "Dataset":
+    def samples(self) -> Dataset:
         """Data set whose items are asked for by `Draw`; `draw_num_frames(rng)` where the length varies by step."""
         ...
 

@@ -13,7 +13,7 @@ if __package__ in (None, ""):
 
 import torch
 from accelerate import PartialState
-from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
+from diffusers import ModelMixin, SchedulerMixin, UniPCMultistepScheduler
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -348,7 +348,8 @@ class A2VStage:
 
 def _scheduler_of(prediction_type: str) -> SchedulerMixin:
     if prediction_type == FLOW_PREDICTION:
-        return FlowMatchEulerDiscreteScheduler()
+        # which others are made from as from any: it names the prediction and the path
+        return UniPCMultistepScheduler(prediction_type=FLOW_PREDICTION, use_flow_sigmas=True)
     return DAWNDDIMScheduler(
         prediction_type=prediction_type,
         # other schedulers begin at pure noise, unless the network predicts it and so says nothing there

@@ -8,7 +8,14 @@ import torch
 from diffusers import DDIMScheduler
 
 from .scheduler_choice import allow_long_clips
-from .scheduler_training import FLOW_PREDICTION, follows_flow, is_edm, is_flow_matching, trained_prediction
+from .scheduler_training import (
+    FLOW_PREDICTION,
+    follows_flow,
+    is_edm,
+    is_flow_matching,
+    takes_option,
+    trained_prediction,
+)
 
 
 class NoisePath:
@@ -22,9 +29,13 @@ class NoisePath:
 
     Args:
         scheduler: A scheduler that `scheduler_choice.check_scheduler` allows, whose times are set.
+        timesteps: The times that are gone through: all of the scheduler's, or its last ones.
+
+    Raises:
+        ValueError: They are others.
     """
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, timesteps: torch.Tensor) -> None:
         self._scheduler = scheduler
         self._is_edm = is_edm(scheduler)
         self._differs = self._is_edm or follows_flow(scheduler)
@@ -32,11 +43,16 @@ class NoisePath:
         self._expected = FLOW_PREDICTION if is_flow_matching(scheduler) else self._prediction
         if not self._differs:
             return
-        self._sigmas = scheduler.sigmas.tolist()
+        first = len(scheduler.timesteps) - len(timesteps)
+        if first < 0 or not torch.equal(timesteps.cpu(), scheduler.timesteps[first:].cpu()):
+            raise ValueError("`timesteps` must be those of the scheduler, or its last ones")
+        # whole-number times may be equal, and the scheduler would take the second of them for the first
+        scheduler.set_begin_index(first)
+        self._sigmas = scheduler.sigmas[first:].tolist()
         if self._prediction != FLOW_PREDICTION:
             self._trained = _scheduler_of_training(scheduler.config)
             # of zero terminal SNR, nothing is left of the motion
-            alphas = self._trained.alphas_cumprod.double().clamp(min=1e-12).numpy()
+            alphas = self._trained.alphas_cumprod.cpu().double().clamp(min=1e-12).numpy()
             self._signal_range = math.sqrt(alphas[-1]), math.sqrt(alphas[0])
             # of increasing noise, for interpolation
             self._log_noise = np.log((1 - alphas) / alphas) / 2
@@ -60,7 +76,7 @@ class NoisePath:
         if self._prediction == FLOW_PREDICTION:
             return latents, latents.new_tensor(sigma * self._scheduler.config.num_train_timesteps)
         if self._is_edm:
-            self._scheduler.scale_model_input(latents, timestep)  # before a step it asks to be called
+            self._scheduler.is_scale_input_called = True  # else the step warns
         signal, noise = self._trained_levels(sigma)
         time = np.interp(math.log(noise / signal), self._log_noise, np.arange(len(self._log_noise)))
         return latents / math.hypot(self._motion_share(sigma), sigma), latents.new_tensor(time)
@@ -121,9 +137,7 @@ class NoisePath:
 
 
 def _scheduler_of_training(config: dict) -> DDIMScheduler:
-    known = {"beta_schedule": "squaredcos_cap_v2"} | {
-        name: value for name, value in config.items() if name in DDIMScheduler().config
-    }
-    scheduler = DDIMScheduler.from_config(known)
+    known = {name: value for name, value in config.items() if takes_option(DDIMScheduler, name)}
+    scheduler = DDIMScheduler.from_config({"beta_schedule": "squaredcos_cap_v2"} | known)
     allow_long_clips(scheduler)
     return scheduler

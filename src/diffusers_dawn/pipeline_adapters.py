@@ -1,13 +1,14 @@
 """Adapters of low rank on the denoiser of a pipeline (LoRA, arXiv 2106.09685), by diffusers' names."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE, LoraBaseMixin, _fetch_state_dict
-from diffusers.utils import scale_lora_layers, unscale_lora_layers
 
 # the component that takes adapters
 LORA_PART = "unet"
@@ -167,17 +168,24 @@ class TakesAdapters(LoraBaseMixin):
             attention_kwargs: `{"scale": weight}`, or None.
 
         Raises:
-            ValueError: It has anything else.
+            ValueError: It has anything else, or the weight is no finite number.
         """
-        unknown = sorted((attention_kwargs or {}).keys() - {"scale"})
-        if unknown:
-            raise ValueError(f"`attention_kwargs` has {unknown[0]!r}, may have only 'scale', the weight of adapters")
-        scale = (attention_kwargs or {}).get("scale", 1.0)
-        if scale == 1 or not getattr(self.unet, "peft_config", None):
+        given = {} if attention_kwargs is None else attention_kwargs
+        if not isinstance(given, Mapping) or given.keys() - {"scale"}:
+            raise ValueError(f"`attention_kwargs` is {given}, may hold only 'scale', the weight of adapters")
+        scale = given.get("scale", 1.0)
+        if not isinstance(scale, Real) or not math.isfinite(scale):
+            raise ValueError(f"`attention_kwargs` has the scale {scale!r}, must be a finite number")
+        if scale == 1:
             yield
             return
-        scale_lora_layers(self.unet, scale)
+        # what diffusers has for this forgets the adapters' own weights where the scale is 0
+        layers = [layer for layer in self.unet.modules() if hasattr(layer, "lora_A") and hasattr(layer, "scaling")]
+        kept = [dict(layer.scaling) for layer in layers]
+        for layer in layers:
+            layer.scaling.update({name: scale * weight for name, weight in layer.scaling.items()})
         try:
             yield
         finally:
-            unscale_lora_layers(self.unet, scale)
+            for layer, scaling in zip(layers, kept, strict=True):
+                layer.scaling.update(scaling)

@@ -88,6 +88,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
     ) -> None:
         super().__init__()
         check_scheduler(scheduler)
+        tell_training(scheduler, training_config(scheduler))
         audio_dim = audio_encoder.config.hidden_size
         for name, part in (("unet", unet), ("pbnet", pbnet)):
             if part is not None and part.config.audio_dim != audio_dim:
@@ -102,7 +103,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             scheduler=scheduler,
             pbnet=pbnet,
         )
-        self._training_config = training_config(scheduler)
         # any `face_analysis.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
@@ -110,9 +110,9 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, or replace a component; schedulers for flow matching are told of the training."""
-        if name == "scheduler" and "_training_config" in vars(self):
-            tell_training(value, self._training_config)
+        """Set an attribute, or replace a component; a scheduler is told of the training by the one before."""
+        if name == "scheduler" and "scheduler" in vars(self):
+            tell_training(value, training_config(self.scheduler))
         super().__setattr__(name, value)
 
     @property

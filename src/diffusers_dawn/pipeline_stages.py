@@ -195,7 +195,7 @@ class StagesOfDAWN:
 
         Args:
             latents: Noise (B, 3, F, h, w).
-            timesteps: Times of the scheduler.
+            timesteps: Times of the scheduler, or its last ones.
             contexts: Result of `prepare_conditions`.
             step_kwargs: Further arguments of the scheduler's step.
             on_step_end: Called with step, time and latents; returns the latents to go on with.
@@ -205,11 +205,12 @@ class StagesOfDAWN:
             The motion (B, 3, F, h, w) in float32.
 
         Raises:
-            ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`.
+            ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`, or the times are not
+                the scheduler's.
         """
         num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
         begin_clip(self.unet, contexts)
-        cache, path = StepCache(cache_interval), NoisePath(self.scheduler)
+        cache, path = StepCache(cache_interval), NoisePath(self.scheduler, timesteps)
         # no decorator: it would hold on to the initial noise, which of a long clip is large
         with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
             for index, timestep in enumerate(timesteps):

@@ -2,18 +2,20 @@
 
 import copy
 import inspect
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 from huggingface_hub import file_exists
 
 from .checkpoint_folder import check_complete
 from .model_card import CARD_FILE, card_of_folder, card_of_repository
 from .portable_folder import portable_index, use_installed_classes, write_code
-from .scheduler_training import tell_training, training_config
+from .scheduler_training import tell_training, trained_prediction, training_config
 
 
 class SavedWithCode:
@@ -95,6 +97,11 @@ class SavedWithCode:
         else:
             folder = cls.download(str(folder), **kwargs)
             card = card_of_repository(str(pretrained_model_name_or_path), kwargs)
+        saved = Path(folder, "scheduler", SCHEDULER_CONFIG_NAME)
+        if "scheduler" in kwargs and saved.is_file():
+            config = json.loads(saved.read_text(encoding="utf-8"))
+            config["prediction_type"] = trained_prediction(config.get("_class_name", ""), config)
+            tell_training(kwargs["scheduler"], config)
         pipe = super().from_pretrained(folder, **kwargs)
         pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
         pipe.model_card = card

@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Mapping
 from types import MethodType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import diffusers
+import numpy as np
 import torch
 
 from .scheduler_training import (
@@ -15,6 +16,7 @@ from .scheduler_training import (
     PREDICTION_TYPES,
     follows_flow,
     is_edm,
+    is_flow_matching,
     is_published,
     takes_option,
     tell_training,
@@ -68,6 +70,13 @@ _REFUSED = {
 # schedule ends at noise of 20,000 times the motion
 _LOOKS_AHEAD = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
 LARGEST_NOISE_AHEAD = 100.0
+# of schedulers for flow matching
+_REFUSED_OPTIONS = {
+    "invert_sigmas": "makes it run from motion to noise",
+    "use_dynamic_shifting": "asks for the length of a sequence of tokens",
+    "stochastic_sampling": "draws noise without the generator",
+}
+_OTHER_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 # looks ahead to noise of a thousandth, by which errors of clean motion would be divided
 _LOOKS_AT_THE_END = "FlowMatchHeunDiscreteScheduler"
 
@@ -98,14 +107,21 @@ def check_scheduler(scheduler: object) -> None:
         allowed = (*allowed, FLOW_PREDICTION)
         if name in _UNFINISHED_FLOW:
             _refuse(name, "with `use_flow_sigmas` it stops before the noise is gone")
-        if scheduler.config.get("invert_sigmas"):
-            _refuse(name, "`invert_sigmas` makes it run from motion to noise")
+        for option, reason in _REFUSED_OPTIONS.items():
+            if scheduler.config.get(option) and takes_option(type(scheduler), option):
+                _refuse(name, f"`{option}` {reason}")
+        spacing = [option for option in _OTHER_SIGMAS if scheduler.config.get(option)]
+        if spacing and not is_flow_matching(scheduler):
+            _refuse(name, f"`{spacing[0]}` and `use_flow_sigmas` exclude each other")
         if name == _LOOKS_AT_THE_END and prediction_type == "sample":
             _refuse(name, "its second order diverges where the denoiser predicts clean motion")
     elif not is_edm(scheduler) and not hasattr(scheduler, "alphas_cumprod"):
         _refuse(name, "it has no variance-preserving noise schedule")
     if prediction_type == FLOW_PREDICTION and prediction_type not in allowed:
-        _refuse(name, "the denoiser predicts flow, which needs a scheduler for flow matching or `use_flow_sigmas`")
+        reason = "the denoiser predicts flow, which needs a scheduler for flow matching, or `use_flow_sigmas`"
+        _refuse(
+            name, reason, "FlowMatchEulerDiscreteScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler"
+        )
     if prediction_type not in allowed:
         _refuse(name, f"its prediction type {prediction_type!r} is none of {', '.join(allowed)}")
 
@@ -167,9 +183,10 @@ def set_timesteps(
     for name, values in (("timesteps", timesteps), ("sigmas", sigmas)):
         if values is None:
             continue
-        if name not in accepted:
+        is_ramp = name == "sigmas" and type(scheduler).__name__ == "EDMEulerScheduler"  # not of noise levels
+        if name not in accepted or is_ramp:
             raise ValueError(f"`{name}` cannot be given to {type(scheduler).__name__}: its times are its own")
-        return _set_timesteps(scheduler, name, {name: values}, device)
+        return _set_timesteps(scheduler, name, {name: values if name == "timesteps" else np.array(values)}, device)
     return _set_timesteps(scheduler, "num_inference_steps", {"num_inference_steps": num_inference_steps}, device)
 
 
@@ -190,12 +207,20 @@ def _set_timesteps(scheduler: object, name: str, arguments: dict, device: torch.
         scheduler.set_timesteps(**arguments, device=device)
     except (ValueError, RuntimeError, IndexError, TypeError, AssertionError) as error:
         class_name = type(scheduler).__name__
-        raise ValueError(f"`{name}` {arguments[name]} does not suit {class_name}: {error}") from error
+        raise ValueError(f"`{name}` {_shown(arguments[name])} does not suit {class_name}: {error}") from error
+    levels = scheduler.sigmas[: len(scheduler.timesteps)] if follows_flow(scheduler) else torch.ones(1)
+    if not (0 < levels.min() <= levels.max() <= 1 and (levels.diff() <= 0).all()):
+        shown, class_name = _shown(arguments[name]), type(scheduler).__name__
+        raise ValueError(
+            f"`{name}` {shown} does not suit {class_name}: noise must fall from at most 1 and stay above 0"
+        )
     if type(scheduler).__name__ in _LOOKS_AHEAD and scheduler.sigmas[0] > LARGEST_NOISE_AHEAD:
-        spacing = scheduler.config.timestep_spacing
-        reason = f"its second order diverges from pure noise, where `timestep_spacing` {spacing!r} begins"
-        _refuse(type(scheduler).__name__, reason)
+        _refuse(type(scheduler).__name__, f"its second order diverges from pure noise, where `{name}` makes it begin")
     return scheduler.timesteps
+
+
+def _shown(values: Any) -> Any:
+    return values.tolist() if isinstance(values, np.ndarray) else values
 
 
 def _check_class(scheduler_class: type) -> None:
@@ -210,10 +235,11 @@ def _check_class(scheduler_class: type) -> None:
 def _make_flow_matching(scheduler_class: type, config: Mapping) -> object:
     # from its own entries only: diffusers warns of all others
     own = {name: value for name, value in config.items() if takes_option(scheduler_class, name)}
-    if "flow_shift" in config and config["prediction_type"] == FLOW_PREDICTION:
+    if "flow_shift" in config and config.get("prediction_type") == FLOW_PREDICTION:
         own.setdefault("shift", config["flow_shift"])
     scheduler = scheduler_class.from_config(own)
-    tell_training(scheduler, config)
+    # only those for flow matching have a config without
+    tell_training(scheduler, {"prediction_type": FLOW_PREDICTION, **config})
     return scheduler
 
 
@@ -222,12 +248,14 @@ def _for_solver(scheduler_class: type, config: Mapping) -> Mapping:
     if config.get("prediction_type") != FLOW_PREDICTION or not takes_option(scheduler_class, "use_flow_sigmas"):
         return config
     own = {name: value for name, value in config.items() if takes_option(scheduler_class, name)}
+    own |= dict.fromkeys(_OTHER_SIGMAS, False)
     shift = config.get("flow_shift", config.get("shift", 1.0))
     return own | {"use_flow_sigmas": True, "flow_shift": shift}
 
 
-def _refuse(name: str, reason: str) -> NoReturn:
-    raise ValueError(
-        f"`scheduler` {name} cannot sample DAWN: {reason}. "
-        "DAWNDDIMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler can."
-    )
+def _refuse(
+    name: str,
+    reason: str,
+    others: str = "DAWNDDIMScheduler, DDIMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
+) -> NoReturn:
+    raise ValueError(f"`scheduler` {name} cannot sample DAWN: {reason}. {others} can.")

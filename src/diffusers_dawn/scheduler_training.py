@@ -85,7 +85,7 @@ def trained_prediction(class_name: str, config: Mapping) -> str:
 
     Args:
         class_name: The scheduler's class.
-        config: Its config. One for flow matching names no prediction, unless it was made from another's.
+        config: Its config. One for flow matching names no prediction, unless it was told, see `tell_training`.
 
     Returns:
         One of `PREDICTION_TYPES`, `FLOW_PREDICTION`, or whatever else the config has.
@@ -106,16 +106,28 @@ def training_config(scheduler: object) -> dict:
 
 
 def tell_training(scheduler: object, config: Mapping) -> None:
-    """Tell a scheduler for flow matching that knows of no training how the denoiser was trained.
+    """Tell a scheduler for flow matching, or EDM's, that knows of no training how the denoiser was trained.
 
     Args:
-        scheduler: Any scheduler; of one for flow matching whose config lacks it, the config is extended, so that it
-            is saved with it.
+        scheduler: Any scheduler; the config of one that lacks the training is extended, so that it is saved with it,
+            and goes from there to others that are made from it.
         config: Result of `training_config` of the scheduler that the denoiser came with.
+
+    Raises:
+        ValueError: The scheduler counts other steps of training.
     """
-    silent = is_flow_matching(scheduler) and "prediction_type" not in scheduler.config
-    if silent and config["prediction_type"] != FLOW_PREDICTION:
-        scheduler.register_to_config(**{name: config[name] for name in TRAINING_KEYS if name in config})
+    told_by = "prediction_type" if is_flow_matching(scheduler) else "beta_schedule" if is_edm(scheduler) else None
+    if told_by is None or told_by in scheduler.config:
+        return
+    given, trained = scheduler.config.num_train_timesteps, config["num_train_timesteps"]
+    if given != trained:
+        raise ValueError(
+            f"`scheduler` {type(scheduler).__name__} has `num_train_timesteps` {given}, the denoiser learned {trained}"
+        )
+    told = {name: config[name] for name in TRAINING_KEYS if name in config}
+    if told["prediction_type"] == FLOW_PREDICTION:
+        told |= {"use_flow_sigmas": True}  # for general solvers that are made from it
+    scheduler.register_to_config(**told)
 
 
 def takes_option(scheduler_class: type, name: str) -> bool:

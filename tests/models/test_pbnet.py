@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
 from diffusers_dawn.models.attention import band_blocks
+from diffusers_dawn.models.blocks_track import TrackEncoderLayer, TrackSizes
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 
 AUDIO_DIM = 5
@@ -111,6 +113,22 @@ def test_encoder_does_not_look_at_padding():
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_layer_of_the_encoder_is_that_of_torch():
+    torch.manual_seed(0)
+    sizes = TrackSizes(6, 8, 4, 4, 8, 16, 24, 1, 2, 8, 4, 8, 8)
+    theirs = nn.TransformerEncoderLayer(16, 2, 24, 0.1, "gelu", batch_first=True).eval()
+    torch.manual_seed(0)
+    ours = TrackEncoderLayer(16, sizes, 0.1).eval()
+    own, other = ours.state_dict(), theirs.state_dict()
+    assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+    hidden, mask = torch.randn(2, 5, 16), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    torch.testing.assert_close(ours(hidden, None), theirs(hidden))
+    found, expected = ours(hidden, mask), theirs(hidden, src_key_padding_mask=~mask)
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1, :3], expected[1, :3])
+
+
 def test_frames_that_share_a_latent_have_the_mean_over_those_of_the_clip():
     single, shared = make_model(), make_model(latent_stride=4)
     audio, sequence = make_audio(2, 10), torch.rand(2, 10, 8, generator=seeded(2))

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from tiny_clips import AUDIO_DIM, eyed_clip, tiny_clip
@@ -13,6 +15,7 @@ from training.evaluation_guided import (
     reconstruction_section,
 )
 from training.evaluation_report import LeftOut
+from training.face_reader import FaceReadings, labelled_opening
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,19 @@ def test_frames_in_which_nothing_moves_do_not_count():
     both = dict(fidelity(clip.frames[:1], frames, drawn, labels))
     moved = dict(fidelity(clip.frames[:1], frames[1:], drawn[1:], {"mouth_px": labels["mouth_px"][1:]}))
     assert both == moved
+
+
+def test_a_reader_that_reads_what_the_labels_say_has_full_marks(pipe, tiny_data_set):
+    clips = iter(range(len(Evaluation(pipe, tiny_data_set, SHORT, None))))
+
+    def read(frames: np.ndarray) -> FaceReadings:
+        labels = evaluation.labels(next(clips))
+        return FaceReadings(labelled_opening(labels), labels["pose"], labels["blink"], labels["face_box_px"])
+
+    evaluation = Evaluation(pipe, tiny_data_set, SHORT, read)
+    figures = {figure.key: figure for figure in reader_section(evaluation).figures}
+    assert figures["yaw"].value == pytest.approx(1)
+    assert math.isnan(figures["roll"].value)  # nobody rolls the head
 
 
 @pytest.mark.parametrize("section", [reader_section, lips_section, control_section])

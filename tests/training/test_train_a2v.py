@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from tiny_stages import A2V_MODEL, ROOT, first_batch, result, run
 
 from diffusers_dawn.flow_geometry import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps
-from diffusers_dawn.scheduler_training import training_config
+from diffusers_dawn.scheduler_training import follows_flow, training_config
 from training.config import config_to_yaml
 from training.train_a2v import A2VStage
 from training.training_plan import Draw
@@ -74,8 +75,12 @@ def test_denoiser_learns_by_flow_matching_and_goes_on_from_it(configs, tmp_path)
     run(config)
     folder = Path(config.output_dir, "pipeline")
     pipe = DAWNPipeline.from_pretrained(folder)
-    assert type(pipe.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
     assert training_config(pipe.scheduler)["prediction_type"] == "flow_prediction"
+    # others are made from it as from any
+    for solver in (DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler):
+        pipe.scheduler = solver.from_config(pipe.scheduler.config)
+        assert follows_flow(pipe.scheduler) and pipe.scheduler.config.prediction_type == "flow_prediction"
+        pipe.check_inputs(64, 64, num_inference_steps=4)
     onward = replace(config, pretrained_model=str(folder), output_dir=str(tmp_path / "next"))
     A2VStage(onward)
     with pytest.raises(ValueError, match="is 'epsilon', but `pretrained_model` was trained with 'flow_prediction'"):

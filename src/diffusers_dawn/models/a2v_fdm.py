@@ -200,7 +200,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             )
         super().enable_cache(config)
 
-    @wraps(ModelMixin.save_pretrained)  # pipelines look at its signature for what it takes
+    @wraps(ModelMixin.save_pretrained, assigned=())  # pipelines look at its signature for what it takes
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Save config and weights, see `ModelMixin.save_pretrained`; projections are saved as if not fused.
 

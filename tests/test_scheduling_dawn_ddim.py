@@ -250,9 +250,10 @@ def test_schedule_and_prediction_type_carry_over(class_name, prediction_type):
     scheduler = getattr(diffusers, class_name).from_config(DAWNDDIMScheduler(prediction_type=prediction_type).config)
     assert scheduler.config.beta_schedule == "squaredcos_cap_v2"
     assert scheduler.config.prediction_type == prediction_type
-    # all but the last level, where diffusers clips at 0.999 instead of 0.9999
-    expected = DAWNDDIMScheduler().alphas_cumprod
-    torch.testing.assert_close(scheduler.alphas_cumprod[:-1].float(), expected[:-1], atol=1e-6, rtol=1e-3)
+    if not class_name.startswith("FlowMatch"):  # those have levels of their own
+        # all but the last level, where diffusers clips at 0.999 instead of 0.9999
+        expected = DAWNDDIMScheduler().alphas_cumprod
+        torch.testing.assert_close(scheduler.alphas_cumprod[:-1].float(), expected[:-1], atol=1e-6, rtol=1e-3)
     back = DAWNDDIMScheduler.from_config(scheduler.config)
     assert back.config.prediction_type == prediction_type
     assert back.config.thresholding

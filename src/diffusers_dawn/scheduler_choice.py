@@ -65,8 +65,7 @@ _REFUSED = {
     "CogVideoXDPMScheduler": _SHIFTED,
 }
 
-
-# They look ahead within a step, to a slope whose errors grow with the noise over that of the next step; the cosine
+# they look ahead within a step, to a slope whose errors grow with the noise over that of the next step; the cosine
 # schedule ends at noise of 20,000 times the motion
 _LOOKS_AHEAD = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
 LARGEST_NOISE_AHEAD = 100.0
@@ -208,15 +207,17 @@ def _set_timesteps(scheduler: object, name: str, arguments: dict, device: torch.
     except (ValueError, RuntimeError, IndexError, TypeError, AssertionError) as error:
         class_name = type(scheduler).__name__
         raise ValueError(f"`{name}` {_shown(arguments[name])} does not suit {class_name}: {error}") from error
-    levels = scheduler.sigmas[: len(scheduler.timesteps)] if follows_flow(scheduler) else torch.ones(1)
-    if not (0 < levels.min() <= levels.max() <= 1 and (levels.diff() <= 0).all()):
+    if follows_flow(scheduler) and not _falls_within_flow(scheduler.sigmas[: len(scheduler.timesteps)]):
         shown, class_name = _shown(arguments[name]), type(scheduler).__name__
-        raise ValueError(
-            f"`{name}` {shown} does not suit {class_name}: noise must fall from at most 1 and stay above 0"
-        )
+        reason = "noise must fall from at most 1 and stay above 0"
+        raise ValueError(f"`{name}` {shown} does not suit {class_name}: {reason}")
     if type(scheduler).__name__ in _LOOKS_AHEAD and scheduler.sigmas[0] > LARGEST_NOISE_AHEAD:
-        _refuse(type(scheduler).__name__, f"its second order diverges from pure noise, where `{name}` makes it begin")
+        _refuse(type(scheduler).__name__, "its second order diverges from pure noise, where its times begin")
     return scheduler.timesteps
+
+
+def _falls_within_flow(sigmas: torch.Tensor) -> bool:
+    return bool(0 < sigmas.min() <= sigmas.max() <= 1 and (sigmas.diff() <= 0).all())
 
 
 def _shown(values: Any) -> Any:

@@ -119,7 +119,8 @@ def tell_training(scheduler: object, config: Mapping) -> None:
     told_by = "prediction_type" if is_flow_matching(scheduler) else "beta_schedule" if is_edm(scheduler) else None
     if told_by is None or told_by in scheduler.config:
         return
-    given, trained = scheduler.config.num_train_timesteps, config["num_train_timesteps"]
+    given = scheduler.config.num_train_timesteps
+    trained = config.get("num_train_timesteps", given)
     if given != trained:
         raise ValueError(
             f"`scheduler` {type(scheduler).__name__} has `num_train_timesteps` {given}, the denoiser learned {trained}"

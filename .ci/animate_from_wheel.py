@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 import diffusers_dawn
-from diffusers_dawn.cli import main
+from diffusers_dawn.cli.command import main
+from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
-from diffusers_dawn.videos import count_video_frames
 
 wheel, examples = map(Path, sys.argv[1:])
 SPEECH_SECONDS = 4

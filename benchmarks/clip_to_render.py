@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from diffusers_dawn import DAWNPipeline, FaceState, Portrait, Waveform
-from diffusers_dawn.random_checkpoint import SIZES, random_pipeline
+from diffusers_dawn.conversion.random_pipeline import SIZES, random_pipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
 
 
@@ -51,7 +51,7 @@ def make_speech(args: argparse.Namespace, num_frames: int) -> Waveform:
         return Waveform(
             (0.1 * swelling * np.random.default_rng(0).normal(size=num_samples)).astype(np.float32), 16_000
         )
-    from diffusers_dawn.recordings import read_waveform, resample
+    from diffusers_dawn.media.recordings import read_waveform, resample
 
     samples = resample(read_waveform(args.audio), SAMPLE_RATE_HZ).samples
     return Waveform(np.resize(samples, num_samples), SAMPLE_RATE_HZ)

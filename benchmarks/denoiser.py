@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator
-from diffusers_dawn.flow_geometry import coordinate_grid
-from diffusers_dawn.memory_estimate import denoising_bytes
+from diffusers_dawn.geometry.flow import coordinate_grid
+from diffusers_dawn.memory.estimate import denoising_bytes
 from layer_kinds import KINDS_OF_DECODING, KINDS_OF_DENOISING, arithmetic_by_kind, by_kind
 from plain_decoder import decode_motion
 from plain_denoiser import PlainDenoiser
@@ -211,7 +211,7 @@ def print_task(args: argparse.Namespace, task: str, memory: dict[tuple, float], 
         ["frames", "", "GFLOP", "GFLOP/s", "of the peak"],
     )
     preparation = Table(
-        "ours: prepare_context once per clip; peak of a call as measured, and as `memory_estimate` predicts it; a "
+        "ours: prepare_context once per clip; peak of a call as measured, and as `memory.estimate` predicts it; a "
         "call on deep features of an earlier step",
         ["frames", "s", "MiB held", "peak MiB", "predicted MiB", "predicted / peak", "s on deep features"],
     )

@@ -19,13 +19,14 @@ import torch
 
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from denoiser import MIB
-from diffusers_dawn import DAWNPipeline, audio_features
-from diffusers_dawn.frame_windows import FrameWindows, plan_windows
-from diffusers_dawn.memory_budget import GIB, WINDOW_FRAMES, WINDOW_OVERLAP
-from diffusers_dawn.memory_estimate import latent_copies, stage_bytes
+from diffusers_dawn import DAWNPipeline
+from diffusers_dawn.geometry.frame_windows import FrameWindows, plan_windows
+from diffusers_dawn.memory.budget import GIB, WINDOW_FRAMES, WINDOW_OVERLAP
+from diffusers_dawn.memory.estimate import latent_copies, stage_bytes
+from diffusers_dawn.pipeline.request import RenderRequest
 from diffusers_dawn.records import FPS
-from diffusers_dawn.render_request import RenderRequest
-from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling
+from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling
+from diffusers_dawn.speech import features as speech_features
 from report import Table, describe_machine, peak_bytes, reset_peak, synchronise
 
 # longer clips in one pass are of no interest to anyone
@@ -231,15 +232,15 @@ def print_features(args: argparse.Namespace) -> None:
     pipe, recording = build_pipeline(args), make_speech(args, args.feature_frames)
     parts = (recording, pipe.audio_encoder, pipe.feature_extractor)
     endless = args.feature_frames * 10
-    with patch.multiple(audio_features, FRAMES_PER_PIECE=endless):
-        at_once = audio_features.hidden_states(*parts)
+    with patch.multiple(speech_features, FRAMES_PER_PIECE=endless):
+        at_once = speech_features.hidden_states(*parts)
     spread = at_once.square().mean().sqrt().item()
     title = f"{recording.duration_s:.0f} s of sound: rms difference to its features at once, whose rms is {spread:.3g}"
     table = Table(title, ["pieces", "all", "near their meetings", "elsewhere", "largest"])
     for name, published_frames in (("as published", endless), ("overlapping", 0)):
-        with patch.multiple(audio_features, PUBLISHED_FRAMES=published_frames):
-            difference = (audio_features.hidden_states(*parts) - at_once).square().mean(1).sqrt()
-            meeting = where_windows_meet(audio_features._pieces(len(at_once))._replace(overlap=20), len(at_once) + 1)
+        with patch.multiple(speech_features, PUBLISHED_FRAMES=published_frames):
+            difference = (speech_features.hidden_states(*parts) - at_once).square().mean(1).sqrt()
+            meeting = where_windows_meet(speech_features._pieces(len(at_once))._replace(overlap=20), len(at_once) + 1)
         mean = (part.mean().item() for part in (difference, difference[meeting], difference[~meeting]))
         table.add(name, *mean, difference.max().item())
     print(table, flush=True)

@@ -10,9 +10,9 @@ from einops import rearrange
 from torch import nn
 
 from diffusers_dawn import A2VFlowDiffusionModel
-from diffusers_dawn.models import blocks_3d, clip_attention
-from diffusers_dawn.models.clip_layers import ClipGroupNorm
+from diffusers_dawn.models import blocks_3d, video_attention
 from diffusers_dawn.models.condition_attention import ConditionCrossAttention
+from diffusers_dawn.models.video_layers import ClipGroupNorm
 
 EPS = 1e-5
 
@@ -121,10 +121,10 @@ class PlainResidualBlock(nn.Module):
 class PlainSpatialAttention(nn.Module):
     """Attention over the pixels of each frame, linear or full, as a residual."""
 
-    def __init__(self, attention: clip_attention.SpatialLinearAttention | clip_attention.SpatialAttention) -> None:
+    def __init__(self, attention: video_attention.SpatialLinearAttention | video_attention.SpatialAttention) -> None:
         super().__init__()
         self.attention = attention
-        self.is_linear = isinstance(attention, clip_attention.SpatialLinearAttention)
+        self.is_linear = isinstance(attention, video_attention.SpatialLinearAttention)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, F, H, W) to the same shape."""
@@ -157,7 +157,7 @@ def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
 class PlainTemporalAttention(nn.Module):
     """Attention of every pixel over all frames; those outside the window are masked."""
 
-    def __init__(self, attention: clip_attention.TemporalAttention) -> None:
+    def __init__(self, attention: video_attention.TemporalAttention) -> None:
         super().__init__()
         self.attention = attention
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from diffusers_dawn.allocator import keep_freed_memory
+from diffusers_dawn.machine.allocator import keep_freed_memory
 
 SELF = Path("/proc/self")
 ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "OMP_WAIT_POLICY")

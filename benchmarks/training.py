@@ -33,16 +33,16 @@ from torch.utils.data import Dataset  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor  # noqa: E402
 
-from training.clip_shards import shard_path, write_shard  # noqa: E402
-from training.config import TrainingConfig, parse_config  # noqa: E402
-from training.dataset_info import DatasetInfo, write_dataset_info  # noqa: E402
-from training.loop import Stage, train  # noqa: E402
+from training.data.clip_shards import shard_path, write_shard  # noqa: E402
+from training.data.dataset_info import DatasetInfo, write_dataset_info  # noqa: E402
+from training.engine.config import TrainingConfig, parse_config  # noqa: E402
+from training.engine.loop import Stage, train  # noqa: E402
+from training.engine.training_plan import Draw  # noqa: E402
 from training.synthetic.talking_head import identity_seed, make_talking_head  # noqa: E402
 from training.train_a2v import A2VConfig, A2VStage  # noqa: E402
 from training.train_audio_encoder import AudioEncoderConfig, AudioEncoderStage  # noqa: E402
 from training.train_lfg import LFGConfig, LFGStage  # noqa: E402
 from training.train_pbnet import PBNetConfig, PBNetStage  # noqa: E402
-from training.training_plan import Draw  # noqa: E402
 
 CONFIGS = ROOT / "training" / "configs"
 MIB = 2**20

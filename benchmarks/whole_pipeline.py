@@ -17,10 +17,10 @@ import torch
 
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from diffusers_dawn import DAWNPipeline, Portrait, Waveform
+from diffusers_dawn.machine.stage_timer import timed
+from diffusers_dawn.media.video_writer import VideoWriter
 from diffusers_dawn.records import FPS
-from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, presets_of
-from diffusers_dawn.stage_timer import timed
-from diffusers_dawn.video_writer import VideoWriter
+from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, presets_of
 from report import Table, add_allocator_option, describe_machine, set_up_process, synchronise
 
 STAGES = ("speech features", "pose and blink", "conditions", "denoising", "frames")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from diffusers_dawn import DAWNPipeline, demo_checkpoint
-from diffusers_dawn.recordings import read_waveform
+from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.records import FPS
 
 EXAMPLES = Path(__file__).parent

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from diffusers_dawn import DAWNPipeline
-from diffusers_dawn.face_analysis import MediaPipeFaceDetector
-from diffusers_dawn.random_checkpoint import random_pipeline
-from diffusers_dawn.scheduler_choice import make_scheduler
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.face.detector import MediaPipeFaceDetector
+from diffusers_dawn.sampling.scheduler_choice import make_scheduler
 
 
 def pytest_configure():

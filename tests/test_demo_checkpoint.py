@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 import diffusers_dawn
 from diffusers_dawn import DAWNPipeline
-from diffusers_dawn.pictures import read_image
+from diffusers_dawn.media.pictures import read_image
 from diffusers_dawn.records import SAMPLE_RATE_HZ
-from training.evaluation_figures import opening_correlation
-from training.face_reader import FaceReader, labelled_opening
+from training.evaluation.face_reader import FaceReader, labelled_opening
+from training.evaluation.figures import opening_correlation
 from training.make_demo import MAX_BYTES, NUM_TEST_CLIPS, SEED
 from training.synthetic.talking_head import identity_seed, make_talking_head
 

@@ -10,10 +10,10 @@ import nbformat
 import pytest
 from PIL import Image
 
-from diffusers_dawn.recordings import read_waveform
+from diffusers_dawn.media.recordings import read_waveform
+from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
-from diffusers_dawn.videos import count_video_frames
-from training.clip_members import encode_wav
+from training.data.clip_members import encode_wav
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -1,96 +1,102 @@
-"""The layer table: a module imports only from lower layers, and heavy packages only where they belong."""
+"""Rooms in their order: a module imports only from rooms before its own, and heavy packages only where they belong."""
 
 import ast
-import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "diffusers_dawn"
+from rooms import MODELS, PACKAGE, PACKAGE_ROOMS, TRAINING, TRAINING_ROOMS, maps, modules_of, room_of, with_map
 
-LAYERS = [
-    {"records", "flow_geometry", "frame_windows", "stage_timer", "scheduling_dawn_ddim", "conditions",
-     "call_lock", "checkpoint_folder", "pipeline_adapters", "float32_products", "models.attention", "models.blocks_2d",
-     "models.clip_layers", "models.shared_latents", "conversion.renaming",
-     "metrics", "module_source", "portable_folder", "allocator", "frame_label", "model_card",
-     "media_sources"},
-    {"pictures", "recordings", "videos", "face_crop", "face_pose", "scheduler_training", "denoising",
-     "memory_budget", "frame_output",
-     "models.condition_attention", "models.clip_attention", "models.blocks_track", "models.image_coding",
-     "models.region_motion",
-     "portable_code"},
-    {"audio_features", "face_analysis", "video_writer", "portrait", "pipeline_output", "motion_latents",
-     "saved_pipeline", "scheduler_choice", "models.blocks_3d", "models.lfg", "models.pbnet",
-     "hub_export"},
-    {"face_track", "clip_inputs", "memory_estimate", "noise_path", "sampler_presets",
-     "models.unet_levels", "conversion.lfg", "conversion.pbnet",
-     "conversion.a2v_fdm"},
-    {"render_request", "models.a2v_fdm"},
-    {"pipeline_memory", "pipeline_stages"},
-    {"pipeline_dawn"},
-    {"random_checkpoint", "conversion.published", "cli_options", "cli_messages"},
-    {"cli_animate"},
-    {"cli"},
-]  # fmt: skip
-# package -> the only modules that may import it
+TREES = {"diffusers_dawn": (PACKAGE, PACKAGE_ROOMS), "training": (TRAINING, TRAINING_ROOMS)}
+# package -> the only modules and rooms of `diffusers_dawn` that may import it
 HEAVY = {
-    "mediapipe": {"face_analysis"},
+    "mediapipe": {"face.detector"},
     "gradio": set(),
-    "librosa": {"recordings"},
-    "av": {"media_sources", "recordings", "videos", "video_writer"},
-    "transformers": {"audio_features", "pipeline_dawn", "random_checkpoint", "conversion.published", "cli_messages"},
-}
-MODULES = sorted(
-    str(path.relative_to(SOURCE).with_suffix("")).replace("/", ".")
-    for path in SOURCE.rglob("*.py")
-    if path.name != "__init__.py"
-)
+    "librosa": {"media.recordings"},
+    "av": {"media.sources", "media.recordings", "media.videos", "media.video_writer"},
+    "transformers": {"speech.features", "pipeline.pipeline_dawn", "conversion.random_pipeline",
+                     "conversion.published", "cli.messages"},
+}  # fmt: skip
 
 
-def imports_of(module: str) -> set[str]:
-    """Names of imported modules, those of this package without its name; also imports inside functions."""
-    tree = ast.parse((SOURCE / Path(*module.split(".")).with_suffix(".py")).read_text(encoding="utf-8"))
-    package = ["diffusers_dawn", *module.split(".")[:-1]]
+def imports_of(tree: str, module: str) -> set[str]:
+    """Full names of imported modules, also of those imported inside functions."""
+    path = TREES[tree][0] / Path(*module.split(".")).with_suffix(".py")
+    package = [tree, *module.split(".")[:-1]]
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            found.add(".".join(part for part in (base, node.module) if part))
-    return {name.removeprefix("diffusers_dawn.") for name in found}
+            source = ".".join(part for part in (base, node.module) if part)
+            # what is imported from a room is a module of it
+            members = {f"{source}.{alias.name}" for alias in node.names}
+            found |= {source} | {
+                name for name in members if name.removeprefix(f"{tree}.") in modules_of(TREES[tree][0])
+            }
+    return found
 
 
-def layer_of(module: str) -> int:
-    return next(index for index, layer in enumerate(LAYERS) if module in layer)
+def own_imports(tree: str) -> dict[str, set[str]]:
+    modules = modules_of(TREES[tree][0])
+    names = {module: {name.removeprefix(f"{tree}.") for name in imports_of(tree, module)} for module in modules}
+    return {module: found.intersection(modules) for module, found in names.items()}
 
 
-def test_every_module_has_a_layer():
-    assert set(MODULES) == set().union(*LAYERS)
+@pytest.mark.parametrize("tree", TREES)
+def test_every_module_lies_in_a_listed_room(tree):
+    folder, rooms = TREES[tree]
+    assert {room_of(module, rooms) for module in modules_of(folder)} == set(rooms)
+    if tree == "diffusers_dawn":
+        assert sorted(f"models.{name}" for name in MODELS) == [
+            m for m in modules_of(folder) if m.startswith("models.")
+        ]
 
 
-def test_contributors_read_the_same_table():
-    text = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, flags=re.MULTILINE)
-    assert [(int(row), set(re.findall(r"`([^`]+)`", modules))) for row, modules in rows] == list(enumerate(LAYERS))
+@pytest.mark.parametrize("tree", TREES)
+def test_modules_import_only_from_their_room_and_those_before_it(tree):
+    _, rooms = TREES[tree]
+    places = {room: place for place, room in enumerate(rooms)}
+    back = [
+        (module, name)
+        for module, found in own_imports(tree).items()
+        for name in found
+        if places[room_of(name, rooms)] > places[room_of(module, rooms)]
+    ]
+    assert back == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_module_imports_only_from_lower_layers(module):
-    own = [name for name in imports_of(module) if name in MODULES]
-    assert [name for name in own if layer_of(name) >= layer_of(module)] == []
+def test_models_import_only_from_models_before_them():
+    places = {f"models.{name}": place for place, name in enumerate(MODELS)}
+    found = own_imports("diffusers_dawn")
+    assert not [(m, n) for m in places for n in found[m] & places.keys() if places[n] >= places[m]]
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_no_modules_import_each_other_in_a_circle(tree):
+    TopologicalSorter(own_imports(tree)).prepare()
+
+
+@pytest.mark.parametrize("path", maps(), ids=lambda path: path.name)
+def test_readers_see_the_rooms_as_they_are(path):
+    text = path.read_text(encoding="utf-8")
+    assert with_map(text, maps()[path]) == text, "run `python tests/rooms.py`"
 
 
 @pytest.mark.parametrize("package", HEAVY)
-def test_heavy_package_is_imported_only_in_its_rooms(package):
-    users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports_of(module))}
-    assert users <= HEAVY[package]
+def test_heavy_package_is_imported_only_in_its_modules(package):
+    modules = modules_of(PACKAGE)
+    users = {m for m in modules if any(name.split(".")[0] == package for name in imports_of("diffusers_dawn", m))}
+    assert users == HEAVY[package]
 
 
 def test_pipeline_does_not_know_the_models():
-    rooms = ("pipeline_dawn", "pipeline_memory", "pipeline_stages")
-    assert not [name for room in rooms for name in imports_of(room) if name.startswith("models.")]
+    found = own_imports("diffusers_dawn")
+    assert not [m for m in found if m.startswith("pipeline.") and any(n.startswith("models.") for n in found[m])]
 
 
 def test_nothing_in_the_package_imports_training():
-    assert not [module for module in MODULES if any(name.startswith("training") for name in imports_of(module))]
+    modules = modules_of(PACKAGE)
+    assert not [m for m in modules if any(n.split(".")[0] == "training" for n in imports_of("diffusers_dawn", m))]

@@ -11,9 +11,9 @@ import yaml
 from PIL import Image, ImageSequence
 
 from diffusers_dawn import DAWNPipeline, demo_checkpoint
-from diffusers_dawn.cli import main
-from diffusers_dawn.pictures import read_image
-from diffusers_dawn.videos import read_video
+from diffusers_dawn.cli.command import main
+from diffusers_dawn.media.pictures import read_image
+from diffusers_dawn.media.videos import read_video
 from example_runs import EXAMPLES, NUM_FRAMES, OPTIONAL, copy_inputs, python_blocks, run_without
 
 README = Path(__file__).parents[1] / "README.md"

@@ -12,18 +12,18 @@ import torch
 from safetensors import safe_open
 from transformers import AutoFeatureExtractor, AutoModel
 
-from diffusers_dawn.audio_features import extract_features, hidden_states
-from diffusers_dawn.conditions import Conditions, null_conditions
 from diffusers_dawn.conversion.a2v_fdm import convert_a2v_fdm
 from diffusers_dawn.conversion.lfg import convert_lfg
 from diffusers_dawn.conversion.pbnet import WINDOWS, convert_pbnet
 from diffusers_dawn.conversion.renaming import load_strictly
-from diffusers_dawn.flow_geometry import face_box_mask, warp_frames
+from diffusers_dawn.geometry.flow import face_box_mask, warp_frames
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel, FaceLocationEncoder
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.records import Waveform
-from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
+from diffusers_dawn.sampling.conditions import Conditions, null_conditions
+from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
+from diffusers_dawn.speech.features import extract_features, hidden_states
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[1] / "../shared/goldens"))
 # Outputs are of order 1; formulations that are equal on paper differ by up to about 1e-5 in float32

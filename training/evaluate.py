@@ -22,21 +22,21 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from diffusers_dawn.allocator import keep_freed_memory
+from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.sampler_presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
-from diffusers_dawn.scheduler_choice import make_scheduler
-from diffusers_dawn.scheduler_training import training_config
-from training import evaluation_guided, evaluation_unguided
-from training.evaluation_clips import Evaluation, EvaluationSettings
-from training.evaluation_figures import NUM_RESAMPLES
-from training.evaluation_report import LeftOut, SectionReport, report_as_markdown, report_as_numbers, write_report
-from training.face_reader import FaceReader
-from training.networks import load_network
-from training.processes import USER_ERRORS, device_of_process
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
+from diffusers_dawn.sampling.scheduler_choice import make_scheduler
+from diffusers_dawn.sampling.scheduler_training import training_config
+from training.engine.networks import load_network
+from training.engine.processes import USER_ERRORS, device_of_process
+from training.evaluation import guided, unguided
+from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.face_reader import FaceReader
+from training.evaluation.figures import NUM_RESAMPLES
+from training.evaluation.report import LeftOut, SectionReport, report_as_markdown, report_as_numbers, write_report
 
-SECTIONS = evaluation_guided.SECTIONS | evaluation_unguided.SECTIONS
+SECTIONS = guided.SECTIONS | unguided.SECTIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

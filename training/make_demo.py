@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 import torch
 
-from diffusers_dawn.checkpoint_folder import check_new_folder, save_new
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from training.processes import run_command
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
+from training.engine.processes import run_command
 
 TRAINING = Path(__file__).resolve().parent
 CONFIGS = TRAINING / "configs" / "demo"

@@ -25,14 +25,14 @@ from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from diffusers_dawn.records import FPS
-from training.checkpoints import list_checkpoints
-from training.clip_shards import read_journal
-from training.config import parse_config
-from training.dataset_info import DatasetInfo, write_dataset_info
-from training.prepared_report import write_contact_sheet, write_report, write_statistics
-from training.processes import PATIENCE, USER_ERRORS, device_of_process, run_command, run_workers, together
-from training.resumed_settings import changed_settings
-from training.speech_features import SpeechFeatures, stored_encoder_name
+from training.data.clip_shards import read_journal
+from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.data.speech_features import SpeechFeatures, stored_encoder_name
+from training.engine.checkpoints import list_checkpoints
+from training.engine.config import parse_config
+from training.engine.processes import PATIENCE, USER_ERRORS, device_of_process, run_command, run_workers, together
+from training.engine.resumed_settings import changed_settings
 from training.synthetic.generated_data import (
     GeneratorSettings,
     PlannedShard,

@@ -26,10 +26,10 @@ from collections.abc import Callable, Sequence
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from diffusers_dawn.face_analysis import MediaPipeFaceDetector
+from diffusers_dawn.face.detector import MediaPipeFaceDetector
+from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
-from diffusers_dawn.videos import count_video_frames
-from training.clip_plan import (
+from training.data.clip_plan import (
     SourceVideo,
     identities_by_share,
     identities_in_list,
@@ -41,12 +41,12 @@ from training.clip_plan import (
     read_plan,
     write_plan,
 )
-from training.clip_shards import PreparedClip, read_journal, write_shard
-from training.dataset_info import DatasetInfo, write_dataset_info
-from training.prepared_report import write_contact_sheet, write_report, write_statistics
-from training.processes import PATIENCE, USER_ERRORS, device_of_process, together
-from training.speech_features import SpeechFeatures, stored_encoder_name
-from training.video_clips import ClipMaker, ClipSettings
+from training.data.clip_shards import PreparedClip, read_journal, write_shard
+from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.data.speech_features import SpeechFeatures, stored_encoder_name
+from training.data.video_clips import ClipMaker, ClipSettings
+from training.engine.processes import PATIENCE, USER_ERRORS, device_of_process, together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,21 +17,25 @@ from diffusers import ModelMixin, SchedulerMixin, UniPCMultistepScheduler
 from torch import nn
 from torch.utils.data import Dataset
 
-from diffusers_dawn.allocator import keep_freed_memory
-from diffusers_dawn.conditions import null_conditions, relative_conditions
-from diffusers_dawn.flow_geometry import face_box_mask
+from diffusers_dawn.geometry.flow import face_box_mask
+from diffusers_dawn.geometry.motion_latents import latents_from_motion, motion_from_latents
+from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from diffusers_dawn.motion_latents import latents_from_motion, motion_from_latents
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.scheduler_training import FLOW_PREDICTION, trained_prediction
-from diffusers_dawn.scheduling_dawn_ddim import DAWNDDIMScheduler
-from training.box_masks import eye_box_mask, mouth_box_mask
-from training.checkpoints import write_trained
-from training.clip_shards import ClipShards
-from training.config import TrainingConfig, check_choice
-from training.datasets import MotionWindows, check_eyes
-from training.diffusion_targets import (
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sampling.conditions import null_conditions, relative_conditions
+from diffusers_dawn.sampling.scheduler_training import FLOW_PREDICTION, trained_prediction
+from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
+from training.data.clip_shards import ClipShards
+from training.data.datasets import MotionWindows, check_eyes
+from training.data.motion_cache import MotionCache, estimate_motion
+from training.engine.checkpoints import write_trained
+from training.engine.config import TrainingConfig, check_choice
+from training.engine.loop import run_script
+from training.engine.networks import add_lora, build_network, load_audio_encoder, load_network, load_pbnet
+from training.evaluation.validation import Validation, render_clips
+from training.objectives.box_masks import eye_box_mask, mouth_box_mask
+from training.objectives.diffusion_targets import (
     PREDICTION_TYPES,
     add_noise,
     bound_motion,
@@ -40,11 +44,7 @@ from training.diffusion_targets import (
     prediction_target,
     snr_weights,
 )
-from training.loop import run_script
-from training.losses import denoising_losses, weighted_total
-from training.motion_cache import MotionCache, estimate_motion
-from training.networks import add_lora, build_network, load_audio_encoder, load_network, load_pbnet
-from training.validation import Validation, render_clips
+from training.objectives.losses import denoising_losses, weighted_total
 
 logger = logging.getLogger("training")
 

@@ -22,14 +22,14 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import HubertConfig, HubertForCTC, Wav2Vec2FeatureExtractor
 
-from diffusers_dawn.allocator import keep_freed_memory
-from training.config import TrainingConfig
-from training.loop import run_script
+from diffusers_dawn.machine.allocator import keep_freed_memory
+from training.data.draw import Draw
+from training.engine.config import TrainingConfig
+from training.engine.loop import run_script
+from training.evaluation.validation import Validation, mean_of_rows
 from training.synthetic.audio_augmentation import add_noise, augment
 from training.synthetic.phonemes import PHONEME_CLASSES, SILENCE_INDEX
 from training.synthetic.speech_dataset import SpokenPhonemes, normalised, phonemes_of, speak
-from training.training_plan import Draw
-from training.validation import Validation, mean_of_rows
 
 SPEECH = "synthetic speech"
 # a few million parameters; widths grow where the frames have become few

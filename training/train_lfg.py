@@ -17,27 +17,34 @@ from diffusers import ModelMixin
 from torch import nn
 from torch.utils.data import Dataset
 
-from diffusers_dawn.allocator import keep_freed_memory
-from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
+from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
-from training.box_masks import box_mask, mouth_box_mask
-from training.clip_shards import ClipShards
-from training.config import TrainingConfig
-from training.datasets import FramePairs, check_eyes
-from training.loop import run_script
-from training.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
-from training.networks import build_network
-from training.random_transform import RandomTransform
-from training.region_losses import (
+from training.data.clip_shards import ClipShards
+from training.data.datasets import FramePairs, check_eyes
+from training.data.mouth import LOWER_LIP, UPPER_LIP
+from training.engine.config import TrainingConfig
+from training.engine.loop import run_script
+from training.engine.networks import build_network
+from training.evaluation.validation import (
+    RenderedClip,
+    TruthClip,
+    Validation,
+    mean_of_rows,
+    picture_metrics,
+    validation_clips,
+)
+from training.objectives.box_masks import box_mask, mouth_box_mask
+from training.objectives.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
+from training.objectives.random_transform import RandomTransform
+from training.objectives.region_losses import (
     closed_eye_loss,
     equivariance_losses,
     landmark_flow_loss,
     landmark_loss,
     open_mouth_loss,
 )
-from training.validation import RenderedClip, TruthClip, Validation, mean_of_rows, picture_metrics, validation_clips
-from training.vgg import VGG19Features, load_vgg19
+from training.objectives.vgg import VGG19Features, load_vgg19
 
 logger = logging.getLogger("training")
 

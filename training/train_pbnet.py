@@ -16,17 +16,19 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.data import Dataset
 
-from diffusers_dawn.allocator import keep_freed_memory
-from diffusers_dawn.metrics import blink_rate
+from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.pbnet import PoseBlinkNet
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS
-from training.clip_shards import ClipShards
-from training.config import TrainingConfig
-from training.datasets import Tracks
-from training.discriminator import TrackDiscriminator
-from training.loop import run_script
-from training.losses import (
+from training.data.clip_shards import ClipShards
+from training.data.datasets import Tracks
+from training.engine.config import TrainingConfig
+from training.engine.loop import run_script
+from training.engine.networks import build_network
+from training.evaluation.metrics import blink_rate
+from training.evaluation.validation import TruthClip, Validation, mean_of_rows, render_clips, validation_clips
+from training.objectives.discriminator import TrackDiscriminator
+from training.objectives.losses import (
     annealed_weight,
     discriminator_loss,
     generator_adversarial_loss,
@@ -35,8 +37,6 @@ from training.losses import (
     smoothness_loss,
     weighted_total,
 )
-from training.networks import build_network
-from training.validation import TruthClip, Validation, mean_of_rows, render_clips, validation_clips
 
 Batch = Mapping[str, torch.Tensor]
 

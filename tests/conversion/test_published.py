@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from diffusers_dawn.checkpoint_folder import save_new
 from diffusers_dawn.conversion.published import convert_published, read_checkpoint
-from diffusers_dawn.model_card import packaged_card
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sharing.checkpoint_folder import save_new
+from diffusers_dawn.sharing.model_card import packaged_card
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[2] / "../shared/goldens"))
 GOLDEN_FILES = ("a2v_fdm", "lfg", "pbnet_pose", "pbnet_blink")

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from random_layers import clip, randomised
 
 from diffusers_dawn.models.blocks_3d import ResidualBlock
-from diffusers_dawn.models.clip_layers import (
+from diffusers_dawn.models.condition_attention import ConditionMixer
+from diffusers_dawn.models.video_layers import (
     CHUNK_TOKENS_CPU,
     ClipGroupNorm,
     add_in_chunks,
@@ -14,7 +15,6 @@ from diffusers_dawn.models.clip_layers import (
     convolve_frames,
     convolve_over_input,
 )
-from diffusers_dawn.models.condition_attention import ConditionMixer
 
 HEADS, HEAD_DIM = 2, 8
 DIMS = {"audio": 6, "pose": 3, "blink": 2}

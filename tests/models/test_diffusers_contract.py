@@ -13,7 +13,7 @@ from diffusers.training_utils import EMAModel
 from diffusers.utils import constants, logging
 
 from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator, PoseBlinkNet
-from diffusers_dawn.random_checkpoint import random_pipeline
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
 
 # sums over weights that lie elsewhere in memory may be taken in another order
 SAME = {"atol": 5e-5, "rtol": 5e-5}

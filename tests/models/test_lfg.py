@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from diffusers_dawn.flow_geometry import coordinate_grid, warp
-from diffusers_dawn.metrics import gradient_energy
+from diffusers_dawn.geometry.flow import coordinate_grid, warp
 from diffusers_dawn.models.blocks_2d import UpBlock, batch_norm, convolution_by_rows
 from diffusers_dawn.models.image_coding import DecoderBlocks
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from training.evaluation.metrics import gradient_energy
 
 TINY = {
     "image_size": 32,

@@ -7,8 +7,8 @@ from peft import LoraConfig
 from torch import nn
 
 from diffusers_dawn import A2VFlowDiffusionModel
-from diffusers_dawn.models.clip_layers import PartialConv2d, matrix_of
-from diffusers_dawn.random_checkpoint import random_pipeline
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.models.video_layers import PartialConv2d, matrix_of
 
 CPU, NUM_FRAMES = torch.device("cpu"), 7
 # layers that are called, and layers whose matrices are asked for

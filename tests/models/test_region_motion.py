@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusers_dawn.flow_geometry import affine_from_covariance, coordinate_grid
+from diffusers_dawn.geometry.flow import affine_from_covariance, coordinate_grid
 from diffusers_dawn.models.region_motion import (
     BackgroundPredictor,
     FlowPredictor,

@@ -4,8 +4,8 @@ import pytest
 from tiny_clips import eyed_clip, write_tiny_data_set
 from tiny_stages import A2V_MODEL, LFG_MODEL, PBNET_MODEL
 
-from diffusers_dawn.random_checkpoint import random_pipeline
-from training.config import TrainingConfig
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from training.engine.config import TrainingConfig
 from training.train_a2v import A2VConfig
 from training.train_lfg import LFGConfig
 from training.train_pbnet import PBNetConfig

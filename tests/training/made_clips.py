@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from training.clip_members import SAMPLES_PER_FRAME
-from training.clip_shards import ClipSkipped, PreparedClip, shard_path, write_shard
-from training.dataset_info import DatasetInfo, write_dataset_info
+from training.data.clip_members import SAMPLES_PER_FRAME
+from training.data.clip_shards import ClipSkipped, PreparedClip, shard_path, write_shard
+from training.data.dataset_info import DatasetInfo, write_dataset_info
 
 SIZE_PX = 32
 

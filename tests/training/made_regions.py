@@ -2,7 +2,7 @@
 
 import torch
 
-from diffusers_dawn.flow_geometry import affine_from_covariance
+from diffusers_dawn.geometry.flow import affine_from_covariance
 from diffusers_dawn.models.region_motion import Regions
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_stages import run
 
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from training.checkpoints import list_checkpoints
-from training.loop import train
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from training.engine.checkpoints import list_checkpoints
+from training.engine.loop import train
 from training.train_a2v import A2VConfig, A2VStage
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from diffusers_dawn.cli import main as dawn
-from diffusers_dawn.random_checkpoint import random_pipeline
-from diffusers_dawn.videos import read_video
+from diffusers_dawn.cli.command import main as dawn
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.media.videos import read_video
 from real_inputs import REAL, needs_real
 from training.make_synthetic_clips import main as make_synthetic_clips
 from training.prepare_clips import main as prepare_clips

@@ -8,15 +8,15 @@ import torch
 from tiny_clips import AUDIO_DIM, tiny_clip
 from tiny_evaluation import write_test_split
 
-from diffusers_dawn.metrics import LOWER_LIP, UPPER_LIP
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from training.checkpoints import write_trained
-from training.clip_members import PreparedClip, encode_wav
-from training.clip_shards import ClipShards
-from training.dataset_info import DatasetInfo
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from training.data.clip_members import PreparedClip, encode_wav
+from training.data.clip_shards import ClipShards
+from training.data.dataset_info import DatasetInfo
+from training.data.mouth import LOWER_LIP, UPPER_LIP
+from training.engine.checkpoints import write_trained
+from training.engine.networks import add_lora
 from training.evaluate import SECTIONS, load_pipeline, main
-from training.evaluation_clips import Evaluation, EvaluationSettings
-from training.networks import add_lora
+from training.evaluation.clips import Evaluation, EvaluationSettings
 from training.train_a2v import A2VConfig
 
 TINY = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from training import make_demo
 from training.make_demo import Stage, export, main, recipe, run_recipe
 

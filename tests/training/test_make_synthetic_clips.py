@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from accelerate import PartialState
 
-from diffusers_dawn.random_checkpoint import random_pipeline
-from training.clip_shards import ClipShards
-from training.dataset_info import read_dataset_info
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from training.data.clip_shards import ClipShards
+from training.data.dataset_info import read_dataset_info
 from training.make_synthetic_clips import main
 from training.synthetic.speech_report import count_blinks
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from accelerate import PartialState
 
-from diffusers_dawn.recordings import read_waveform
+from diffusers_dawn.media.recordings import read_waveform
+from diffusers_dawn.media.video_writer import write_video
+from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.records import Waveform
-from diffusers_dawn.video_writer import write_video
-from diffusers_dawn.videos import read_video
 from real_inputs import REAL, needs_real
-from training.clip_shards import ClipShards
+from training.data.clip_shards import ClipShards
 from training.prepare_clips import main
 
 SCRIPT = Path(__file__).parents[2] / "training" / "prepare_clips.py"
@@ -41,7 +41,7 @@ def fresh_state():
 
 @pytest.fixture(scope="module")
 def encoder_folder(tmp_path_factory):
-    from diffusers_dawn.random_checkpoint import random_pipeline
+    from diffusers_dawn.conversion.random_pipeline import random_pipeline
 
     pipe, folder = random_pipeline("tiny"), tmp_path_factory.mktemp("encoder")
     pipe.audio_encoder.save_pretrained(folder)

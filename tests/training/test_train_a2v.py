@@ -11,14 +11,14 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from tiny_stages import A2V_MODEL, ROOT, first_batch, result, run
 
-from diffusers_dawn.flow_geometry import coordinate_grid
+from diffusers_dawn.geometry.flow import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.scheduler_choice import make_scheduler, set_timesteps
-from diffusers_dawn.scheduler_training import follows_flow, training_config
-from training.config import config_to_yaml
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sampling.scheduler_choice import make_scheduler, set_timesteps
+from diffusers_dawn.sampling.scheduler_training import follows_flow, training_config
+from training.data.draw import Draw
+from training.engine.config import config_to_yaml
 from training.train_a2v import A2VStage
-from training.training_plan import Draw
 
 
 def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_set):

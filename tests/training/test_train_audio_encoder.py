@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
 
-from diffusers_dawn.audio_features import extract_features
 from diffusers_dawn.records import Waveform
-from training.checkpoints import list_checkpoints
-from training.loop import train
+from diffusers_dawn.speech.features import extract_features
+from training.data.draw import Draw
+from training.engine.checkpoints import list_checkpoints
+from training.engine.loop import train
 from training.synthetic.phonemes import SILENCE_INDEX
 from training.synthetic.speech_dataset import SpokenPhonemes, normalised
 from training.train_audio_encoder import AudioEncoderConfig, AudioEncoderStage
-from training.training_plan import Draw
 
 MODEL = {
     "hidden_size": 32,

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_stages import LFG_MODEL, first_batch, result, run
 
-from training.box_masks import mouth_box_mask
-from training.loop import train
+from training.data.draw import Draw
+from training.engine.loop import train
+from training.objectives.box_masks import mouth_box_mask
+from training.objectives.vgg import VGG19Features
 from training.train_lfg import LFGStage, anchor_points, flow_points
-from training.training_plan import Draw
-from training.vgg import VGG19Features
 
 
 def test_running_statistics_survive_a_step_that_is_not_finite(configs):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusers_dawn.random_checkpoint import random_pipeline
-from training.clip_members import PreparedClip
-from training.clip_shards import shard_path, write_shard
-from training.dataset_info import DatasetInfo, write_dataset_info
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from training.data.clip_members import PreparedClip
+from training.data.clip_shards import shard_path, write_shard
+from training.data.dataset_info import DatasetInfo, write_dataset_info
 
 AUDIO_DIM = 32
 

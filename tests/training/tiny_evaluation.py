@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from diffusers_dawn.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.random_checkpoint import random_pipeline
-from training.clip_members import PreparedClip
-from training.clip_shards import shard_path, write_shard
-from training.dataset_info import DatasetInfo, write_dataset_info
-from training.evaluation_clips import EvaluationSettings
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from training.data.clip_members import PreparedClip
+from training.data.clip_shards import shard_path, write_shard
+from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.evaluation.clips import EvaluationSettings
 
 SHORT = EvaluationSettings(num_clips=2, clip_seconds=0.6, long_seconds=1.2, num_inference_steps=1, quiet=True)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from training.loop import train
+from training.engine.loop import train
 from training.train_pbnet import PBNetConfig, PBNetStage
 
 MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 8, "feed_forward_dim": 8, "head_dim": 8}

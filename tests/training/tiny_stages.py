@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from training.config import TrainingConfig
-from training.loop import train
+from training.data.draw import Draw
+from training.engine.config import TrainingConfig
+from training.engine.loop import train
 from training.train_a2v import A2VStage
 from training.train_lfg import LFGStage
 from training.train_pbnet import PBNetStage
-from training.training_plan import Draw
 
 ROOT = Path(__file__).parents[2]
 LFG_MODEL = {

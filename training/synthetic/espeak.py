@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusers_dawn.recordings import resample
+from diffusers_dawn.media.recordings import resample
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 
 # accents of English by the language code that users know; espeak-ng's own names differ for some

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from training.clip_members import encode_wav
+from training.data.clip_members import encode_wav
 from training.synthetic.espeak import Espeak
 from training.synthetic.head_state import HeadState
 from training.synthetic.identity import draw_identity

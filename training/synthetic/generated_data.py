@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
-from training.clip_members import PreparedClip
-from training.clip_shards import shard_path, write_shard
-from training.dataset_info import write_text_atomically
+from training.data.clip_members import PreparedClip
+from training.data.clip_shards import shard_path, write_shard
+from training.data.dataset_info import write_text_atomically
 from training.synthetic.example_inputs import write_portrait, write_speech
 from training.synthetic.identity import draw_identity
 from training.synthetic.sentences import SPLITS
 from training.synthetic.talking_head import IDENTITIES_PER_SEED, identity_seed, make_talking_head
 
 if TYPE_CHECKING:
-    from training.speech_features import SpeechFeatures
+    from training.data.speech_features import SpeechFeatures
 
 PLAN_NAME = "generator.json"
 # of the portrait and the recording to try a pipeline on

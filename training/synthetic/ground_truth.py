@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from diffusers_dawn.face_pose import CROP_LOWERING, CROP_SIZE_PX, CROP_TO_BOX, MICROMETRES_PER_CM, pose_in_crop_of
+from diffusers_dawn.face.pose import CROP_LOWERING, CROP_SIZE_PX, CROP_TO_BOX, MICROMETRES_PER_CM, pose_in_crop_of
 from diffusers_dawn.records import FaceState
 from training.synthetic.head_mesh import HeadMesh, PosedMesh
 from training.synthetic.head_state import HeadState

@@ -3,7 +3,7 @@
 import numpy as np
 
 from diffusers_dawn.records import FPS
-from training.clip_members import SAMPLES_PER_FRAME
+from training.data.clip_members import SAMPLES_PER_FRAME
 from training.synthetic.head_state import HeadState
 
 BLINKS_PER_S = (0.2, 0.8)

@@ -76,7 +76,7 @@ class HeadState:
 
 
 def rotation_from_angles(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
-    """Compose the rotation that `diffusers_dawn.face_pose.angles_from_rotation` splits.
+    """Compose the rotation that `diffusers_dawn.face.pose.angles_from_rotation` splits.
 
     Args:
         yaw_deg: Angle about y; positive turns the nose to the image's left.

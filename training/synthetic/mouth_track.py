@@ -1,7 +1,7 @@
 """Phonemes to the mouth's shape in every frame of a video.
 
 A frame shows the mouth as it is in the middle of the time for which it is shown: frame i at (i + 1/2) / 25 s. The
-audio feature of that frame is centred at i / 25 + 0.0125 s (`diffusers_dawn.audio_features`), 7.5 ms earlier.
+audio feature of that frame is centred at i / 25 + 0.0125 s (`diffusers_dawn.speech.features`), 7.5 ms earlier.
 """
 
 from collections.abc import Sequence

@@ -5,12 +5,12 @@ import torch
 from torch.utils.data import Dataset
 
 from diffusers_dawn.records import FPS
+from training.data.draw import Draw
 from training.synthetic.audio_augmentation import augment
 from training.synthetic.espeak import Espeak
 from training.synthetic.phonemes import LABEL_REACH_SAMPLES, LABEL_STRIDE_SAMPLES, frame_labels
 from training.synthetic.speakers import draw_speaker
 from training.synthetic.spoken_clip import SpokenClip, speak_clip
-from training.training_plan import Draw
 
 SEED_LIMIT = 2**32
 # as transformers' feature extractor

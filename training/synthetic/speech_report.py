@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from diffusers_dawn.records import FPS
-from training.clip_shards import ClipShards
-from training.dataset_info import write_text_atomically
-from training.prepared_report import splits_of
+from training.data.clip_shards import ClipShards
+from training.data.dataset_info import write_text_atomically
+from training.data.prepared_report import splits_of
 from training.synthetic.head_motion import speech_energy
 from training.synthetic.phonemes import PHONEME_CLASSES
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
-from training.clip_members import SAMPLES_PER_FRAME
+from training.data.clip_members import SAMPLES_PER_FRAME
 from training.synthetic.espeak import Espeak, Speech
 from training.synthetic.phonemes import SILENCE_INDEX, ClassSegment, class_segments
 from training.synthetic.sentences import draw_sentence

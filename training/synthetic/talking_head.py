@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from diffusers_dawn.records import FPS
-from training.clip_members import PreparedClip
+from training.data.clip_members import PreparedClip
 from training.synthetic.audio_augmentation import augment
 from training.synthetic.espeak import Espeak
 from training.synthetic.head_motion import head_states, speech_energy

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
-from ..model_card import packaged_card
 from ..models.a2v_fdm import A2VFlowDiffusionModel
 from ..models.lfg import LatentFlowGenerator
 from ..models.pbnet import PoseBlinkNet
-from ..pipeline_dawn import DAWNPipeline
-from ..scheduling_dawn_ddim import DAWNDDIMScheduler
+from ..pipeline.pipeline_dawn import DAWNPipeline
+from ..sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
+from ..sharing.model_card import packaged_card
 from .a2v_fdm import convert_a2v_fdm, training_seed_confirmed
 from .lfg import ENTRIES as LFG_ENTRIES
 from .lfg import convert_lfg

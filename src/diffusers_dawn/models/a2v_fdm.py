@@ -15,12 +15,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from ..float32_products import with_fast_products
+from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
-from .clip_attention import FrameContext, TemporalAttention, add_attention
-from .clip_layers import PartialConv2d
 from .condition_attention import ConditionContext
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
+from .video_attention import FrameContext, TemporalAttention, add_attention
+from .video_layers import PartialConv2d
 
 # names of the modules that caches leave out, as patterns
 ATTENTIONS = r".*(spatial|temporal)_attention\w*"
@@ -55,8 +55,8 @@ class A2VFlowDiffusionOutput(BaseOutput):
 class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
     """Predict the noise in the motion of all frames of a clip from speech, pose, blink and one reference image.
 
-    The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size, see `motion_latents`. The
-    defaults are the published model for 128 px; the network is convolutional, other sizes use the same weights.
+    The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size, see `geometry.motion_latents`.
+    The defaults are the published model for 128 px; the network is convolutional, other sizes use the same weights.
 
     Args:
         sample_size: Height and width of the motion in training (h = w = image / 4).

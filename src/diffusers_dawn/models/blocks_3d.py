@@ -1,11 +1,11 @@
-"""The block of the motion denoiser, on clips (B, F, H, W, C); see `clip_layers` for what it overwrites."""
+"""The block of the motion denoiser, on clips (B, F, H, W, C); see `video_layers` for what it overwrites."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .clip_layers import ClipGroupNorm, add_in_chunks, convolve_frames, convolve_over_input
 from .condition_attention import ConditionContext, ConditionMixer
+from .video_layers import ClipGroupNorm, add_in_chunks, convolve_frames, convolve_over_input
 
 
 class ResidualBlock(nn.Module):

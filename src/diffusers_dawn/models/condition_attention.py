@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .clip_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of, without_autocast
+from .video_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of, without_autocast
 
 
 class ConditionContext(NamedTuple):

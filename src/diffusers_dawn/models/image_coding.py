@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..flow_geometry import warp_frames
+from ..geometry.flow import warp_frames
 from .blocks_2d import (
     ConvNormRelu,
     ImageFunction,

@@ -9,7 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
-from ..flow_geometry import warp
+from ..geometry.flow import warp
 from .image_coding import EncodedImage, ImageDecoder, ImageEncoder
 from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPredictor, Regions
 

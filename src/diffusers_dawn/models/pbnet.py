@@ -11,7 +11,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
-from ..float32_products import with_fast_products
+from ..machine.float32_products import with_fast_products
 from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
 from .shared_latents import mean_of_pieces, spread_pieces

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..flow_geometry import (
+from ..geometry.flow import (
     affine_from_covariance,
     antialiased_downsample,
     coordinate_grid,

@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from .blocks_3d import ResidualBlock
-from .clip_attention import (
+from .condition_attention import ConditionContext
+from .video_attention import (
     FrameContext,
     SpatialAttention,
     SpatialLinearAttention,
     TemporalAttention,
     add_attention,
 )
-from .clip_layers import convolve_frames
-from .condition_attention import ConditionContext
+from .video_layers import convolve_frames
 
 
 class FaceLocationEncoder(nn.Module):

@@ -1,0 +1,110 @@
+"""The `dawn` command: animate a portrait, convert published checkpoints, make a pipeline with random weights."""
+
+import argparse
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from ..machine.allocator import keep_freed_memory
+from .animate import animate
+from .messages import plain_warnings, quiet_libraries, say
+from .options import command_parser
+
+# What goes wrong with what a user gives has a sentence of its own; of anything else the line names the kind too
+USER_ERRORS = (ValueError, OSError, ImportError)
+
+
+def program() -> int:
+    """Be the program `dawn`: run the command in a process of its own.
+
+    Returns:
+        Exit status, as of `main`.
+    """
+    keep_freed_memory()
+    return main()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Words after `dawn`; None: those of the process.
+
+    Returns:
+        Exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted.
+    """
+    commands = {"animate": animate, "convert": convert, "init": init, "export-community": community}
+    options = command_parser(commands).parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with plain_warnings():
+            options.run(options)
+    except KeyboardInterrupt:
+        print("dawn: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        else:
+            kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
+            print(f"dawn: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Turn published checkpoints into a saved pipeline; see `dawn convert --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from ..conversion.published import convert_published
+    from ..sharing.checkpoint_folder import check_new_folder, save_new
+
+    quiet_libraries()
+    check_new_folder(options.output)
+    pipe = convert_published(
+        options.dawn,
+        options.lfg,
+        options.hubert,
+        options.pbnet_pose,
+        options.pbnet_blink,
+        size_px=options.size,
+        full=options.full,
+        say=say,
+    )
+    save_new(pipe, options.output)
+    say(f"wrote {options.output}")
+
+
+def init(options: argparse.Namespace) -> None:
+    """Save a pipeline with random weights; see `dawn init --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from ..conversion.random_pipeline import random_pipeline
+    from ..sharing.checkpoint_folder import check_new_folder, save_new
+
+    quiet_libraries()
+    check_new_folder(options.output)
+    save_new(random_pipeline(options.size, options.seed), options.output)
+    say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
+
+
+def community(options: argparse.Namespace) -> None:
+    """Write the single file for diffusers' examples/community; see `dawn export-community --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from ..sharing.hub_export import export_community
+
+    path, readme = export_community(options.output)
+    say(f"wrote {path}, and {readme} with its row and section for the README there")
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,271 @@
+"""Which face is animated and in which square of its picture; cut the square out, paste its animation back."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from ..records import FaceState, SquareCrop
+
+# Share of the square that the landmark box (chin to upper forehead) takes in DAWN's training clips, and where its
+# centre lies; tuned by eye on portraits: all hair above, the neck and the beginning of the shoulders below
+FACE_TO_SIDE = 0.55
+FACE_CENTRE_HEIGHT = 0.57
+# a square that does not fit may shrink to this share of its side; the face's box then takes 0.79 of it
+MIN_SIDE_SHARE = 0.7
+FRAMED_HEIGHTS = (0.35, 0.8)
+FRAMED_OFFSET = 0.15
+PASTED_ROWS = 256
+# memory of `paste_each` for every pixel of the image, which is among it: copies, and the square at four bytes each
+PASTE_BYTES_PER_PX = 18
+
+
+def check_image(image: np.ndarray, name: str = "image") -> None:
+    """Refuse what is no picture.
+
+    Args:
+        image: The array to check.
+        name: Argument name for error messages.
+
+    Raises:
+        ValueError: If it is not uint8 (H, W, 3), or empty.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3 or image.size == 0 or image.dtype != np.uint8:
+        raise ValueError(f"`{name}` is {image.dtype} {image.shape}; allowed is uint8 (H, W, 3)")
+
+
+def choose_face(faces: list[FaceState], face_index: int | None = None) -> FaceState:
+    """Choose the face to animate.
+
+    Args:
+        faces: What a detector found.
+        face_index: Position from 0, counted from the largest; None takes that.
+
+    Returns:
+        The chosen face.
+
+    Raises:
+        ValueError: If there is no face, or none at that position.
+    """
+    if not faces:
+        raise ValueError("no face found in `image`: a face seen from the front or half from the side is needed")
+    if face_index is not None and not 0 <= face_index < len(faces):
+        raise ValueError(
+            f"`face_index` is {face_index}, but `image` shows {len(faces)} face(s): "
+            f"allowed are 0 (the largest) to {len(faces) - 1}"
+        )
+    by_area = sorted(faces, key=lambda face: -_box_area(face))
+    return replace(by_area[face_index or 0], num_faces=len(faces))
+
+
+def check_face(face: FaceState, image_size: tuple[int, int]) -> None:
+    """Refuse a face state that is malformed or belongs to another picture.
+
+    Args:
+        face: The state.
+        image_size: Height and width of the picture [px].
+
+    Raises:
+        ValueError: A length is wrong, a number is not finite, the box is empty or outside, or the sizes differ.
+    """
+    shapes = {"pose": (6,), "blink": (2,), "box_px": (4,)} | ({} if face.mouth_px is None else {"mouth_px": (20, 2)})
+    for name, shape in shapes.items():
+        values = np.asarray(getattr(face, name), dtype=float)
+        if values.shape != shape or not np.isfinite(values).all():
+            wanted = " times ".join(map(str, shape))
+            raise ValueError(f"`face.{name}` is {getattr(face, name)}, must be {wanted} finite numbers")
+    if tuple(face.image_size) != tuple(image_size):
+        raise ValueError(f"`face.image_size` is {face.image_size}, but `image` is {tuple(image_size)} (height, width)")
+    (x_min, x_max, y_min, y_max), (height, width) = face.box_px, image_size
+    if not (x_min < x_max and y_min < y_max and x_min < width and y_min < height and x_max > 0 and y_max > 0):
+        raise ValueError(
+            f"`face.box_px` is {tuple(face.box_px)}, must be (x_min, x_max, y_min, y_max) [px] of a box in `image`,"
+            f" which is {height} high and {width} wide"
+        )
+
+
+def _box_area(face: FaceState) -> float:
+    x_min, x_max, y_min, y_max = face.box_px
+    return (x_max - x_min) * (y_max - y_min)
+
+
+def portrait_crop(face: FaceState) -> SquareCrop:
+    """Choose the square that frames a face as in DAWN's training clips.
+
+    The longer side of the face's box takes 0.55 of the square, its centre lies in the middle across and at 0.57 of
+    the height. A square larger than the image's shorter side shrinks towards that, but to no less than 0.7 of its
+    own side. It is then shifted into the image along each axis where it fits, and sticks out where it does not.
+
+    Args:
+        face: The face.
+
+    Returns:
+        The square; parts outside the image are to be filled from its edge.
+    """
+    height, width = face.image_size
+    x_min, x_max, y_min, y_max = face.box_px
+    side = round(max(x_max - x_min, y_max - y_min) / FACE_TO_SIDE)
+    side = max(min(side, height, width), math.ceil(MIN_SIDE_SHARE * side))
+    left = round((x_min + x_max) / 2 - side / 2)
+    top = round((y_min + y_max) / 2 - FACE_CENTRE_HEIGHT * side)
+    if side <= width:
+        left = min(max(left, 0), width - side)
+    if side <= height:
+        top = min(max(top, 0), height - side)
+    return SquareCrop(left, top, side)
+
+
+def is_framed(face: FaceState) -> bool:
+    """Tell whether an image shows its face as DAWN's training clips do, so that no crop is needed.
+
+    Args:
+        face: The face.
+
+    Returns:
+        True if the image is square, the face's box takes 0.35 to 0.8 of its height, and the box's centre is at most
+        0.15 of the side away from the image's centre, down and across.
+    """
+    height, width = face.image_size
+    x_min, x_max, y_min, y_max = face.box_px
+    offsets = abs((x_min + x_max) / 2 - width / 2), abs((y_min + y_max) / 2 - height / 2)
+    low, high = FRAMED_HEIGHTS
+    return height == width and low * height <= y_max - y_min <= high * height and max(offsets) <= FRAMED_OFFSET * width
+
+
+def crop_square(image: np.ndarray, crop: SquareCrop, size: int | None = None) -> np.ndarray:
+    """Cut a square out of an image, repeating its edge where the square sticks out.
+
+    Args:
+        image: uint8 array (H, W, 3).
+        crop: The square.
+        size: Side [px] to which the square is resized (bicubic); None leaves it as it is.
+
+    Returns:
+        uint8 array (size, size, 3).
+
+    Raises:
+        ValueError: If `size` is not positive, or the square has no side or does not touch the image.
+    """
+    _check_crop(crop, image.shape[:2], size)
+    rows = np.arange(crop.top, crop.top + crop.side).clip(0, image.shape[0] - 1)
+    columns = np.arange(crop.left, crop.left + crop.side).clip(0, image.shape[1] - 1)
+    return _resize(image[rows[:, None], columns], crop.side if size is None else size)
+
+
+def crop_face_state(face: FaceState, crop: SquareCrop, size: int | None = None) -> FaceState:
+    """Describe the same face in the coordinates of a square of its image.
+
+    Args:
+        face: The face in the whole image.
+        crop: The square.
+        size: Side [px] to which the square is resized; None leaves it as it is.
+
+    Returns:
+        The state with box, mouth and image size of the square; the pose is relative to the face's own crop and stays.
+
+    Raises:
+        ValueError: If `size` is not positive, or the square has no side or does not touch the image.
+    """
+    _check_crop(crop, face.image_size, size)
+    size = crop.side if size is None else size
+    zoom = size / crop.side
+    offsets = (crop.left, crop.left, crop.top, crop.top)
+    box_px = tuple((value - offset) * zoom for value, offset in zip(face.box_px, offsets, strict=True))
+    mouth_px = None if face.mouth_px is None else (np.asarray(face.mouth_px) - (crop.left, crop.top)) * zoom
+    return replace(face, box_px=box_px, mouth_px=mouth_px, image_size=(size, size))
+
+
+def paste_back(image: np.ndarray, frames: np.ndarray, crop: SquareCrop, feather: float = 0.1) -> np.ndarray:
+    """Put animated squares back into the whole image, all at once; see `paste_each`.
+
+    Args:
+        image: uint8 array (H, W, 3).
+        frames: uint8 array (F, S, S, 3).
+        crop: Where the frames' square lies in the image.
+        feather: Width of the fade, as a share of the square's side, in [0, 0.5].
+
+    Returns:
+        uint8 array (F, H, W, 3), bit-identical to `image` outside of the square.
+
+    Raises:
+        ValueError: If shapes, types or `feather` are others, or the square has no side or does not touch the image.
+    """
+    check_image(image)
+    if frames.ndim != 4 or frames.shape[1] != frames.shape[2] or frames.shape[3] != 3 or frames.dtype != np.uint8:
+        raise ValueError(f"`frames` is {frames.dtype} {frames.shape}; allowed is uint8 (F, S, S, 3)")
+    pasted = np.empty((len(frames), *image.shape), np.uint8)
+    for output, whole in zip(pasted, paste_each(image, frames, crop, feather), strict=True):
+        output[:] = whole
+    return pasted
+
+
+def paste_each(
+    image: np.ndarray, frames: Iterable[np.ndarray], crop: SquareCrop, feather: float = 0.1
+) -> Iterator[np.ndarray]:
+    """Put animated squares back into the whole image one by one, so that only one copy of it is held.
+
+    Each frame is resized to the square's side (bicubic) and fades in smoothly from the square's border; not along
+    borders that lie on the image's edge or beyond, where there is nothing to fade into.
+
+    Args:
+        image: uint8 array (H, W, 3).
+        frames: uint8 arrays (S, S, 3).
+        crop: Where the frames' square lies in the image.
+        feather: Width of the fade, as a share of the square's side, in [0, 0.5].
+
+    Yields:
+        uint8 arrays (H, W, 3), bit-identical to `image` outside of the square.
+
+    Raises:
+        ValueError: If shapes, types or `feather` are others, or the square has no side or does not touch the image.
+    """
+    check_image(image)
+    if not 0 <= feather <= 0.5:
+        raise ValueError(f"`feather` is {feather}; allowed is 0 to 0.5")
+    height, width = image.shape[:2]
+    _check_crop(crop, (height, width))
+    top, bottom = max(crop.top, 0), min(crop.top + crop.side, height)
+    left, right = max(crop.left, 0), min(crop.left + crop.side, width)
+    inside_rows, inside_columns = slice(top - crop.top, bottom - crop.top), slice(left - crop.left, right - crop.left)
+    row_opacity = _fade(crop.side, feather, crop.top > 0, crop.top + crop.side < height)[inside_rows]
+    column_opacity = _fade(crop.side, feather, crop.left > 0, crop.left + crop.side < width)[inside_columns]
+    for frame in frames:
+        check_image(frame, "frames")
+        foreground = _resize(frame, crop.side)[inside_rows, inside_columns]
+        pasted = image.copy()
+        square = pasted[top:bottom, left:right]
+        for first in range(0, len(square), PASTED_ROWS):  # not all at once: floats take four times the memory
+            rows = slice(first, first + PASTED_ROWS)
+            background = square[rows].astype(np.float32)
+            opacity = np.outer(row_opacity[rows], column_opacity)[..., None]
+            square[rows] = np.rint(background + opacity * (foreground[rows] - background))
+        yield pasted
+
+
+def _fade(side: int, feather: float, at_start: bool, at_end: bool) -> np.ndarray:
+    """Opacity (side,) of the pixel centres along one axis: a smoothstep over the feather at the wanted ends."""
+    centres = (np.arange(side, dtype=np.float32) + 0.5) / side
+    distance = np.full(side, np.inf, np.float32)
+    if at_start:
+        distance = np.minimum(distance, centres)
+    if at_end:
+        distance = np.minimum(distance, 1 - centres)
+    ramp = np.minimum(distance / max(feather, 1e-6), 1)
+    return ramp**2 * (3 - 2 * ramp)
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _check_crop(crop: SquareCrop, image_size: tuple[int, int], size: int | None = None) -> None:
+    if size is not None and size <= 0:
+        raise ValueError(f"`size` is {size}; it must be positive")
+    height, width = image_size
+    outside = crop.left >= width or crop.top >= height or crop.left + crop.side <= 0 or crop.top + crop.side <= 0
+    if crop.side <= 0 or outside:
+        raise ValueError(f"`crop` is {crop}, which covers nothing of a {height}x{width} image")

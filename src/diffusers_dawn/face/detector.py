@@ -1,0 +1,229 @@
+"""Find the faces of a picture and what it says about them, by MediaPipe or any other detector."""
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..records import FaceState, SquareCrop
+from .crop import check_image, crop_square
+from .pose import NUM_MESH_POINTS, box_area, face_state_from_landmarks, landmark_box, shared_area
+
+MIN_DETECTION_SCORE = 0.5
+# two results that overlap more than this (intersection over the smaller box) show one face
+SAME_FACE_OVERLAP = 0.5
+# around a detection, the mesh looks at a square of this many times its box, enlarged to at least 256 px
+MESH_CROP_TO_DETECTION = 2.0
+MESH_CROP_SIZE_PX = 256
+# the last version with these models, also extra `face` in setup.cfg
+INSTALLATION = "pip install mediapipe==0.10.14"
+
+
+class FaceDetector(Protocol):
+    """Anything that finds the faces of a picture."""
+
+    def __call__(self, image: np.ndarray) -> list[FaceState]:
+        """Find faces.
+
+        Args:
+            image: uint8 array (H, W, 3), RGB.
+
+        Returns:
+            One state per face, the largest box first.
+        """
+        ...
+
+
+class MediaPipeFaceDetector:
+    """Find faces with the models inside MediaPipe's wheel, each picture by itself.
+
+    The face mesh alone misses faces that are small in the picture. Therefore two face detectors (near, far) look too,
+    and the mesh looks again at an enlarged crop around each face that it missed. If the whole picture shows no face,
+    the detectors look at overlapping quarters of it. Threads may share one: they wait for each other.
+
+    Args:
+        max_num_faces: Largest number of faces that the mesh looks for in the whole picture.
+
+    Raises:
+        ImportError: If mediapipe is missing, or is a version without these models.
+    """
+
+    def __init__(self, max_num_faces: int = 10):
+        solutions = _import_mediapipe_solutions()
+        # two threads in one graph end the process
+        self._lock = threading.Lock()
+        self._graphs: dict[str, Any] = {}
+        self._makers = {
+            "mesh": lambda: solutions.face_mesh.FaceMesh(
+                static_image_mode=True, refine_landmarks=True, max_num_faces=max_num_faces
+            ),
+            "mesh_of_crop": lambda: solutions.face_mesh.FaceMesh(
+                static_image_mode=True, refine_landmarks=True, max_num_faces=1
+            ),
+            "near": lambda: solutions.face_detection.FaceDetection(
+                model_selection=0, min_detection_confidence=MIN_DETECTION_SCORE
+            ),
+            "far": lambda: solutions.face_detection.FaceDetection(
+                model_selection=1, min_detection_confidence=MIN_DETECTION_SCORE
+            ),
+        }
+
+    def __call__(self, image: np.ndarray) -> list[FaceState]:
+        """Find faces.
+
+        Args:
+            image: uint8 array (H, W, 3), RGB.
+
+        Returns:
+            One state per face, the largest box first.
+
+        Raises:
+            ValueError: If the image has another shape or type.
+        """
+        check_image(image)
+        faces_px = self.landmarks(image)
+        states = [face_state_from_landmarks(points, image.shape[:2], len(faces_px)) for points in faces_px]
+        return sorted(states, key=lambda state: -box_area(state.box_px))
+
+    def landmarks(self, image: np.ndarray) -> list[np.ndarray]:
+        """Find faces and give their landmarks.
+
+        Args:
+            image: uint8 array (H, W, 3), RGB.
+
+        Returns:
+            Per face an array (478, 3) [px]: x, y (down), z (away from the viewer, relative to the head).
+        """
+        with self._lock:
+            return self._find(image)
+
+    def close(self) -> None:
+        """Free the graphs; a later call makes new ones."""
+        with self._lock:
+            for graph in self._graphs.values():
+                graph.close()
+            self._graphs.clear()
+
+    def __enter__(self) -> "MediaPipeFaceDetector":
+        """Return the detector."""
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Free the graphs."""
+        self.close()
+
+    def _find(self, image: np.ndarray) -> list[np.ndarray]:
+        height, width = image.shape[:2]
+        faces_px = _without_duplicates(self._run_mesh("mesh", image))
+        for box_px in self._detect(image, search_quarters=not faces_px):
+            if any(_overlap(box_px, landmark_box(points)) > SAME_FACE_OVERLAP for points in faces_px):
+                continue
+            x_min, x_max, y_min, y_max = box_px
+            side = round(MESH_CROP_TO_DETECTION * max(x_max - x_min, y_max - y_min))
+            crop = SquareCrop(round((x_min + x_max - side) / 2), round((y_min + y_max - side) / 2), side)
+            enlarged = crop_square(image, crop, max(side, MESH_CROP_SIZE_PX))
+            for points in self._run_mesh("mesh_of_crop", enlarged):
+                points = points * (side / len(enlarged)) + (crop.left, crop.top, 0)
+                x, y = points[:NUM_MESH_POINTS, :2].mean(axis=0)
+                # a face in the filled border, or beside the one that was looked for, is none of this detection
+                if 0 <= x < width and 0 <= y < height and _overlap(box_px, landmark_box(points)) > SAME_FACE_OVERLAP:
+                    faces_px.append(points)
+        return _without_duplicates(faces_px)
+
+    def _run(self, name: str, image: np.ndarray) -> Any:
+        image = np.ascontiguousarray(image)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="SymbolDatabase.GetPrototype")
+            if name in self._graphs:
+                return self._graphs[name].process(image)
+            with _native_stderr_muted():
+                self._graphs[name] = self._makers[name]()
+                return self._graphs[name].process(image)
+
+    def _run_mesh(self, name: str, image: np.ndarray) -> list[np.ndarray]:
+        height, width = image.shape[:2]
+        faces = self._run(name, image).multi_face_landmarks or []
+        # the mesh measures depth in image widths
+        return [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark]) for face in faces]
+
+    def _detect(self, image: np.ndarray, search_quarters: bool) -> list[tuple[float, float, float, float]]:
+        boxes_px = self._detect_in(image)
+        if boxes_px or not search_quarters:
+            return boxes_px
+        side = (max(image.shape[:2]) + 1) // 2
+        for top in range(0, max(image.shape[0] - side // 2, 1), side // 2 or 1):
+            for left in range(0, max(image.shape[1] - side // 2, 1), side // 2 or 1):
+                boxes_px += [
+                    (x_min + left, x_max + left, y_min + top, y_max + top)
+                    for x_min, x_max, y_min, y_max in self._detect_in(image[top : top + side, left : left + side])
+                ]
+        return boxes_px
+
+    def _detect_in(self, image: np.ndarray) -> list[tuple[float, float, float, float]]:
+        height, width = image.shape[:2]
+        boxes_px = []
+        for name in ("near", "far"):
+            for detection in self._run(name, image).detections or []:
+                box = detection.location_data.relative_bounding_box
+                x_min, y_min = box.xmin * width, box.ymin * height
+                boxes_px.append((x_min, x_min + box.width * width, y_min, y_min + box.height * height))
+        return boxes_px
+
+
+def _import_mediapipe_solutions() -> Any:
+    try:
+        import mediapipe
+    except ImportError as error:
+        if error.name not in (None, "mediapipe"):  # mediapipe is there, something that it needs is not
+            raise ImportError(
+                f"mediapipe cannot be loaded: {error} (on Debian: apt install libgl1 libglib2.0-0)"
+            ) from error
+        raise ImportError(
+            f"finding faces needs mediapipe: {INSTALLATION} on Python up to 3.12, or pass `face`"
+        ) from error
+    if not hasattr(mediapipe, "solutions"):
+        raise ImportError(f"mediapipe {mediapipe.__version__} comes without the face models: {INSTALLATION}")
+    return mediapipe.solutions
+
+
+@contextmanager
+def _native_stderr_muted() -> Iterator[None]:
+    """Drop what is written to the process's error stream.
+
+    TensorFlow Lite prints several lines when a graph starts and heeds no setting. Exceptions are not affected.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # a process without an error stream needs no muting
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
+    """Area that two boxes share, over the smaller one's."""
+    return shared_area(first, second) / max(min(box_area(first), box_area(second)), 1e-6)
+
+
+def _without_duplicates(faces_px: list[np.ndarray]) -> list[np.ndarray]:
+    kept: list[np.ndarray] = []
+    for points in faces_px:
+        if all(_overlap(landmark_box(points), landmark_box(other)) <= SAME_FACE_OVERLAP for other in kept):
+            kept.append(points)
+    return kept

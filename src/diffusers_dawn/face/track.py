@@ -1,0 +1,199 @@
+"""Pose and blink along a driving video, and their transfer to another portrait (cross-identity reenactment)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from ..records import FPS, FaceState
+from .crop import check_image
+from .detector import FaceDetector
+from .pose import box_area, pose_in_crop_of, shared_area
+
+MAX_GAP_FRAMES = 5
+# intersection over union with the last box: a head that moves by half its width reaches a third, another person less
+MIN_OVERLAP = 0.3
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """Pose and blink of one face along a video.
+
+    Attributes:
+        pose: Float32 array (F, 6), as `records.POSE_NAMES`; scale, x and y of every frame in the crop of the first.
+        blink: Float32 array (F, 2): openness of the left and right eye, as in `FaceState`.
+        missing: Indices of the frames that do not show the face, whose values are interpolated.
+    """
+
+    pose: np.ndarray
+    blink: np.ndarray
+    missing: tuple[int, ...] = ()
+
+
+def track_face(
+    frames: Iterable[np.ndarray], detector: FaceDetector, max_missing: float = 0.1, name: str = "video"
+) -> FaceTrack:
+    """Measure pose and blink of one face along a video (paper section 3.1).
+
+    Of several faces the largest of the first frame that shows one counts, then whichever overlaps most with the box
+    that it had last. Where it is missing, its values are interpolated linearly between the neighbours; before the
+    first and after the last frame that shows it they stay as they are there. Values are not smoothed.
+
+    Args:
+        frames: uint8 frames (H, W, 3), RGB, all of one size, at 25 fps (see `videos.read_video`); an array
+            (F, H, W, 3), or an iterable, of which one frame at a time is held.
+        detector: Finds the faces of a frame.
+        max_missing: Largest share of frames without the face, in [0, 1).
+        name: Argument name for error messages.
+
+    Returns:
+        The track, one entry per frame.
+
+    Raises:
+        ValueError: If there is no frame, a frame is no picture or of another size than the first, the face is missing
+            in too many frames or in more than 5 in a row, or `max_missing` is out of range.
+    """
+    faces = follow_face(frames, detector, name)
+    missing = check_track(faces, max_missing, name)
+    first = next(face for face in faces if face is not None)
+    states = interpolate_missing(faces, lambda face: np.array([*pose_in_crop_of(face, first), *face.blink]))
+    return FaceTrack(pose=states[:, :6], blink=states[:, 6:], missing=missing)
+
+
+def follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str = "video") -> list[FaceState | None]:
+    """Find one face in every frame of a video.
+
+    Of several faces the largest of the first frame that shows one counts, then whichever overlaps most with the box
+    that it had last.
+
+    Args:
+        frames: uint8 frames (H, W, 3), RGB, all of one size; one at a time is held.
+        detector: Finds the faces of a frame.
+        name: Argument name for error messages.
+
+    Returns:
+        State of the face per frame; None where it is not found.
+
+    Raises:
+        ValueError: If a frame is no picture or of another size than the first.
+    """
+    faces: list[FaceState | None] = []
+    size, last = None, None
+    for index, frame in enumerate(frames):
+        check_image(frame, f"{name}[{index}]")
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, the first frame {size}; all must have one size")
+        faces.append(_find_again(last, detector(frame)))
+        last = faces[-1] or last
+    return faces
+
+
+def check_track(faces: Sequence[FaceState | None], max_missing: float = 0.1, name: str = "video") -> tuple[int, ...]:
+    """Refuse a video that does not show the followed face in too many frames.
+
+    Args:
+        faces: State per frame, None where the face is missing.
+        max_missing: Largest share of frames without the face, in [0, 1).
+        name: Argument name for error messages.
+
+    Returns:
+        Indices of the frames that do not show the face.
+
+    Raises:
+        ValueError: If there is no frame, the face is missing in too many frames or in more than 5 in a row, or
+            `max_missing` is out of range.
+    """
+    if not 0 <= max_missing < 1:
+        raise ValueError(f"`max_missing` is {max_missing}; allowed is 0 up to, not including, 1")
+    missing = tuple(index for index, face in enumerate(faces) if face is None)
+    if not faces:
+        raise ValueError(f"`{name}` holds no frames")
+    if len(missing) == len(faces):
+        raise ValueError(f"`{name}` shows no face in any of its {len(faces)} frames")
+    gaps = [len(list(run)) for is_gap, run in groupby(faces, key=lambda face: face is None) if is_gap]
+    if len(missing) > max_missing * len(faces) or max(gaps, default=0) > MAX_GAP_FRAMES:
+        raise ValueError(
+            f"`{name}` does not show the face in {len(missing)} of {len(faces)} frames, up to {max(gaps)} in a row; "
+            f"allowed are {max_missing:.0%} of the frames and {MAX_GAP_FRAMES} in a row"
+        )
+    return missing
+
+
+def interpolate_missing(faces: Sequence[FaceState | None], measure: Callable[[FaceState], np.ndarray]) -> np.ndarray:
+    """Measure a face along a video, also where it is missing.
+
+    Between frames that show it values go linearly; before the first and after the last of them they stay.
+
+    Args:
+        faces: State per frame, None where the face is missing; not all of them.
+        measure: What to take from a state: an array of any shape.
+
+    Returns:
+        Float32 array (F, ...).
+    """
+    found = [index for index, face in enumerate(faces) if face is not None]
+    values = np.stack([measure(faces[index]) for index in found])
+    times = np.arange(len(faces))
+    columns = [np.interp(times, found, column) for column in values.reshape(len(found), -1).T]
+    return np.stack(columns, axis=1).astype(np.float32).reshape(len(faces), *values.shape[1:])
+
+
+def transfer_track(
+    track: FaceTrack, face: FaceState, num_frames: int, name: str = "track"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let a portrait move as the face of a video does (cross-identity reenactment).
+
+    The portrait keeps its own state; the track adds its difference to its own first frame. A track that begins with
+    closed eyes therefore opens the portrait's eyes too far later on: begin with open ones.
+
+    Args:
+        track: The driving video's track.
+        face: The portrait's face.
+        num_frames: Wanted number of frames; of a longer track the first so many count.
+        name: The track's name for error messages.
+
+    Returns:
+        Pose (num_frames, 6) and blink (num_frames, 2), float32.
+
+    Raises:
+        ValueError: If `num_frames` is not positive, or the track has fewer frames.
+    """
+    if num_frames <= 0:
+        raise ValueError(f"`num_frames` is {num_frames}; it must be positive")
+    check_track_length(len(track.pose), num_frames, name)
+    pose = face.pose + (track.pose - track.pose[0])[:num_frames]
+    blink = face.blink + (track.blink - track.blink[0])[:num_frames]
+    return pose.astype(np.float32), blink.astype(np.float32)
+
+
+def check_track_length(num_given: int, num_frames: int, name: str = "track") -> None:
+    """Refuse a driving video that is shorter than what it shall drive.
+
+    Args:
+        num_given: Its frames.
+        num_frames: Wanted number of frames.
+        name: Its name for error messages.
+
+    Raises:
+        ValueError: It has fewer.
+    """
+    if num_given < num_frames:
+        raise ValueError(
+            f"`{name}` lasts {num_given / FPS:.2f} s ({num_given} frames), the clip to be driven "
+            f"{num_frames / FPS:.2f} s ({num_frames} frames): the driving video must be at least as long"
+        )
+
+
+def _find_again(last: FaceState | None, faces: list[FaceState]) -> FaceState | None:
+    if last is None:
+        return faces[0] if faces else None
+    best = max(faces, key=lambda face: _overlap(face, last), default=None)
+    return best if best is not None and _overlap(best, last) >= MIN_OVERLAP else None
+
+
+def _overlap(first: FaceState, second: FaceState) -> float:
+    """Intersection over union of two faces' boxes."""
+    shared = shared_area(first.box_px, second.box_px)
+    return shared / max(box_area(first.box_px) + box_area(second.box_px) - shared, 1e-6)

@@ -1,0 +1,1 @@
+"""Grids, warps and masks; windows of frames; motion as latents."""

@@ -1,0 +1,1 @@
+"""Read pictures, recordings and videos; write videos."""

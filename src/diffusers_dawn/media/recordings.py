@@ -1,0 +1,227 @@
+"""Read recordings from the forms users have them in, through PyAV, and resample them through librosa.
+
+All times count from the start of the container, so that the picture and the sound of one file stay together.
+"""
+
+import os
+import warnings
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from ..records import FPS, Waveform
+from .sources import MediaSource, as_array, describe_source, open_container, time_s_of
+
+if TYPE_CHECKING:
+    import av
+    import torch
+
+WaveformSource: TypeAlias = "MediaSource | np.ndarray | torch.Tensor | tuple[np.ndarray, int] | Waveform"
+
+MAX_AUDIO_CHANNELS = 8
+SILENCE_PEAK = 1e-4
+# a voice in the other channel leaves less than this share of it in the first, by crosstalk or noise
+FAINT_SHARE = 0.1
+# decoded mp3 and float recordings overshoot 1 a little; far above it are integer samples stored as floats
+MAX_FLOAT_PEAK = 8.0
+# longest block of the common codecs (Opus: 120 ms): a codec pads its last block, never by more than that
+MAX_CODEC_PADDING_S = 0.12
+
+
+def read_waveform(
+    source: WaveformSource,
+    sample_rate_hz: int | None = None,
+    name: str = "audio",
+    rate_name: str = "sample_rate_hz",
+) -> Waveform:
+    """Read a recording: its first channel, at its own sample rate.
+
+    Reads every container that FFmpeg does, also the sound of a video. Sound that starts later than the picture is
+    preceded by silence; padding at the end that the codec added is cut. Raw AAC streams (.aac) say nothing about the
+    padding at their start: they come out 1024 samples or so late.
+
+    Args:
+        source: File, its bytes, a binary stream, samples, samples with their rate, or a `Waveform`. Samples are 1-D,
+            or 2-D with the channels (at most 8) along the shorter axis; floats in [-1, 1] or integers of full scale.
+        sample_rate_hz: Rate of samples given without one. Of other sources it must be the rate they have.
+        name: Argument name for error messages.
+        rate_name: That of the rate.
+
+    Returns:
+        Mono float32 waveform of at least one video frame's length.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If `source` cannot be decoded, has no sound, is empty, shorter than one frame (1/25 s), not
+            finite, badly shaped or scaled, lacks a sample rate or contradicts `sample_rate_hz`, or that is no positive
+            whole number.
+        TypeError: If `source` is of another kind.
+    """
+    if sample_rate_hz is not None:
+        _check_rate(sample_rate_hz, f"`{rate_name}` is {sample_rate_hz!r}")
+    if isinstance(source, Waveform):
+        source = (source.samples, source.sample_rate_hz)
+    if isinstance(source, tuple):
+        if len(source) != 2 or not isinstance(source[1], Real):
+            raise ValueError(f"`{name}` is a tuple, but not one of samples and sample rate in this order")
+        own_rate_hz = source[1]
+        _check_rate(own_rate_hz, f"the sample rate of `{name}` is {own_rate_hz!r}")
+        samples, other_peak = _first_channel(as_array(source[0], name), name)
+    elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "read"):
+        samples, own_rate_hz, other_peak = _decode_audio(source, name)
+    else:
+        samples, other_peak = _first_channel(as_array(source, name), name)
+        own_rate_hz = sample_rate_hz
+        if own_rate_hz is None:
+            raise ValueError(f"`{name}` holds samples without a rate: `{rate_name}` must be given")
+    if sample_rate_hz not in {None, own_rate_hz}:
+        raise ValueError(f"`{rate_name}` is {sample_rate_hz}, but `{name}` has {own_rate_hz} Hz")
+    _check_samples(samples, own_rate_hz, other_peak, name)
+    return Waveform(samples, int(own_rate_hz))
+
+
+def count_channels(source: MediaSource, name: str = "audio") -> int:
+    """Count the channels of a file, of which `read_waveform` reads the first, without decoding any.
+
+    Args:
+        source: File, its bytes, or a binary stream.
+        name: Argument name for error messages.
+
+    Returns:
+        Number of channels; 0 where there is no sound.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If `source` cannot be read.
+    """
+    with open_container(source, name) as container:
+        return container.streams.audio[0].channels if container.streams.audio else 0
+
+
+def _first_channel(array: np.ndarray, name: str) -> tuple[np.ndarray, float]:
+    """First channel as float32, and the largest magnitude of the others."""
+    if array.ndim not in {1, 2}:
+        raise ValueError(f"`{name}` has shape {array.shape}; allowed are 1-D samples and 2-D samples of channels")
+    channels = array[None] if array.ndim == 1 else array
+    if channels.shape[0] > channels.shape[1] > 0:
+        channels = channels.T
+    if len(channels) > MAX_AUDIO_CHANNELS:
+        raise ValueError(
+            f"`{name}` has shape {array.shape}: its shorter axis must be the channels, at most {MAX_AUDIO_CHANNELS}"
+        )
+    if channels.size == 0:
+        return np.zeros(0, np.float32), 0.0
+    peak = max((float(np.abs(_float_samples(channel, name)).max()) for channel in channels[1:]), default=0.0)
+    return np.ascontiguousarray(_float_samples(channels[0], name)), peak
+
+
+def _float_samples(samples: np.ndarray, name: str) -> np.ndarray:
+    """Full-scale integers to [-1, 1); unsigned bytes are centred at 128 as in WAV files."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype in {np.dtype(np.int16), np.dtype(np.int32)}:
+        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    if np.issubdtype(samples.dtype, np.floating):
+        return samples.astype(np.float32)
+    raise ValueError(f"`{name}` holds {samples.dtype} samples; allowed are floats, int16, int32 and uint8")
+
+
+def _decode_audio(source: MediaSource, name: str) -> tuple[np.ndarray, int, float]:
+    """First channel, sample rate, and the largest magnitude of the other channels."""
+    blocks, other_peak, rate_hz, start_s = [], 0.0, None, 0.0
+    with open_container(source, name) as container:
+        if not container.streams.audio:
+            raise ValueError(f"`{name}` has no audio track ({describe_source(source)})")
+        stream = container.streams.audio[0]
+        for frame in container.decode(stream):
+            if rate_hz is None:
+                rate_hz = frame.sample_rate
+                start_s = time_s_of(frame, container) or 0.0
+            if frame.sample_rate != rate_hz:
+                raise ValueError(f"`{name}` changes its sample rate from {rate_hz} to {frame.sample_rate} Hz")
+            samples = frame.to_ndarray()
+            if not frame.format.is_planar:
+                samples = samples.reshape(-1, frame.layout.nb_channels).T
+            blocks.append(_float_samples(samples[0], name))
+            if len(samples) > 1:
+                other_peak = max(other_peak, float(np.abs(_float_samples(samples[1:], name)).max(initial=0)))
+        end_s = _declared_end_s(container, stream)
+    if rate_hz is None:
+        raise ValueError(f"`{name}` is empty: its audio track holds no samples ({describe_source(source)})")
+    lead = round(start_s * rate_hz)
+    blocks.insert(0, np.zeros(max(lead, 0), np.float32))
+    samples = np.concatenate(blocks)[max(-lead, 0) :]
+    # a larger excess is no padding: the header's duration is an estimate there (mp3 without an index)
+    if end_s is not None and 0 < len(samples) / rate_hz - end_s <= MAX_CODEC_PADDING_S:
+        samples = samples[: max(round(end_s * rate_hz), 1)]
+    return samples, rate_hz, other_peak
+
+
+def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream.Stream") -> float | None:
+    ends_s = []
+    if container.duration is not None:
+        ends_s.append(container.duration / 1e6)
+    if stream.duration is not None:
+        start_s = float((stream.start_time or 0) * stream.time_base) - (container.start_time or 0) / 1e6
+        ends_s.append(start_s + float(stream.duration * stream.time_base))
+    return min(ends_s, default=None)
+
+
+def _check_rate(rate_hz: int, what_is: str) -> None:
+    if not isinstance(rate_hz, Integral) or rate_hz <= 0:
+        raise ValueError(f"{what_is}, must be a positive whole number [Hz]")
+
+
+def _check_samples(samples: np.ndarray, rate_hz: int, other_peak: float, name: str) -> None:
+    if len(samples) == 0:
+        raise ValueError(f"`{name}` is empty")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"`{name}` holds samples that are NaN or infinite")
+    if len(samples) * FPS < rate_hz:
+        raise ValueError(
+            f"`{name}` lasts {len(samples) / rate_hz:.4f} s; it must last one video frame (1/{FPS} s) at least"
+        )
+    peak = float(np.abs(samples).max())
+    if peak > MAX_FLOAT_PEAK:
+        raise ValueError(f"`{name}` holds floats up to {peak:g}; allowed are floats in [-1, 1]")
+    if peak < SILENCE_PEAK:
+        where = "silent in its first channel, the only one that is used" if other_peak >= SILENCE_PEAK else "silent"
+        warnings.warn(f"`{name}` is {where}: the mouth will hardly move", stacklevel=3)
+    elif peak < FAINT_SHARE * other_peak:
+        warnings.warn(
+            f"`{name}` is faint in its first channel, the only one that is used (peak {peak:.2g}, in another channel"
+            f" {other_peak:.2g}): the mouth may hardly move",
+            stacklevel=3,
+        )
+
+
+def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:
+    """Change the sample rate of a recording (band-limited, soxr "HQ").
+
+    Args:
+        waveform: The recording.
+        sample_rate_hz: Wanted rate.
+
+    Returns:
+        The recording at that rate; the same object if it has it already.
+
+    Raises:
+        ValueError: If the rate is not positive.
+        ImportError: If it has another rate and librosa is not installed.
+    """
+    if sample_rate_hz <= 0:
+        raise ValueError(f"`sample_rate_hz` is {sample_rate_hz}; it must be positive")
+    if sample_rate_hz == waveform.sample_rate_hz:
+        return waveform
+    try:
+        import librosa
+    except ImportError as error:
+        raise ImportError(
+            f"sound of {waveform.sample_rate_hz} Hz is brought to {sample_rate_hz} Hz by librosa, which cannot be"
+            f" loaded ({error}): pip install librosa, or give sound of {sample_rate_hz} Hz"
+        ) from error
+    samples = librosa.resample(
+        waveform.samples, orig_sr=waveform.sample_rate_hz, target_sr=sample_rate_hz, res_type="soxr_hq"
+    )
+    return Waveform(np.ascontiguousarray(samples, np.float32), sample_rate_hz)

@@ -1,0 +1,1 @@
+"""How much memory a clip needs, and how much there is."""

@@ -1,0 +1,366 @@
+"""Arguments of a pipeline call, sorted into one record per clip."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..geometry.flow import face_box_mask
+from ..media.recordings import read_waveform
+from ..records import BLINK_DIM, FPS, POSE_DIM, FaceState, Portrait, Waveform
+from ..speech.features import num_video_frames
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """What a call says about one clip.
+
+    Attributes:
+        image: Whatever `DAWNPipeline.prepare_portrait` takes.
+        audio: Whatever `recordings.read_waveform` takes; None with `audio_embeds`.
+        sampling_rate: Rate of an audio array [Hz].
+        face: State of the portrait's face, when it is known.
+        pose: Pose per frame (F, 6), when it is given.
+        blink: Eye openness per frame (F, 2), when it is given.
+        audio_embeds: Speech features (F, D), when they are given.
+    """
+
+    image: Any
+    audio: Any = None
+    sampling_rate: int | None = None
+    face: FaceState | None = None
+    pose: torch.Tensor | None = None
+    blink: torch.Tensor | None = None
+    audio_embeds: torch.Tensor | None = None
+
+
+def is_whole_number(value: Any) -> bool:
+    """Tell whether a value counts something: whole numbers of Python and numpy, but neither True nor 5.0.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Whether it does.
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def collect_clips(
+    image: Any,
+    audio: Any,
+    sampling_rate: int | list[int] | None = None,
+    face: FaceState | list[FaceState] | None = None,
+    pose: Any = None,
+    blink: Any = None,
+    audio_embeds: Any = None,
+    num_videos_per_prompt: int = 1,
+) -> list[ClipInput]:
+    """Sort the arguments of a call into clips: lists are batches, a single value serves every clip of a batch.
+
+    Args:
+        image: One picture or a list; arrays and tensors of four axes are batches.
+        audio: One recording or a list; a tuple is (array, rate); None with `audio_embeds`.
+        sampling_rate: Rate of audio arrays [Hz], one or a list.
+        face: One state or a list.
+        pose: Array (F, 6) or (B, F, 6), or a list of the former.
+        blink: Array (F, 2) or (B, F, 2), or a list of the former.
+        audio_embeds: Features (F, D) or (B, F, D), or a list of the former.
+        num_videos_per_prompt: How many clips of each.
+
+    Returns:
+        The clips, those of one prompt next to each other.
+
+    Raises:
+        ValueError: Something is missing, of the wrong shape, or lists differ in length; one array of samples with two
+            axes is given to several pictures, which may be channels or a batch.
+    """
+    if image is None:
+        raise ValueError("`image` is missing: a path, PIL image, array or tensor, or a list of them")
+    if (audio is None) == (audio_embeds is None):
+        raise ValueError("give either `audio` or `audio_embeds`")
+    if not is_whole_number(num_videos_per_prompt) or num_videos_per_prompt < 1:
+        raise ValueError(f"`num_videos_per_prompt` is {num_videos_per_prompt!r}, must be a whole number from 1")
+    columns = {
+        "image": _batch(image, 4),
+        "audio": _batch(audio, 3),
+        "sampling_rate": _batch(sampling_rate, 1),
+        "face": _batch(face, None),
+        "pose": _tracks("pose", pose, POSE_DIM),
+        "blink": _tracks("blink", blink, BLINK_DIM),
+        "audio_embeds": _tracks("audio_embeds", audio_embeds, None),
+    }
+    if len(columns["image"]) > 1 and len(columns["audio"]) == 1:
+        _refuse_batch_of_samples(columns["audio"][0], len(columns["image"]))
+    lengths = {name: len(values) for name, values in columns.items() if len(values) != 1}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        given = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
+        raise ValueError(f"batches must be equally long and not empty: {given}")
+    size = max(lengths.values(), default=1)
+    rows = zip(*(values * size if len(values) == 1 else values for values in columns.values()), strict=True)
+    clips = [ClipInput(**dict(zip(columns, row, strict=True))) for row in rows]
+    return [clip for clip in clips for _ in range(num_videos_per_prompt)]
+
+
+def prepare_clips(clips: list[ClipInput], prepare_portrait: Callable[[ClipInput], Portrait]) -> list[ClipInput]:
+    """Read the pictures and recordings of clips, once for clips of one prompt, which follow each other.
+
+    Args:
+        clips: The clips.
+        prepare_portrait: Turns a clip's picture into a portrait.
+
+    Returns:
+        Clips whose image is a `Portrait` and whose audio is a `Waveform` or None.
+    """
+    prepared: list[ClipInput] = []
+    previous: ClipInput | None = None
+    for clip in clips:
+        if previous is not None and previous.image is clip.image and previous.face is clip.face:
+            portrait = prepared[-1].image
+        else:
+            portrait = prepare_portrait(clip)
+        same_audio = previous is not None and previous.audio is clip.audio
+        if same_audio and previous.sampling_rate == clip.sampling_rate:
+            waveform = prepared[-1].audio
+        else:
+            waveform = None if clip.audio is None else read_recording(clip.audio, clip.sampling_rate)
+        prepared.append(replace(clip, image=portrait, audio=waveform, sampling_rate=None, face=None))
+        previous = clip
+    return prepared
+
+
+def read_recording(audio: Any, sampling_rate: int | None = None) -> Waveform:
+    """Read a recording from whatever a call may give.
+
+    Args:
+        audio: Path, bytes, array, tensor, (array, rate) or `Waveform`.
+        sampling_rate: Rate of an array or tensor [Hz].
+
+    Returns:
+        The recording.
+
+    Raises:
+        ValueError: It cannot be used, or an array comes without its rate.
+    """
+    if isinstance(audio, np.ndarray | torch.Tensor) and sampling_rate is None:
+        raise ValueError("`sampling_rate` is missing: an `audio` array or tensor needs its rate [Hz]")
+    given_rate = None if isinstance(audio, Waveform) else sampling_rate
+    return read_waveform(audio, given_rate, rate_name="sampling_rate")
+
+
+def check_generator(generator: Any, num_clips: int) -> torch.Generator | list[torch.Generator] | None:
+    """Refuse sources of noise that do not suit the clips.
+
+    Args:
+        generator: One generator, or one per clip; None: torch's own.
+        num_clips: Number of clips.
+
+    Returns:
+        The same, with a list for a tuple.
+
+    Raises:
+        ValueError: It is something else, such as a seed, or there is another number of them.
+    """
+    several = list(generator) if isinstance(generator, list | tuple) else None
+    for source in [generator] if several is None else several:
+        if not (isinstance(source, torch.Generator) or (source is None and several is None)):
+            raise ValueError(
+                f"`generator` is {generator!r}, must be a torch.Generator, such as torch.Generator().manual_seed(0),"
+                " or a list of one per clip"
+            )
+    if several is not None and len(several) != num_clips:
+        raise ValueError(f"`generator` has {len(several)} entries, must have one per clip: {num_clips}")
+    return generator if several is None else several
+
+
+def initial_states(portraits: list[Portrait], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Collect the states of portraits.
+
+    Args:
+        portraits: The portraits B.
+        device: Where the result lives.
+
+    Returns:
+        Pose (B, 6) and eye openness (B, 2), float32.
+    """
+    pose = np.array([portrait.face.pose for portrait in portraits], np.float32)
+    blink = np.array([portrait.face.blink for portrait in portraits], np.float32)
+    return torch.from_numpy(pose).to(device), torch.from_numpy(blink).to(device)
+
+
+def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
+    """Count the frames of a prepared clip.
+
+    Args:
+        clip: The clip, see `prepare_clips`.
+        num_frames: Wanted frames; None: as many as the recording lasts.
+
+    Returns:
+        Number of frames F.
+
+    Raises:
+        ValueError: More are wanted than the recording lasts, or a track has another number of frames.
+    """
+    if clip.audio_embeds is not None:
+        name, available = "audio_embeds", len(clip.audio_embeds)
+    else:
+        name, available = "audio", num_video_frames(len(clip.audio.samples), clip.audio.sample_rate_hz)
+    if num_frames is not None and not (is_whole_number(num_frames) and 1 <= num_frames <= available):
+        raise ValueError(
+            f"`num_frames` is {num_frames!r}, must be a whole number in [1, {available}], what `{name}` lasts"
+        )
+    num_frames = num_frames or available
+    for name in ("pose", "blink"):
+        track = getattr(clip, name)
+        if track is not None and len(track) != num_frames:
+            raise ValueError(f"`{name}` has {len(track)} frames, the clip has {num_frames}; they must be equal")
+    return num_frames
+
+
+def stack_features(
+    clips: list[ClipInput], num_frames: int, width: int, encode: Callable[[Waveform], torch.Tensor]
+) -> torch.Tensor:
+    """Collect the speech features of prepared clips of one length, given or encoded.
+
+    Args:
+        clips: The clips B.
+        num_frames: Their frames F.
+        width: Width of the features D.
+        encode: Computes those of a recording (F, D); called once for clips that share it.
+
+    Returns:
+        Features (B, F, D).
+
+    Raises:
+        ValueError: Given features have another width.
+    """
+    encoded: dict[int, torch.Tensor] = {}
+    features = []
+    for clip in clips:
+        if clip.audio_embeds is None:
+            if id(clip.audio) not in encoded:
+                encoded[id(clip.audio)] = encode(clip.audio)
+            features.append(encoded[id(clip.audio)])
+        elif clip.audio_embeds.shape[-1] == width:
+            features.append(clip.audio_embeds[:num_frames])
+        else:
+            raise ValueError(f"`audio_embeds` is {tuple(clip.audio_embeds.shape)}, must be (F, {width})")
+    return torch.stack([feature.to(features[0].device) for feature in features])
+
+
+def stack_tracks(
+    clips: list[ClipInput],
+    predict: Callable[[], tuple[torch.Tensor | None, torch.Tensor | None]],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Collect pose and eye openness of prepared clips of one length, given or predicted.
+
+    Args:
+        clips: The clips B.
+        predict: Makes pose and eye openness, None for what it cannot; called when one of the two is not given.
+        device: Where the result lives.
+
+    Returns:
+        Pose (B, F, 6) and eye openness (B, F, 2).
+
+    Raises:
+        ValueError: One of the two is neither given nor made.
+    """
+    tracks = {
+        name: torch.stack([getattr(clip, name) for clip in clips]).to(device)
+        for name in ("pose", "blink")
+        if getattr(clips[0], name) is not None
+    }
+    if len(tracks) < 2:
+        tracks = dict(zip(("pose", "blink"), predict(), strict=True)) | tracks
+    for name, track in tracks.items():
+        if track is None:
+            raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
+    return tracks["pose"], tracks["blink"]
+
+
+def image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
+    """Resize portraits to the size of a video.
+
+    Args:
+        portraits: The portraits B.
+        height: Height H [px].
+        width: Width W [px].
+
+    Returns:
+        Tensor (B, 3, H, W) in [0, 1].
+    """
+    resized = [
+        np.asarray(Image.fromarray(portrait.image).resize((width, height), Image.Resampling.LANCZOS))
+        for portrait in portraits
+    ]
+    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+
+
+def face_masks(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
+    """Draw the boxes of the faces of portraits at the size of a video.
+
+    Args:
+        portraits: The portraits B.
+        height: Height H [px].
+        width: Width W [px].
+
+    Returns:
+        Masks (B, 1, H, W), 1 inside.
+    """
+    boxes = torch.tensor([portrait.face.box_px for portrait in portraits]).float()
+    sizes = torch.tensor([portrait.face.image_size for portrait in portraits]).float()
+    return face_box_mask(boxes, sizes, height, width)
+
+
+def fit_samples(waveform: Waveform, num_frames: int) -> np.ndarray:
+    """Cut a recording, or extend it by silence, to the length of its frames.
+
+    Args:
+        waveform: The recording.
+        num_frames: Its frames F.
+
+    Returns:
+        Samples (num_samples,).
+    """
+    num_samples = round(num_frames / FPS * waveform.sample_rate_hz)
+    samples = waveform.samples[:num_samples]
+    return np.pad(samples, (0, num_samples - len(samples)))
+
+
+def _batch(value: Any, batch_axes: int | None) -> list:
+    if isinstance(value, list):
+        return value
+    if batch_axes is not None and isinstance(value, np.ndarray | torch.Tensor) and value.ndim == batch_axes:
+        return list(value)
+    return [value]
+
+
+def _refuse_batch_of_samples(audio: Any, num_pictures: int) -> None:
+    samples = audio[0] if isinstance(audio, tuple) and audio else audio
+    if isinstance(samples, np.ndarray | torch.Tensor) and samples.ndim == 2 and min(samples.shape) > 1:
+        raise ValueError(
+            f"`audio` is one array {tuple(samples.shape)} for {num_pictures} pictures, which would be the channels of"
+            " one recording: give a list of recordings, or the one channel that all shall say"
+        )
+
+
+def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | None]:
+    if value is None:
+        return [None]
+    if isinstance(value, list) and not value:
+        return []
+    parts = value if isinstance(value, list) and np.ndim(value[0]) == 2 else [value]
+    tracks = [part if torch.is_tensor(part) else torch.as_tensor(np.asarray(part)) for part in parts]
+    if len(tracks) == 1 and tracks[0].ndim == 3:
+        tracks = list(tracks[0])
+    for track in tracks:
+        if track.ndim != 2 or (width is not None and track.shape[1] != width) or len(track) == 0:
+            raise ValueError(f"`{name}` is {tuple(track.shape)}, must be (F, {width or 'D'}), F at least 1")
+        if not torch.isfinite(track).all():
+            raise ValueError(f"`{name}` holds values that are not finite")
+    return [track.float() for track in tracks]

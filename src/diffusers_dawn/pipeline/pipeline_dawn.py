@@ -1,0 +1,419 @@
+"""From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import replace_example_docstring
+from transformers import PreTrainedModel, SequenceFeatureExtractor
+
+from ..geometry.frame_windows import FrameWindows
+from ..machine.stage_timer import timed
+from ..memory.budget import WINDOW_OVERLAP
+from ..memory.estimate import output_bytes
+from ..records import FPS, FaceState
+from ..sampling.conditions import scale_head_motion
+from ..sampling.denoising import step_arguments, step_callback
+from ..sampling.presets import choose_sampling
+from ..sampling.scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from ..sampling.scheduler_training import tell_training, training_config
+from ..sharing.saved_pipeline import SavedWithCode
+from .adapters import TakesAdapters
+from .call_lock import CallLock, one_at_a_time
+from .clips import (
+    ClipInput,
+    check_generator,
+    collect_clips,
+    count_frames,
+    fit_samples,
+    initial_states,
+    prepare_clips,
+    stack_features,
+    stack_tracks,
+)
+from .frame_output import deliver_frames
+from .memory import FitsMemory
+from .output import DAWNPipelineOutput
+from .request import RenderRequest
+from .stages import StagesOfDAWN
+
+EXAMPLE_DOC_STRING = """
+    Examples:
+        ```py
+        >>> import torch
+        >>> from diffusers_dawn import DAWNPipeline
+        >>> from diffusers_dawn.media.video_writer import write_video
+
+        >>> pipe = DAWNPipeline.from_pretrained("path/to/checkpoint")
+        >>> out = pipe("portrait.png", "speech.wav", output_type="np", generator=torch.Generator().manual_seed(0))
+        >>> write_video("talking.mp4", (out.frames[0] * 255).round().astype("uint8"), out.waveform(0))
+        ```
+"""
+
+
+class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, DiffusionPipeline):
+    """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
+
+    Args:
+        unet: `A2VFlowDiffusionModel`, the denoiser of motion.
+        lfg: `LatentFlowGenerator`, which encodes the portrait and draws the frames.
+        audio_encoder: A HuBERT, wav2vec2 or WavLM model of transformers.
+        feature_extractor: Its feature extractor.
+        scheduler: Any scheduler of noise, v or clean samples on a variance-preserving schedule, or of flow matching.
+            Its config says what the denoiser predicts; one for flow matching that takes its place is told so.
+        pbnet: `PoseBlinkNet`; None when pose and blink are always given.
+    """
+
+    # Each sends the one before back to the CPU. PBNet, the smallest by far, runs second but may stay away, with given
+    # tracks; behind it, the audio encoder would stay on the device
+    model_cpu_offload_seq = "pbnet->audio_encoder->unet->lfg"
+    _optional_components = ["pbnet"]
+    _callback_tensor_inputs = ["latents"]
+
+    def __init__(
+        self,
+        unet: ModelMixin,
+        lfg: ModelMixin,
+        audio_encoder: PreTrainedModel,
+        feature_extractor: SequenceFeatureExtractor,
+        scheduler: SchedulerMixin,
+        pbnet: ModelMixin | None,
+    ) -> None:
+        super().__init__()
+        check_scheduler(scheduler)
+        tell_training(scheduler, training_config(scheduler))
+        audio_dim = audio_encoder.config.hidden_size
+        for name, part in (("unet", unet), ("pbnet", pbnet)):
+            if part is not None and part.config.audio_dim != audio_dim:
+                raise ValueError(
+                    f"`audio_encoder` makes features of width {audio_dim}, `{name}` expects {part.config.audio_dim}"
+                )
+        self.register_modules(
+            unet=unet,
+            lfg=lfg,
+            audio_encoder=audio_encoder,
+            feature_extractor=feature_extractor,
+            scheduler=scheduler,
+            pbnet=pbnet,
+        )
+        # any `face.detector.FaceDetector`; mediapipe's is made when one is first needed
+        self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
+        self.stage_seconds: dict[str, float] = {}
+        self.call_lock = CallLock()
+        self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, or replace a component; a scheduler is told of the training by the one before."""
+        if name == "scheduler" and "scheduler" in vars(self):
+            tell_training(value, training_config(self.scheduler))
+        super().__setattr__(name, value)
+
+    @property
+    def default_size(self) -> int:
+        """Height and width of the video that the model was trained with [px]."""
+        return self.unet.config.sample_size * self.lfg.config.motion_stride
+
+    @property
+    def guidance_scale(self) -> float:
+        """Weight of the conditions of the current call."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the current call also runs the null condition."""
+        return self._guidance_scale != 1.0
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising calls of the current call."""
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> torch.Tensor | None:
+        """Time of the current step."""
+        return self._current_timestep
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the remaining steps are left out, of all clips; a callback may set `_interrupt`."""
+        return self._interrupt
+
+    @torch.no_grad()
+    @one_at_a_time
+    @replace_example_docstring(EXAMPLE_DOC_STRING)
+    def __call__(
+        self,
+        image: Any = None,
+        audio: Any = None,
+        sampling_rate: int | list[int] | None = None,
+        face: FaceState | list[FaceState] | None = None,
+        pose: Any = None,
+        blink: Any = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        timesteps: list[int] | None = None,
+        sigmas: list[float] | None = None,
+        guidance_scale: float = 1.0,
+        eta: float | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        audio_embeds: torch.Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        face_index: int | None = None,
+        crop: bool | None = None,
+        decode_chunk_size: int = 8,
+        window_frames: int | None = None,
+        window_overlap: int = WINDOW_OVERLAP,
+        memory_budget: int | None = None,
+        preset: str | None = None,
+        cache_interval: int = 1,
+        head_motion: float = 1.0,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> DAWNPipelineOutput | tuple:
+        r"""Animate one portrait, or a batch of them, with speech.
+
+        Calls from several threads wait for each other; `from_pipe` makes further pipelines of the same weights.
+
+        Args:
+            image: Portrait, or a list: path, bytes, PIL image, array (H, W, 3), tensor (3, H, W) in [0, 1], or the
+                result of `prepare_portrait`.
+            audio: Recording, or a list: path, bytes, array, tensor, or (array, rate). All of it is rendered.
+            sampling_rate: Rate of audio arrays and tensors [Hz].
+            face: State of the face, also as a dict of its fields, or a list; no detector is needed then, and the
+                portrait must be square.
+            pose: Pose per frame (F, 6), as `records.POSE_NAMES`, or a batch; instead of PBNet's.
+            blink: Eye openness per frame (F, 2), or a batch; instead of PBNet's.
+            num_frames: Frames at 25 fps, at most as many as the recording lasts; None: all of it.
+            height: Height of the video [px]; None: the size that the model was trained with.
+            width: Width of the video [px].
+            num_inference_steps: Denoising steps of the pipeline's scheduler; None: see `preset`.
+            timesteps: Own times of the steps, for schedulers that take them.
+            sigmas: Own noise levels of the steps, for schedulers that take them.
+            guidance_scale: Weight of the conditions against the null condition; 1 as published, one call per step.
+            eta: Share of fresh noise, in [0, 1], for schedulers that take it; None: the preset's, or 1 for DAWN's own
+                scheduler and 0 for others.
+            num_videos_per_prompt: Clips per portrait and recording.
+            generator: Source of noise, or one per clip.
+            latents: Initial noise (B, 3, F, h, w).
+            audio_embeds: Speech features (F, D) or a batch, instead of `audio`.
+            output_type: "pil", "np", "pt", "latent", or "stream": frames that are drawn while they are read, so that
+                memory hardly grows with length (see `DAWNPipelineOutput`).
+            return_dict: Whether to return a `DAWNPipelineOutput` instead of a tuple.
+            callback_on_step_end: Called after each step as callback(pipe, step, time, tensors).
+            callback_on_step_end_tensor_inputs: Tensors that it gets; only "latents".
+            face_index: Which face of the picture, counted from the largest, 0; None: the largest.
+            crop: Whether to crop around the face; None: when the picture needs it (see `prepare_portrait`).
+            decode_chunk_size: Frames drawn at once.
+            window_frames: Frames denoised at once. Beyond, overlapping windows are denoised together at every step and
+                blended, which changes the video a little. None: all where they fit in the memory, else 200 or 100.
+            window_overlap: Frames that neighbouring windows share at least.
+            memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
+            preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality", "balanced" or "fast",
+                as suits what the denoiser predicts (see `sampler_presets.presets_of`). None: "balanced" where no steps
+                are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
+            cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
+                highest resolution, on what the others made last; 1: all in every call.
+            head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]; 0: the head keeps still.
+            attention_kwargs: `{"scale": weight}` weighs the active adapters (LoRA) in this call.
+
+        Returns:
+            `DAWNPipelineOutput`, or its fields as a tuple.
+
+        Raises:
+            ValueError: An argument is missing or not allowed, or the clips do not fit in the memory; the message names
+                it, and what would fit.
+
+        Examples:
+        """  # noqa: D414 diffusers fills the section in
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, timesteps, sigmas, eta)
+        request = RenderRequest(
+            height=self.default_size if height is None else height,
+            width=self.default_size if width is None else width,
+            num_inference_steps=sampling.num_inference_steps,
+            timesteps=sampling.timesteps,
+            sigmas=sampling.sigmas,
+            guidance_scale=guidance_scale,
+            eta=sampling.eta,
+            head_motion=head_motion,
+            output_type=output_type,
+            decode_chunk_size=decode_chunk_size,
+            window_frames=window_frames,
+            window_overlap=window_overlap,
+            memory_budget=memory_budget,
+            cache_interval=cache_interval,
+        )
+        with self._sampling_by(sampling.scheduler), self.adapters_weighed(attention_kwargs):
+            self._check_request(request, callback_on_step_end_tensor_inputs)
+            self._interrupt, self._current_timestep = False, None
+            self.stage_seconds = {}
+            allow_long_clips(self.scheduler)
+            set_timesteps(self.scheduler, self._execution_device, *request.schedule)
+
+            # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
+            clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
+            clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
+            frame_counts = [count_frames(clip, num_frames) for clip in clips]
+            generator = check_generator(generator, len(clips))
+
+            # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
+            equal = len(set(frame_counts)) == 1
+            if not equal and latents is not None:
+                raise ValueError("`latents` can be given only when all clips have the same number of frames")
+            batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
+            plans, held_bytes = [], 0
+            for batch in batches:
+                num_batch_frames = frame_counts[batch[0]]
+                plans.append(self.plan_windows(num_batch_frames, request, len(batch), held_bytes))
+                held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
+            on_step_end = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+            rendered = [
+                self._render(
+                    [clips[index] for index in batch],
+                    frame_counts[batch[0]],
+                    request,
+                    windows,
+                    [generator[index] for index in batch] if isinstance(generator, list) else generator,
+                    latents,
+                    on_step_end,
+                )
+                for batch, windows in zip(batches, plans, strict=True)
+            ]
+            self.maybe_free_model_hooks()
+
+        # 3. what was made, and the sound that belongs to it
+        waveforms = [clip.audio for clip in clips]
+        has_audio = waveforms[0] is not None
+        output = DAWNPipelineOutput(
+            frames=rendered[0][0] if equal else [frames[0] for frames, _, _ in rendered],
+            pose=[track for _, pose, _ in rendered for track in pose],
+            blink=[track for _, _, blink in rendered for track in blink],
+            audio=[fit_samples(*pair) for pair in zip(waveforms, frame_counts, strict=True)] if has_audio else None,
+            sampling_rate=[waveform.sample_rate_hz for waveform in waveforms] if has_audio else None,
+            fps=FPS,
+            portraits=[clip.image for clip in clips],
+        )
+        return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
+
+    def check_inputs(
+        self,
+        height: int,
+        width: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float = 1.0,
+        eta: float | None = None,
+        output_type: str = "pil",
+        callback_on_step_end_tensor_inputs: Sequence[str] = (),
+        preset: str | None = None,
+    ) -> None:
+        """Refuse what cannot be rendered, before any work; see `__call__` for the arguments.
+
+        Args:
+            height: Height of the video [px].
+            width: Width of the video [px].
+            num_inference_steps: Denoising steps.
+            guidance_scale: Weight of the conditions.
+            eta: Share of fresh noise.
+            output_type: Form of the frames.
+            callback_on_step_end_tensor_inputs: Tensors for the callback.
+            preset: Sampler and steps by name.
+
+        Raises:
+            ValueError: An argument is not allowed.
+        """
+        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, eta=eta)
+        request = RenderRequest(
+            height,
+            width,
+            sampling.num_inference_steps,
+            guidance_scale=guidance_scale,
+            eta=sampling.eta,
+            output_type=output_type,
+        )
+        with self._sampling_by(sampling.scheduler):
+            self._check_request(request, callback_on_step_end_tensor_inputs)
+
+    @contextmanager
+    def _sampling_by(self, scheduler: Any) -> Iterator[None]:
+        own, self.scheduler = self.scheduler, scheduler
+        try:
+            yield
+        finally:
+            self.scheduler = own
+
+    def _check_request(self, request: RenderRequest, callback_tensors: Sequence[str]) -> None:
+        multiple = self.unet.size_multiple * self.lfg.config.motion_stride
+        request.check(multiple, self.scheduler.config.num_train_timesteps - 1)
+        if request.cache_interval > 1 and len(self.unet.config.block_out_channels) == 1:
+            raise ValueError(
+                f"`cache_interval` is {request.cache_interval}, must be 1: this denoiser has no deep levels"
+            )
+        unknown = [name for name in callback_tensors if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are {self._callback_tensor_inputs}"
+            )
+        check_scheduler(self.scheduler)
+
+    def _render(
+        self,
+        clips: list[ClipInput],
+        num_frames: int,
+        request: RenderRequest,
+        windows: FrameWindows,
+        generator: torch.Generator | list[torch.Generator] | None,
+        latents: torch.Tensor | None,
+        on_step_end: Callable | None,
+    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """Render prepared clips of one length: the stages in order."""
+        device, stride = self._execution_device, self.lfg.config.motion_stride
+        size = (request.height, request.width)
+        portraits = [clip.image for clip in clips]
+        self._guidance_scale = request.guidance_scale  # which callbacks may change
+
+        with timed(self.stage_seconds, "speech features"):  # (B, F, D)
+            encode = partial(self.encode_audio, num_frames=num_frames)
+            features = stack_features(clips, num_frames, self.unet.config.audio_dim, encode).to(device)
+
+        with timed(self.stage_seconds, "pose and blink"):  # (B, F, 6), (B, F, 2)
+            initial_pose, initial_blink = initial_states(portraits, device)
+            generate = partial(self.predict_motion, features, initial_pose, initial_blink, generator)
+            pose, blink = stack_tracks(clips, generate, device)
+            if request.head_motion != 1:
+                pose = scale_head_motion(pose, initial_pose, request.head_motion)
+
+        with timed(self.stage_seconds, "conditions"):
+            contexts = self.prepare_conditions(portraits, features, pose, blink, *size, windows)
+
+        with timed(self.stage_seconds, "denoising"):  # (B, 3, F, h, w)
+            timesteps = set_timesteps(self.scheduler, device, *request.schedule)
+            self._num_timesteps = len(timesteps)
+            latent_size = (side // stride for side in size)
+            motion = self.denoise(
+                self.prepare_latents(len(clips), num_frames, *latent_size, device, generator, latents),
+                timesteps,
+                contexts,
+                step_arguments(self.scheduler, generator, request.eta),
+                on_step_end,
+                request.cache_interval,
+            )
+        del contexts, features, generate
+
+        with timed(self.stage_seconds, "frames"):  # (B, F, 3, H, W)
+            draw = partial(self.decode_motion, chunk_size=request.decode_chunk_size)
+            frames = deliver_frames(motion, portraits, draw, request.output_type)
+        return frames, pose.float().cpu(), blink.float().cpu()

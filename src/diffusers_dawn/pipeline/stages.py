@@ -1,0 +1,254 @@
+"""The stages of DAWN, each usable by itself (paper section 3)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+from ..face.portrait import prepare_portrait
+from ..geometry.frame_windows import FrameWindows
+from ..geometry.motion_latents import motion_from_latents
+from ..records import FaceState, Portrait
+from ..sampling.conditions import Conditions, null_conditions, relative_conditions
+from ..sampling.denoising import StepCache, WindowContexts, begin_clip, predict
+from ..sampling.noise_path import NoisePath
+from ..speech.features import extract_features, num_video_frames
+from .clips import face_masks, image_tensor, initial_states, is_whole_number, read_recording
+
+# pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
+PIECES_PER_GROUP = 25
+
+
+class StagesOfDAWN:
+    """The stages of `DAWNPipeline`, in order; goes before `DiffusionPipeline` among its bases."""
+
+    def detect_faces(self, picture: np.ndarray) -> list[FaceState]:
+        """Find the faces of a picture (H, W, 3), the largest first, by `face_detector`."""
+        if self.face_detector is None:
+            from ..face.detector import MediaPipeFaceDetector
+
+            self.face_detector = MediaPipeFaceDetector()
+        return self.face_detector(picture)
+
+    def prepare_portrait(
+        self,
+        image: Any,
+        face: FaceState | None = None,
+        face_index: int | None = None,
+        crop: bool | None = None,
+    ) -> Portrait:
+        """Find the face of a picture and cut the square that DAWN expects around it.
+
+        Args:
+            image: Path, bytes, PIL image, array (H, W, 3) or tensor (3, H, W) in [0, 1]; or a finished `Portrait`.
+            face: State of the face in this picture, when it is known; also as a dict of its fields.
+            face_index: Which face, counted from the largest, 0; None: the largest.
+            crop: True crops, False takes the whole picture, which must be square. None crops unless the picture is
+                square and shows the face as large and central as in training; with a given face it does not crop.
+
+        Returns:
+            The portrait.
+
+        Raises:
+            ValueError: The picture cannot be read, shows no face, or is not square where it must be.
+        """
+        return prepare_portrait(image, face, face_index, crop, self.detect_faces)
+
+    @torch.no_grad()
+    def encode_audio(
+        self, audio: Any, sampling_rate: int | None = None, num_frames: int | None = None
+    ) -> torch.Tensor:
+        """Compute the speech features of every video frame (paper section 3.1).
+
+        Args:
+            audio: The recording: path, bytes, array, tensor, (array, rate) or `Waveform`.
+            sampling_rate: Rate of an array or tensor [Hz].
+            num_frames: Frames F, at most as many as the recording lasts; None: all of it.
+
+        Returns:
+            Features (F, D) in float32.
+
+        Raises:
+            ValueError: The recording lasts fewer frames.
+        """
+        waveform = read_recording(audio, sampling_rate)
+        available = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
+        if num_frames is not None and not (is_whole_number(num_frames) and 1 <= num_frames <= available):
+            raise ValueError(
+                f"`num_frames` is {num_frames!r}, must be a whole number in [1, {available}], what `audio` lasts"
+            )
+        return extract_features(waveform, self.audio_encoder, self.feature_extractor, available, num_frames)
+
+    @torch.no_grad()
+    def predict_motion(
+        self,
+        audio_embeds: torch.Tensor,
+        initial_pose: torch.Tensor,
+        initial_blink: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Make head pose and blinks from speech by PBNet (paper section 3.4).
+
+        Args:
+            audio_embeds: Speech features (B, F, D).
+            initial_pose: Pose of the portraits (B, 6).
+            initial_blink: Eye openness of the portraits (B, 2).
+            generator: Source of noise, or one per clip.
+
+        Returns:
+            Pose (B, F, 6) and eye openness (B, F, 2); None for the one that this PBNet does not make.
+
+        Raises:
+            ValueError: The pipeline has no PBNet.
+        """
+        if self.pbnet is None:
+            raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
+        inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
+        return self.pbnet.generate(*inputs, generator=generator)
+
+    @torch.no_grad()
+    def prepare_conditions(
+        self,
+        portraits: list[Portrait],
+        audio_embeds: torch.Tensor,
+        pose: torch.Tensor,
+        blink: torch.Tensor,
+        height: int | None = None,
+        width: int | None = None,
+        windows: FrameWindows | None = None,
+    ) -> list[Any] | WindowContexts:
+        """Compute what the denoiser is told of clips (paper section 3.3).
+
+        Args:
+            portraits: The portraits B.
+            audio_embeds: Speech features (B, F, D).
+            pose: Pose per frame (B, F, 6).
+            blink: Eye openness per frame (B, F, 2).
+            height: Height of the video [px]; None: `default_size`.
+            width: Width of the video [px].
+            windows: Windows for clips that do not fit in one pass, see `plan_windows`.
+
+        Returns:
+            The denoiser's context, once for all steps, and that of the null condition when `guidance_scale` is not 1;
+            with windows, what makes them for one window at a time.
+        """
+        device, dtype = self._execution_device, self.unet.dtype
+        height, width = height or self.default_size, width or self.default_size
+        initial_pose, initial_blink = initial_states(portraits, device)
+        audio_embeds, pose, blink = (tensor.to(device) for tensor in (audio_embeds, pose, blink))
+        conditions = relative_conditions(audio_embeds, pose, blink, initial_pose, initial_blink)
+        reference = self.lfg.encode_image(image_tensor(portraits, height, width).to(device)).features.to(dtype)
+        location = self.unet.encode_face_location(face_masks(portraits, height, width).to(device, dtype))
+        conditions = Conditions(*(condition.to(dtype) for condition in conditions))
+        guided = self.do_classifier_free_guidance
+        if windows is not None and len(windows.slices) > 1:
+            return WindowContexts(self.unet, reference, location, conditions, windows, with_null=guided)
+        wanted = [conditions, null_conditions(conditions)] if guided else [conditions]
+        return [self.unet.prepare_context(reference, location, *part) for part in wanted]
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        num_frames: int,
+        height: int,
+        width: int,
+        device: torch.device,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Draw the initial noise (B, 3, F, h, w) in float32, or check the given one.
+
+        Args:
+            batch_size: Clips B.
+            num_frames: Frames F.
+            height: Height of the motion h.
+            width: Width of the motion w.
+            device: Where the noise lives.
+            generator: Source of noise, or one per clip.
+            latents: Standard normal noise to use instead.
+
+        Returns:
+            The noise, at the scheduler's initial level.
+
+        Raises:
+            ValueError: A shape or the number of generators does not fit.
+        """
+        shape = (batch_size, self.unet.config.in_channels, num_frames, height, width)
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        elif tuple(latents.shape) != shape:
+            raise ValueError(f"`latents` is {tuple(latents.shape)}, must be {shape}")
+        return latents.to(device=device, dtype=torch.float32) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        contexts: Sequence[Any] | WindowContexts,
+        step_kwargs: dict,
+        on_step_end: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        cache_interval: int = 1,
+    ) -> torch.Tensor:
+        """Run the denoising steps. In each, windows are denoised one by one and blended, then all frames step at once.
+
+        Args:
+            latents: Noise (B, 3, F, h, w).
+            timesteps: Times of the scheduler, or its last ones.
+            contexts: Result of `prepare_conditions`.
+            step_kwargs: Further arguments of the scheduler's step.
+            on_step_end: Called with step, time and latents; returns the latents to go on with.
+            cache_interval: Every so many calls all levels of the denoiser run, see `denoising.StepCache`.
+
+        Returns:
+            The motion (B, 3, F, h, w) in float32.
+
+        Raises:
+            ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`, or the times are not
+                the scheduler's.
+        """
+        num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
+        begin_clip(self.unet, contexts)
+        cache, path = StepCache(cache_interval), NoisePath(self.scheduler, timesteps)
+        # no decorator: it would hold on to the initial noise, which of a long clip is large
+        with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
+            for index, timestep in enumerate(timesteps):
+                if self.interrupt:
+                    continue
+                self._current_timestep = timestep
+                cache.begin_step(index)
+                model_input, time = path.to_denoiser(index, timestep, latents)
+                prediction = predict(
+                    self.unet, model_input, time, contexts, self.guidance_scale, progress_bar.update, cache
+                )
+                del model_input
+                prediction = path.to_scheduler(index, latents, prediction)
+                latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
+                del prediction
+                if on_step_end is not None:
+                    latents = on_step_end(index, timestep, latents)
+        self._current_timestep = None
+        return latents
+
+    @torch.no_grad()
+    def decode_motion(
+        self, latents: torch.Tensor, portraits: list[Portrait], chunk_size: int = 8
+    ) -> Iterator[torch.Tensor]:
+        """Draw frames from motion, a few at a time, so that memory does not grow with length (paper section 3.2).
+
+        Args:
+            latents: Denoised latents (B, 3, F, h, w), see `geometry.motion_latents`.
+            portraits: The portraits B.
+            chunk_size: Frames per piece.
+
+        Yields:
+            Frames (B, up to chunk_size, 3, H, W) in [0, 1], float32.
+        """
+        latents = latents.to(self._execution_device)
+        height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
+        encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
+        for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
+            motion = motion_from_latents(group, self.unet.config.flow_scale)
+            for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
+                yield frames.float().clamp(0, 1)

@@ -1,0 +1,203 @@
+"""What the denoiser predicts for a clip: in one pass over all frames, or window by window (paper section 3.3)."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers.hooks import PyramidAttentionBroadcastConfig
+
+from ..geometry.frame_windows import FrameWindows
+from .conditions import Conditions, null_conditions
+
+
+class WindowContexts:
+    """The denoiser's contexts of a clip of many frames, made for one window at a time.
+
+    At the published size the contexts of all frames take a megabyte per frame. Making those of a window takes 3 % of
+    the time of denoising it, so they are made anew in every step. What all windows have in common is made once: the
+    reference's share of the first convolution, and the context of the null condition, as all windows are equally long.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        reference: Features of the source images (B, C, h, w).
+        location: Features of the face's location (B, C', h, w).
+        conditions: Conditions of all frames.
+        windows: The windows.
+        with_null: Whether guidance needs the null condition too.
+    """
+
+    def __init__(
+        self,
+        denoiser: Any,
+        reference: torch.Tensor,
+        location: torch.Tensor,
+        conditions: Conditions,
+        windows: FrameWindows,
+        with_null: bool,
+    ) -> None:
+        self.windows = windows
+        self._denoiser, self._conditions = denoiser, conditions
+        # of a picture of one pixel, the share that is not used costs nothing
+        self._pixel = reference[..., :1, :1], location[..., :1, :1]
+        needed = self._conditions_of(windows.slices[0] if with_null else slice(0, 1))
+        null = denoiser.prepare_context(reference, location, *null_conditions(needed))
+        self._reference_share = null.reference
+        self._null = [null] if with_null else []
+        self.num_calls = len(windows.slices) * (1 + with_null)
+
+    def of_window(self, window: slice) -> list[Any]:
+        """Make the context of one window, followed by that of the null condition where guidance needs it."""
+        context = self._denoiser.prepare_context(*self._pixel, *self._conditions_of(window))
+        return [context._replace(reference=self._reference_share), *self._null]
+
+    def _conditions_of(self, window: slice) -> Conditions:
+        return Conditions(*(condition[:, window] for condition in self._conditions))
+
+
+class StepCache:
+    """Deep features of a clip's denoiser, kept from one step for the next ones (DeepCache, arXiv 2312.00858).
+
+    Args:
+        interval: Every so many calls all levels run; in between, those of the highest resolution only. 1: always all.
+    """
+
+    def __init__(self, interval: int = 1) -> None:
+        self.interval = interval
+        self._features: dict[tuple[int, int], torch.Tensor] = {}
+
+    def begin_step(self, index: int) -> None:
+        """Forget the features where all levels are to run in this step."""
+        if index % self.interval == 0:
+            self._features.clear()
+
+    def call(self, denoiser: Any, place: tuple[int, int], *inputs: Any, context: Any) -> torch.Tensor:
+        """Call the denoiser for the window and the condition whose numbers are the place; returns (B, 3, F, h, w)."""
+        if getattr(denoiser, "is_cache_enabled", False):
+            # what diffusers' caches keep belongs to the place, too
+            with denoiser.cache_context(f"window {place[0]}, condition {place[1]}"):
+                return self._call(denoiser, place, *inputs, context=context)
+        return self._call(denoiser, place, *inputs, context=context)
+
+    def _call(self, denoiser: Any, place: tuple[int, int], *inputs: Any, context: Any) -> torch.Tensor:
+        if self.interval == 1:
+            return denoiser(*inputs, context=context, return_dict=False)[0]
+        known = self._features.get(place)
+        output = denoiser(*inputs, context=context, deep_features=known, return_deep_features=known is None)
+        if known is None:
+            self._features[place] = output.deep_features
+        return output.sample
+
+
+def begin_clip(denoiser: Any, contexts: Sequence[Any] | WindowContexts) -> None:
+    """Let the caches of diffusers that are enabled forget other clips.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        contexts: As for `predict`.
+
+    Raises:
+        ValueError: The cache knows one call per step only, and this clip takes several.
+    """
+    if not getattr(denoiser, "is_cache_enabled", False):
+        return
+    num_calls = contexts.num_calls if isinstance(contexts, WindowContexts) else len(contexts)
+    if num_calls > 1 and isinstance(denoiser._cache_config, PyramidAttentionBroadcastConfig):
+        raise ValueError(
+            f"`enable_cache`: pyramid attention broadcast knows one call per step, this clip takes {num_calls} "
+            "(windows, and guidance); a TaylorSeerCacheConfig or `cache_interval` serves here"
+        )
+    denoiser._reset_stateful_cache()
+
+
+def predict(
+    denoiser: Any,
+    model_input: torch.Tensor,
+    timestep: torch.Tensor,
+    contexts: Sequence[Any] | WindowContexts,
+    guidance_scale: float = 1.0,
+    on_window_end: Callable[[], None] = lambda: None,
+    cache: StepCache | None = None,
+) -> torch.Tensor:
+    """Predict noise (or what the scheduler is told) for all frames, with guidance.
+
+    Args:
+        denoiser: `A2VFlowDiffusionModel`.
+        model_input: Noisy motion (B, 3, F, h, w).
+        timestep: Time of the step.
+        contexts: The denoiser's context of the clip, and that of the null condition for guidance; or both by window.
+        guidance_scale: Weight of the conditions against the null condition.
+        on_window_end: Called after each window, or after the one pass.
+        cache: Deep features of earlier steps; None: none are kept.
+
+    Returns:
+        Prediction (B, 3, F, h, w) in float32; that of windows is blended where they overlap.
+    """
+    cache = StepCache() if cache is None else cache
+    if not isinstance(contexts, WindowContexts):
+        prediction = _guided(denoiser, model_input, timestep, contexts, guidance_scale, cache, 0)
+        on_window_end()
+        return prediction
+    windows = contexts.windows
+    prediction = torch.zeros_like(model_input, dtype=torch.float32)
+    for index, (window, weights) in enumerate(zip(windows.slices, windows.weights(), strict=True)):
+        own = contexts.of_window(window)
+        part = _guided(denoiser, model_input[:, :, window], timestep, own, guidance_scale, cache, index)
+        prediction[:, :, window].addcmul_(part, weights[:, None, None].to(part.device))
+        on_window_end()
+    return prediction
+
+
+def step_arguments(
+    scheduler: Any, generator: torch.Generator | list[torch.Generator] | None, eta: float
+) -> dict[str, Any]:
+    """Choose what a scheduler's step takes.
+
+    Args:
+        scheduler: The scheduler.
+        generator: Source of fresh noise, or one per clip.
+        eta: Share of fresh noise.
+
+    Returns:
+        Those of the two, by name, that the step of this scheduler has.
+    """
+    accepted = inspect.signature(scheduler.step).parameters
+    return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in accepted}
+
+
+def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]) -> Callable | None:
+    """Turn a callback of diffusers into a function from latents to latents.
+
+    Args:
+        pipeline: What the callback gets as its first argument.
+        callback: Called as callback(pipeline, step, time, tensors), returns tensors to go on with by name; or None.
+        names: Names of the tensors that it gets.
+
+    Returns:
+        Function of step, time and latents that returns the latents to go on with; None without a callback.
+    """
+    if callback is None:
+        return None
+
+    def on_step_end(index: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        changed = callback(pipeline, index, timestep, dict.fromkeys(names, latents)) or {}
+        return changed.get("latents", latents)
+
+    return on_step_end
+
+
+def _guided(
+    denoiser: Any,
+    model_input: torch.Tensor,
+    timestep: torch.Tensor,
+    contexts: Sequence[Any],
+    guidance_scale: float,
+    cache: StepCache,
+    window: int,
+) -> torch.Tensor:
+    model_input = model_input.to(denoiser.dtype)
+    prediction, *null = (
+        cache.call(denoiser, (window, index), model_input, timestep, context=context).float()
+        for index, context in enumerate(contexts)
+    )
+    return null[0] + guidance_scale * (prediction - null[0]) if null else prediction

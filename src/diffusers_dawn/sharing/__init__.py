@@ -1,0 +1,1 @@
+"""Save and load pipelines with their code and card; files for the Hub and for diffusers."""

@@ -1,0 +1,131 @@
+"""Pipelines that are saved with their code, and loaded whole or not at all."""
+
+import copy
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
+from huggingface_hub import file_exists
+
+from ..sampling.scheduler_training import tell_training, trained_prediction, training_config
+from .checkpoint_folder import check_complete
+from .model_card import CARD_FILE, card_of_folder, card_of_repository
+from .portable_folder import portable_index, use_installed_classes, write_code
+
+
+class SavedWithCode:
+    """What a pipeline adds to the loading and saving of diffusers; goes before `DiffusionPipeline` among its bases.
+
+    It is no `DiffusionPipeline` itself: of a file with several of these, diffusers would not know which one to load.
+
+    Attributes:
+        model_card: Markdown that is saved and uploaded as its `README.md`; loaded from there. None: diffusers' own.
+    """
+
+    model_card: str | None = None
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load `model_index.json` so that classes of this package are its own, not those of the saved code."""
+        loaded = super().load_config(*args, **kwargs)
+        use_installed_classes(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict:
+        index = super()._dict_from_json_file(json_file)
+        if isinstance(index.get("_class_name"), list):  # file and class, which would be run instead of this class
+            index["_class_name"] = index["_class_name"][1]
+        return index
+
+    def to_json_string(self) -> str:
+        """Write `model_index.json` so that it names the code that `save_config` writes."""
+        return portable_index(super().to_json_string(), type(self))
+
+    def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save `model_index.json`, the code it names, so that the folder loads without this package, and the card.
+
+        Args:
+            save_directory: Folder of the saved pipeline.
+            push_to_hub: Whether to upload it too.
+            **kwargs: As in diffusers.
+        """
+        write_code(super().to_json_string(), type(self), save_directory)
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        if (card := self._card_to_save()) is not None:
+            Path(save_directory, CARD_FILE).write_text(card, encoding="utf-8")
+
+    def _upload_folder(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        # by now diffusers has put there the card of the repository, or one that it made up
+        card = self._card_to_save()
+        if card is not None and not file_exists(repo_id, CARD_FILE, token=kwargs.get("token")):
+            Path(working_dir, CARD_FILE).write_text(card, encoding="utf-8")
+        return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
+
+    def _card_to_save(self) -> str | None:
+        source = self.config.get("_name_or_path")
+        if "model_card" in vars(self) or source is None:
+            return self.model_card
+        # loaded by `DiffusionPipeline.from_pretrained`, which reads no cards
+        return card_of_folder(source) if os.path.isdir(source) else card_of_repository(str(source), {})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
+        """Load a saved pipeline, see `DiffusionPipeline.from_pretrained`; weights that lack a tensor are an error.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or id on the Hub.
+            **kwargs: As in diffusers; where no `dtype` is given, all parts are loaded in float32.
+
+        Returns:
+            The pipeline.
+
+        Raises:
+            ValueError: A component's weights lack tensors.
+        """
+        if "torch_dtype" not in kwargs:
+            # by themselves, transformers would load in the precision that was saved, and diffusers in float32
+            kwargs.setdefault("dtype", torch.float32)
+        folder = pretrained_model_name_or_path
+        if os.path.isdir(folder):
+            card = card_of_folder(folder)
+        else:
+            folder = cls.download(str(folder), **kwargs)
+            card = card_of_repository(str(pretrained_model_name_or_path), kwargs)
+        saved = Path(folder, "scheduler", SCHEDULER_CONFIG_NAME)
+        if "scheduler" in kwargs and saved.is_file():
+            config = json.loads(saved.read_text(encoding="utf-8"))
+            config["prediction_type"] = trained_prediction(config.get("_class_name", ""), config)
+            tell_training(kwargs["scheduler"], config)
+        pipe = super().from_pretrained(folder, **kwargs)
+        pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
+        pipe.model_card = card
+        check_complete(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
+        return pipe
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> DiffusionPipeline:
+        """Make a pipeline of the components of another, see `DiffusionPipeline.from_pipe`.
+
+        Args:
+            pipeline: The other pipeline.
+            **kwargs: As in diffusers.
+
+        Returns:
+            The pipeline, with the other's model card, and a scheduler of its own, which has the state of one call.
+        """
+        # passed by name, models may be of any class: diffusers takes only those that annotations name
+        names = inspect.signature(cls.__init__).parameters
+        parts = {name: part for name, part in pipeline.components.items() if name in names}
+        parts["scheduler"] = copy.deepcopy(parts["scheduler"])
+        if "scheduler" in kwargs:
+            tell_training(kwargs["scheduler"], training_config(pipeline.scheduler))
+        made = super().from_pipe(pipeline, **parts | kwargs)
+        if "model_card" in vars(pipeline):  # else both find it where their parts were loaded from
+            made.model_card = pipeline.model_card
+        return made

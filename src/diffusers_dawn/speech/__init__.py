@@ -1,0 +1,1 @@
+"""Speech to features at the frame rate of the video."""

@@ -1,0 +1,148 @@
+import io
+import random
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffusers_dawn.media.video_writer import write_video
+from diffusers_dawn.media.videos import count_video_frames, read_video, stream_video
+from diffusers_dawn.records import FPS
+from real_inputs import REAL, needs_real
+from synthetic_media import moving_frames, tone, write_audio
+
+
+def test_reading_at_another_rate_shows_the_frame_of_that_time(tmp_path):
+    frames = np.stack([np.full((32, 32, 3), 8 * index, np.uint8) for index in range(30)])
+    write_video(tmp_path / "grey.mp4", frames, fps=30)
+    for fps, expected in ((10, np.arange(10) * 3), (60, np.arange(60) // 2), (25, np.arange(25) * 30 // 25)):
+        decoded, decoded_fps = read_video(tmp_path / "grey.mp4", fps=fps)
+        assert decoded_fps == fps
+        assert np.array_equal(np.rint(decoded.mean(axis=(1, 2, 3)) / 8), expected)
+
+
+def test_reading_stops_after_max_frames(tmp_path):
+    write_video(tmp_path / "video.mp4", moving_frames(20))
+    for fps in (None, 10, 50):
+        assert len(read_video(tmp_path / "video.mp4", fps=fps, max_frames=7)[0]) == 7
+
+
+def test_a_video_filmed_upright_is_read_upright(tmp_path):
+    frames = np.zeros((3, 48, 64, 3), np.uint8)
+    frames[:, :, :32] = 255
+    write_video(tmp_path / "video.mov", frames)
+    content = bytearray((tmp_path / "video.mov").read_bytes())
+    # the display matrix of the track header, for "turn by 90 degrees clockwise": left goes to the top
+    matrix_at = content.index(b"tkhd") + 4 + 40
+    content[matrix_at : matrix_at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+    upright, _ = read_video(bytes(content))
+    assert upright.shape == (3, 64, 48, 3)
+    assert upright[:, :28].min() > 240 and upright[:, 36:].max() < 15
+
+
+def test_missing_unreadable_and_pictureless_videos_are_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`video` does not exist"):
+        read_video(tmp_path / "none.mp4")
+    with pytest.raises(ValueError, match="`video` cannot be decoded"):
+        read_video(b"this is no video" * 20)
+    path = write_audio(tmp_path / "tone.wav", tone()[None], 16_000, "pcm_s16le")
+    with pytest.raises(ValueError, match="`video` has no video track"):
+        read_video(path)
+
+
+@pytest.mark.parametrize("arguments", [{"fps": 0}, {"fps": -1.0}, {"max_frames": 0}])
+def test_reading_no_frames_is_an_error(tmp_path, arguments):
+    with pytest.raises(ValueError, match="must be positive"):
+        read_video(tmp_path / "none.mp4", **arguments)
+
+
+def write_at_times(path, frames, times_ms):
+    """A video of variable rate."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for picture, time_ms in zip(frames, times_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    gaps_ms=st.lists(st.integers(5, 200), min_size=1, max_size=20),
+    fps=st.sampled_from([10, 24, 25, 29.97, 60]),
+    first_frame=st.integers(0, 30),
+)
+def test_frames_come_one_by_one_as_all_at_once_from_any_frame_on(tmp_path_factory, gaps_ms, fps, first_frame):
+    path = tmp_path_factory.mktemp("video") / "variable.mkv"
+    times_ms = np.cumsum([0, *gaps_ms])
+    frames = np.stack([np.full((16, 16, 3), 10 * index, np.uint8) for index in range(len(times_ms))])
+    write_at_times(path, frames, times_ms.tolist())
+    whole, _ = read_video(path, fps=fps)
+    streamed = list(stream_video(path, fps, first_frame))
+    assert count_video_frames(path, fps) == len(whole)
+    assert len(streamed) == max(len(whole) - first_frame, 0)
+    assert all(np.array_equal(one, other) for one, other in zip(streamed, whole[first_frame:], strict=True))
+    # 1 us absorbs rounded time stamps
+    shown = np.searchsorted(times_ms, np.arange(len(whole)) / fps * 1000 + 1e-3, side="right") - 1
+    assert np.array_equal(np.rint(whole.mean(axis=(1, 2, 3)) / 10), shown)
+
+
+def test_streaming_and_counting_refuse_what_reading_refuses(tmp_path):
+    path = write_audio(tmp_path / "tone.wav", tone()[None], 16_000, "pcm_s16le")
+    for read in (lambda source: list(stream_video(source, 25)), lambda source: count_video_frames(source, 25)):
+        with pytest.raises(FileNotFoundError, match="`video` does not exist"):
+            read(tmp_path / "none.mp4")
+        with pytest.raises(ValueError, match="`video` cannot be decoded"):
+            read(b"this is no video" * 20)
+        with pytest.raises(ValueError, match="`video` has no video track"):
+            read(path)
+
+
+def test_streaming_and_counting_at_no_rate_or_from_before_the_start_is_an_error():
+    with pytest.raises(ValueError, match=r"`fps` \(0\) must be positive"):
+        list(stream_video(b"", 0))
+    with pytest.raises(ValueError, match=r"`first_frame` \(-1\) 0 or more"):
+        list(stream_video(b"", 25, -1))
+    with pytest.raises(ValueError, match="`fps` is 0; it must be positive"):
+        count_video_frames(b"", 0)
+
+
+@needs_real
+@pytest.mark.parametrize(("name", "num_frames"), [("speaker_25fps.mp4", 200), ("speaker_30fps.mp4", 180)])
+def test_real_videos_are_read_at_25_fps(name, num_frames):
+    frames, fps = read_video(REAL / name, fps=FPS, max_frames=num_frames + 1)
+    assert (len(frames), fps) == (num_frames, FPS) and count_video_frames(REAL / name, FPS) == num_frames
+
+
+def transport_stream() -> bytes:
+    stream_file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+    with av.open(stream_file, "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for picture in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return stream_file.getvalue()
+
+
+def test_damaged_transport_stream_is_read_or_refused_in_one_sentence():
+    intact, refused = transport_stream(), 0
+    # 656 is one whose tracks show up late
+    for seed in (656, *range(30)):
+        rng, damaged = random.Random(seed), bytearray(intact)
+        for _ in range(rng.randrange(1, 60)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        try:
+            assert read_video(bytes(damaged))[0].shape[1:] == (64, 64, 3)
+        except ValueError as error:
+            assert str(error).startswith("`video` ")
+            refused += 1
+    assert refused

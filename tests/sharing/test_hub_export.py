@@ -1,0 +1,97 @@
+"""The file for diffusers' examples/community; more on how it loads is claimed in test_saved_form.py."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diffusers_dawn.cli.command import main
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.media.videos import count_video_frames
+from diffusers_dawn.records import FPS
+from diffusers_dawn.sharing.hub_export import export_community, repository_source
+from example_runs import NUM_FRAMES, OPTIONAL, copy_inputs, python_blocks, run_without
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The file and its README, beside a pipeline as `save_pretrained` writes it."""
+    folder = tmp_path_factory.mktemp("community")
+    random_pipeline("tiny").save_pretrained(folder / "your-name" / "dawn")
+    copy_inputs(folder)
+    return export_community(folder / "dawn.py")
+
+
+def test_file_begins_with_the_licence(exported):
+    assert exported[0].read_text().startswith("# Licensed under the Apache License, Version 2.0")
+
+
+def test_file_has_one_pipeline_class_with_an_example(exported):
+    source = exported[0].read_text()
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in classes if "DiffusionPipeline" in map(ast.unparse, node.bases)] == ["DAWNPipeline"]
+    assert source.count("EXAMPLE_DOC_STRING = ") == 1
+    assert '>>> pipe = DAWNPipeline.from_pretrained("your-name/dawn")' in source
+
+
+def test_example_of_a_repository_does_not_need_the_package():
+    source = repository_source("diffusers_dawn.pipeline.pipeline_dawn")
+    example = re.search(r'EXAMPLE_DOC_STRING = """(.*?)"""', source, flags=re.DOTALL)[1]
+    assert "diffusers_dawn" not in example and "trust_remote_code=True" in example
+
+
+def test_readme_has_a_row_of_five_columns_whose_anchor_is_the_section(exported):
+    text = exported[1].read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(row.strip("|").split("|")) == 5
+    title = re.search(r"^### (.+)$", text, flags=re.MULTILINE)[1]
+    assert f"(#{title.lower().replace(' ', '-')})" in row
+
+
+def test_row_names_the_authors_of_the_package(exported):
+    (row,) = [line for line in exported[1].read_text().splitlines() if line.startswith("|")]
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [row.strip("|").split("|")[-1].strip()] == [author["name"] for author in citation["authors"]]
+
+
+@pytest.mark.slow
+def test_readme_example_makes_a_video_by_the_file_and_none_of_the_folders_code(exported, detector):
+    (example,) = python_blocks(exported[1].read_text())
+    folder = exported[0].parent
+    for path in (folder / "your-name").rglob("*.py"):
+        path.write_text("raise RuntimeError('the code of the folder was run')")
+    classes = "print({type(part).__module__ for part in (pipe, pipe.unet, pipe.lfg, pipe.pbnet, pipe.scheduler)})"
+    assert run_without(("diffusers_dawn",), example + classes, folder).strip() == "{'dawn'}"
+    assert count_video_frames(folder / "talking.mp4", FPS) == NUM_FRAMES
+
+
+@pytest.mark.slow
+def test_folder_that_carries_code_is_loaded_by_that_whatever_custom_pipeline_says(tmp_path):
+    """As the README says; were it otherwise, its example could be shorter."""
+    random_pipeline("tiny").save_pretrained(tmp_path / "saved")
+    export_community(tmp_path / "dawn.py")
+    load = "DiffusionPipeline.from_pretrained('saved', custom_pipeline='dawn.py', trust_remote_code=True)"
+    source = f"from diffusers import DiffusionPipeline; print(type({load}).__module__)"
+    assert run_without(("diffusers_dawn", *OPTIONAL), source, tmp_path).strip() == "diffusers_modules.local.pipeline"
+
+
+def test_command_writes_both_files(tmp_path, capsys):
+    assert main(["export-community", str(tmp_path / "dawn.py")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dawn.md", "dawn.py"]
+    assert str(tmp_path / "dawn.py") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["dawn.txt", "a-b.py", "missing/dawn.py"])
+def test_unfit_names_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="`output`"):
+        export_community(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["dawn.py", "dawn.md"])
+def test_files_that_exist_are_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"would overwrite .*{name}"):
+        export_community(tmp_path / "dawn.py")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]

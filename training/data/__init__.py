@@ -1,0 +1,1 @@
+"""Prepared data sets: make, store, read, and cut samples out of them."""

@@ -1,0 +1,247 @@
+"""Training samples of each stage, cut out of prepared clips; all randomness comes from the sample's own draw."""
+
+import logging
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from training.data.clip_shards import ClipShards
+from training.data.colour_jitter import ColourJitter
+from training.data.draw import Draw
+from training.data.motion_cache import MotionCache
+from training.objectives.diffusion_targets import shifted_timestep
+
+logger = logging.getLogger("training")
+
+NUM_TRAIN_TIMESTEPS = 1000
+# which of the mouth's 20 landmarks each one becomes in a mirror
+MIRRORED_MOUTH = [6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17]
+
+
+def _images(frames: np.ndarray) -> torch.Tensor:
+    """Turn uint8 frames (F, H, W, 3) into float images (F, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
+
+
+def _mirrored(name: str, places: np.ndarray, last: int) -> np.ndarray:
+    # landmarks and boxes [px] in a mirror whose last column is `last`
+    if name == "mouth_px":
+        return places[:, MIRRORED_MOUTH] * [-1, 1] + [last, 0]
+    if name == "eyes_px":
+        places = places[:, ::-1]  # the left eye becomes the right one
+    return places[..., [1, 0, 2, 3]] * [-1, -1, 1, 1] + [last, last, 0, 0]
+
+
+def _check_features(clips: ClipShards) -> None:
+    if clips.info.audio_dim is None:
+        raise ValueError(
+            f"`dataset` {clips.folder} was prepared without audio features; prepare it with `--audio_encoder`"
+        )
+
+
+def check_eyes(clips: ClipShards, setting: str, value: float) -> None:
+    """Refuse to weight eyes in a data set that does not know where they are.
+
+    Args:
+        clips: The prepared clips.
+        setting: What asks for the eyes.
+        value: How much.
+
+    Raises:
+        ValueError: The clips have no label `eyes_px`.
+    """
+    if "eyes_px" not in clips.read_labels(0):
+        raise ValueError(f"`{setting}` is {value}, but `dataset` {clips.folder} has no `eyes_px`")
+
+
+class FramePairs(Dataset):
+    """Two frames of one clip, what LFG learns from (paper section 3.2).
+
+    Args:
+        clips: The prepared clips.
+        colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
+        flip: Whether to mirror pairs at random.
+        eyes: Whether to tell where the eyes are, which synthetic clips know.
+        blink_share: Share of the pairs whose driving frame is drawn from the clip's blinks, if it has any.
+    """
+
+    def __init__(
+        self,
+        clips: ClipShards,
+        colour_jitter: float = 0.1,
+        flip: bool = True,
+        eyes: bool = False,
+        blink_share: float = 0.0,
+    ) -> None:
+        self.clips, self.flip, self.blink_share = clips, flip, blink_share
+        self.labels = ["mouth_px", "face_box_px", *(["eyes_px"] if eyes else [])]
+        self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.clips)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
+        """Draw a pair.
+
+        Args:
+            draw: Which clip, and the seed.
+
+        Returns:
+            source and driving (3, H, W) in [0, 1]; mouth_px (2, 20, 2), face_box_px (2, 4) and, where asked for,
+            eyes_px (2, 2, 4) of the two; and a seed.
+        """
+        rng = draw.random()
+        num_frames = self.clips.entries[draw.index].num_frames
+        # a random order is the flip in time
+        chosen = rng.choice(num_frames, size=2, replace=num_frames < 2)
+        if self.blink_share and rng.random() < self.blink_share:
+            openness = self.clips.read_labels(draw.index, ["blink"])["blink"].mean(axis=1)
+            blinks = np.flatnonzero(openness < 0.5 * np.median(openness))
+            chosen[1] = rng.choice(blinks) if len(blinks) else chosen[1]
+        pair = _images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
+        pair = self.jitter(pair, rng)
+        labels = self.clips.read_labels(draw.index, self.labels)
+        places = {name: values[chosen] for name, values in labels.items()}
+        if self.flip and rng.random() < 0.5:
+            pair = pair.flip(-1)
+            places = {name: _mirrored(name, values, pair.shape[-1] - 1) for name, values in places.items()}
+        return {
+            "source": pair[0],
+            "driving": pair[1],
+            **{name: torch.as_tensor(values, dtype=torch.float32) for name, values in places.items()},
+            "seed": torch.tensor(int(rng.integers(2**62))),
+        }
+
+
+class Tracks(Dataset):
+    """Pose and blink with the speech that goes with them, what PBNet learns from (paper section 3.4).
+
+    Args:
+        clips: The prepared clips, with audio features.
+        max_frames: Longest piece of a clip; shorter clips are padded to it.
+
+    Raises:
+        ValueError: The clips have no audio features.
+    """
+
+    def __init__(self, clips: ClipShards, max_frames: int = 200) -> None:
+        _check_features(clips)
+        self.clips, self.max_frames = clips, max_frames
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.clips)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
+        """Draw a piece: audio_features (F, D), pose (F, 6), blink (F, 2), its length, and a seed."""
+        rng = draw.random()
+        labels = self.clips.read_labels(draw.index, ["audio_features", "pose", "blink"])
+        available = len(labels["pose"])
+        length = min(available, self.max_frames)
+        first = int(rng.integers(available - length + 1))
+        sample = {}
+        for name, values in labels.items():
+            piece = values[first : first + length].astype(np.float32)
+            sample[name] = torch.from_numpy(np.pad(piece, ((0, self.max_frames - length), (0, 0))))
+        return sample | {"length": torch.tensor(length), "seed": torch.tensor(int(rng.integers(2**62)))}
+
+
+class MotionWindows(Dataset):
+    """Neighbouring frames, a reference image and the conditions, what A2V-FDM learns from (paper section 3.5).
+
+    Args:
+        clips: The prepared clips, with audio features.
+        min_frames: Shortest window.
+        max_frames: Longest window; the length is drawn once per step. Shorter clips are left out, which is logged.
+        reference: "first": the window's first frame; "random": any frame of the clip.
+        null_probability: Share of frames that lose their conditions.
+        colour_jitter: Whether colours of a sample are jittered.
+        cache: Motion that was estimated before; None: frames are given, their motion is estimated in the step.
+        eyes: Whether to tell where the eyes are, which synthetic clips know.
+        timestep_shift: Draws diffusion steps nearer to pure noise; 1: all alike.
+
+    Raises:
+        ValueError: The clips have no audio features, or all are too short.
+    """
+
+    def __init__(
+        self,
+        clips: ClipShards,
+        min_frames: int = 20,
+        max_frames: int = 20,
+        reference: str = "first",
+        null_probability: float = 0.1,
+        colour_jitter: bool = True,
+        cache: MotionCache | None = None,
+        eyes: bool = False,
+        timestep_shift: float = 1.0,
+    ) -> None:
+        _check_features(clips)
+        self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
+        if len(self.indices) < len(clips):
+            logger.warning("leaving out %d clips of less than %d frames", len(clips) - len(self.indices), max_frames)
+        if not self.indices:
+            raise ValueError(
+                f"`max_frames` is {max_frames}, but no clip of {clips.folder} is as long; prepare longer clips or "
+                "lower it"
+            )
+        self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
+        self.reference, self.null_probability, self.cache = reference, null_probability, cache
+        self.timestep_shift = timestep_shift
+        self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
+        self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter and cache is None else None
+
+    def __len__(self) -> int:
+        """Count the clips that are long enough."""
+        return len(self.indices)
+
+    def draw_num_frames(self, rng: np.random.Generator) -> int:
+        """Draw the length of all windows of a step."""
+        return int(rng.integers(self.min_frames, self.max_frames + 1))
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
+        """Draw a window.
+
+        Args:
+            draw: Which clip, how many frames, and the seed.
+
+        Returns:
+            reference (3, H, W), frames (F, 3, H, W) or motion (3, F, h, w), audio_features (F, D), pose (F, 6),
+            blink (F, 2), mouth_px (F, 20, 2), where asked for eyes_px (F, 2, 4), reference_pose (6,),
+            reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F,).
+        """
+        rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
+        available = self.clips.entries[index].num_frames
+        first = int(rng.integers(available - num_frames + 1))
+        reference = first if self.reference == "first" else int(rng.integers(available))
+        sample = {}
+        if self.cache is not None:
+            if self.reference == "first":
+                first = reference = self.cache.nearest_reference(index, first, available - num_frames)
+            else:
+                reference = self.cache.draw_reference(index, rng)
+            sample["motion"] = self.cache.read(index, reference, first, num_frames)
+        sample |= self._pictures(index, reference, range(first, first + num_frames), rng)
+        labels = self.clips.read_labels(index, [*self.tracks, "face_box_px"])
+        for name in self.tracks:
+            sample[name] = torch.from_numpy(labels[name][first : first + num_frames].astype(np.float32))
+        for name in ("pose", "blink", "face_box_px"):
+            key = f"reference_{name.removeprefix('face_')}"
+            sample[key] = torch.from_numpy(labels[name][reference].astype(np.float32))
+        latent = self.clips.info.size_px // 4
+        sample["noise"] = torch.from_numpy(rng.standard_normal((3, num_frames, latent, latent), dtype=np.float32))
+        timestep = shifted_timestep(int(rng.integers(NUM_TRAIN_TIMESTEPS)), self.timestep_shift, NUM_TRAIN_TIMESTEPS)
+        sample["timestep"] = torch.tensor(timestep)
+        sample["null_mask"] = torch.from_numpy(rng.random(num_frames) < self.null_probability)
+        return sample
+
+    def _pictures(
+        self, index: int, reference: int, window: range, rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        wanted = [reference, *window] if self.cache is None else [reference]
+        images = _images(self.clips.read_frames(index, wanted))
+        if self.jitter is not None:
+            images = self.jitter(images, rng)
+        return {"reference": images[0]} | ({"frames": images[1:]} if self.cache is None else {})

@@ -1,0 +1,30 @@
+"""How far a mouth is open, by its landmarks."""
+
+import torch
+
+# middle of the inner upper and lower lip (62 and 66 of the 68-point convention) among the 20 mouth landmarks
+UPPER_LIP, LOWER_LIP = 14, 18
+
+
+def mouth_opening(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
+    """Measure how far the mouth is open: the gap between the inner lips over the height of the face.
+
+    Args:
+        mouth_px: Mouth landmarks x, y (F, 20, 2) [px], points 48 to 67 of the 68-point convention.
+        face_box_px: x_min, x_max, y_min, y_max (F, 4) [px].
+
+    Returns:
+        Float32 tensor (F,), about 0.1 for a wide open mouth.
+
+    Raises:
+        ValueError: The shapes do not fit, or a box has no height.
+    """
+    mouth_px, face_box_px = torch.as_tensor(mouth_px).float(), torch.as_tensor(face_box_px).float()
+    if mouth_px.ndim != 3 or mouth_px.shape[1:] != (20, 2):
+        raise ValueError(f"`mouth_px` is {tuple(mouth_px.shape)}, must be (F, 20, 2)")
+    if face_box_px.shape != (len(mouth_px), 4):
+        raise ValueError(f"`face_box_px` is {tuple(face_box_px.shape)}, must be ({len(mouth_px)}, 4)")
+    height = face_box_px[:, 3] - face_box_px[:, 2]
+    if (height <= 0).any():
+        raise ValueError(f"`face_box_px` has a height of {height.min():g} px, all must be positive")
+    return (mouth_px[:, UPPER_LIP] - mouth_px[:, LOWER_LIP]).norm(dim=-1) / height

@@ -1,0 +1,1 @@
+"""The loop that all trainings share: settings, checkpoints, signals, tracker, upload."""

@@ -1,0 +1,298 @@
+"""The held-out clips that an evaluation looks at, and what a pipeline makes of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Portrait
+from training.data.clip_shards import ClipShards
+from training.data.prepared_report import splits_of
+from training.evaluation.face_reader import FaceReader, FaceReadings
+from training.evaluation.figures import FEWEST_FRAMES, spread_evenly
+from training.evaluation.metrics import pearson_correlation
+from training.evaluation.report import LeftOut
+from training.evaluation.validation import TruthClip, read_truth_clip
+
+LARGEST_SEED = 2**32 - 1
+# stored features that correlate less with those of the pipeline's own encoder come from another one
+MIN_FEATURE_CORRELATION = 0.8
+PICTURES_AT_ONCE = 8
+NO_READER = "faces are read by mediapipe, which cannot be loaded (extra `face`)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What is evaluated, and how.
+
+    Attributes:
+        num_clips: How many clips of the test split, at most, evenly spread over it.
+        clip_seconds: Longest piece of a clip [s], from its beginning; the first and last so many seconds of long
+            videos are compared.
+        long_seconds: Length of long videos [s].
+        num_long: How many rows of clips become long videos, at most, each forwards and backwards.
+        num_portraits: How many portraits speak each recording, at most.
+        frame_stride: Every so many frames of a clip are reconstructed.
+        preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
+        num_inference_steps: Steps of the pipeline's scheduler, instead of a preset.
+        seed: Everything random is a function of it and of a clip's place.
+        recordings: Files with real speech.
+        output: Folder for videos of the recordings.
+        quiet: Whether to show no progress bars.
+    """
+
+    num_clips: int = 100
+    clip_seconds: float = 4.0
+    long_seconds: float = 24.0
+    num_long: int = 8
+    num_portraits: int = 3
+    frame_stride: int = 1
+    preset: str | None = None
+    num_inference_steps: int | None = None
+    seed: int = 0
+    recordings: tuple[Path, ...] = ()
+    output: Path = Path()
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no evaluation can have."""
+        for name in ("num_clips", "num_long", "num_portraits", "frame_stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
+        if self.num_frames < FEWEST_FRAMES:
+            raise ValueError(
+                f"`clip_seconds` is {self.clip_seconds}, must be at least {FEWEST_FRAMES / FPS}: fewer frames say "
+                "nothing about lags"
+            )
+        if self.num_long_frames < 2 * self.num_frames:
+            raise ValueError(
+                f"`long_seconds` is {self.long_seconds}, must be at least twice `clip_seconds` ({self.clip_seconds}), "
+                "whose length its two ends have"
+            )
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"`seed` is {self.seed}, must be from 0 to {LARGEST_SEED}")
+        for path in self.recordings:
+            if not path.is_file():
+                raise ValueError(f"`recordings` has {path}, which is not a file")
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip, at most."""
+        return round(self.clip_seconds * FPS)
+
+    @property
+    def num_long_frames(self) -> int:
+        """Frames of a long video."""
+        return round(self.long_seconds * FPS)
+
+
+class Evaluation:
+    """A pipeline and clips that it was not trained with. Holds the frames of one clip at a time.
+
+    Args:
+        pipe: The pipeline, on its device.
+        dataset: Folder of a prepared data set with a test split.
+        settings: What is evaluated, and how.
+        reader: Reads faces; None: nothing can be read from frames.
+        lfg: LFG with its motion estimator; None: the pipeline's own.
+
+    Attributes:
+        shards: The test split.
+        training: The training split; None if there is none.
+        indices: The clips in it that are looked at.
+        lfg: LFG with its motion estimator, if there is one.
+        reader: Reads faces; None: nothing can be read from frames.
+
+    Raises:
+        ValueError: There is no test split, it has too few clips, or the pipeline does not suit the data set.
+    """
+
+    def __init__(
+        self,
+        pipe: DAWNPipeline,
+        dataset: Path,
+        settings: EvaluationSettings,
+        reader: FaceReader | None,
+        lfg: LatentFlowGenerator | None = None,
+    ) -> None:
+        self.pipe, self.settings = pipe, settings
+        self.lfg = pipe.lfg if lfg is None else lfg
+        self.reader = reader
+        self._truth_readings: dict[int, FaceReadings] = {}
+        self._own_readings: dict[int, FaceReadings] = {}
+        self.shards = ClipShards(dataset, "test")
+        self.training = ClipShards(dataset, "train") if "train" in splits_of(dataset) else None
+        info, width = self.shards.info, pipe.unet.config.audio_dim
+        if info.size_px != pipe.default_size:
+            raise ValueError(
+                f"`dataset` has frames of {info.size_px} px, the pipeline makes {pipe.default_size} px; both must be "
+                "equal"
+            )
+        if info.audio_dim not in (None, width):
+            raise ValueError(f"`dataset` has speech features of width {info.audio_dim}, the pipeline expects {width}")
+        pipe.check_inputs(info.size_px, info.size_px, settings.num_inference_steps, preset=settings.preset)
+        usable = [index for index, entry in enumerate(self.shards.entries) if entry.num_frames >= FEWEST_FRAMES]
+        if not usable:
+            raise ValueError(f"`dataset` has no clip of {FEWEST_FRAMES} frames or more in its test split: {dataset}")
+        self.indices = [usable[place] for place in spread_evenly(len(usable), settings.num_clips)]
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.indices)
+
+    def needed_reader(self) -> FaceReader:
+        """Return the reader; raise `LeftOut` where there is none."""
+        if self.reader is None:
+            raise LeftOut(NO_READER)
+        return self.reader
+
+    def progress(self, places: Iterable, title: str) -> tqdm:
+        """Go through something, and show how far it is."""
+        return tqdm(places, desc=title, disable=self.settings.quiet)
+
+    def clip_id(self, place: int) -> str:
+        """Return the name of a clip."""
+        return self.shards.entries[self.indices[place]].clip_id
+
+    def num_frames(self, place: int) -> int:
+        """Count the frames of a clip that are looked at."""
+        return min(self.settings.num_frames, self.shards.entries[self.indices[place]].num_frames)
+
+    def truth(self, place: int) -> TruthClip:
+        """Read a clip."""
+        return read_truth_clip(self.shards, self.indices[place], self.settings.num_frames)
+
+    def labels(self, place: int) -> dict[str, np.ndarray]:
+        """Read what every prepared clip says about its frames."""
+        labels = self.shards.read_labels(self.indices[place], ["pose", "blink", "mouth_px", "face_box_px"])
+        return {name: values[: self.num_frames(place)] for name, values in labels.items()}
+
+    def portrait(self, place: int) -> Portrait:
+        """Take the first frame of a clip as a portrait."""
+        return read_truth_clip(self.shards, self.indices[place], 1).portrait()
+
+    def speech(self, place: int) -> torch.Tensor:
+        """Read the speech features of a clip (F, D), or compute them where none are stored."""
+        if self.shards.info.audio_dim is None:
+            return self._encoded_speech(place)
+        features = self.shards.read_labels(self.indices[place], ["audio_features"])["audio_features"]
+        return torch.from_numpy(features[: self.num_frames(place)].astype(np.float32))
+
+    def speech_note(self) -> str | None:
+        """Say if the stored features are not those of the pipeline's own encoder, as the first clip shows."""
+        if self.shards.info.audio_dim is None:
+            return None
+        stored, own = (features.T for features in (self.speech(0), self._encoded_speech(0)))
+        correlation = float(pearson_correlation(stored.flatten(), own.flatten()))
+        if correlation >= MIN_FEATURE_CORRELATION:
+            return None
+        return (
+            f"The data set's speech features correlate by only {correlation:.2f} with those of the pipeline's own "
+            "encoder: figures of the test split are made with the former, those of recordings with the latter."
+        )
+
+    def random(self, *purpose: int) -> torch.Generator:
+        """Make a source of noise that depends on the seed and a purpose alone."""
+        drawn = np.random.SeedSequence((self.settings.seed, *purpose)).generate_state(1)
+        return torch.Generator().manual_seed(int(drawn[0]))
+
+    def free_tracks(
+        self, portrait: Portrait, speech: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let PBNet make pose (F, 6) and eye openness (F, 2); what it does not make stays as in the portrait."""
+        held = [torch.tensor(state, dtype=torch.float32) for state in (portrait.face.pose, portrait.face.blink)]
+        made = [None, None]
+        if self.pipe.pbnet is not None:
+            made = self.pipe.predict_motion(speech[None], held[0][None], held[1][None], generator)
+        return tuple(
+            state.expand(len(speech), -1) if track is None else track[0].float().cpu()
+            for state, track in zip(held, made, strict=True)
+        )
+
+    def render(
+        self,
+        portrait: Portrait,
+        speech: torch.Tensor,
+        tracks: tuple[torch.Tensor, torch.Tensor],
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Animate a portrait.
+
+        Args:
+            portrait: The portrait.
+            speech: Speech features (F, D).
+            tracks: Pose (F, 6) and eye openness (F, 2).
+            generator: Source of noise.
+
+        Returns:
+            Latents (1, 3, F, h, w), which `pictures` draws.
+        """
+        pose, blink = tracks
+        return self.pipe(
+            image=portrait,
+            audio_embeds=speech,
+            pose=pose,
+            blink=blink,
+            preset=self.settings.preset,
+            num_inference_steps=self.settings.num_inference_steps,
+            generator=generator,
+            output_type="latent",
+        ).frames
+
+    def pictures(self, latents: torch.Tensor, portrait: Portrait) -> np.ndarray:
+        """Draw latents (1, 3, F, h, w) of a portrait; uint8 (F, H, W, 3)."""
+        pieces = self.pipe.decode_motion(latents, [portrait], PICTURES_AT_ONCE)
+        return np.concatenate([as_pictures(piece[0]) for piece in pieces])
+
+    def truth_readings(self, place: int) -> FaceReadings:
+        """Read the truth's own frames, once."""
+        if place not in self._truth_readings:
+            self._truth_readings[place] = self.needed_reader()(self.truth(place).frames)
+        return self._truth_readings[place]
+
+    def readings(self, place: int, speaker: int) -> FaceReadings:
+        """Render a clip with the speech of another, or its own, and given pose and blinks, and read it.
+
+        Args:
+            place: The clip whose portrait, pose and blinks are taken.
+            speaker: The clip whose speech is taken, as long as both last.
+
+        Returns:
+            What was read; with its own speech it is rendered only once.
+        """
+        if place == speaker and place in self._own_readings:
+            return self._own_readings[place]
+        read, labels, portrait = self.needed_reader(), self.labels(place), self.portrait(place)
+        num_frames = min(self.num_frames(place), self.num_frames(speaker))
+        tracks = tuple(torch.from_numpy(labels[name][:num_frames]) for name in ("pose", "blink"))
+        latents = self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place))
+        found = read(self.pictures(latents, portrait))
+        if place == speaker:
+            self._own_readings[place] = found
+        return found
+
+    @torch.no_grad()
+    def reconstruct(self, source: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Let LFG alone draw frames (N, H, W, 3) from another one (1, H, W, 3); uint8."""
+        device = next(self.lfg.parameters()).device
+        source, frames = (torch.from_numpy(pictures).permute(0, 3, 1, 2) for pictures in (source, frames))
+        source = source.to(device).float() / 255
+        parts = []
+        for part in frames.split(PICTURES_AT_ONCE):
+            driving = part.to(device).float() / 255
+            parts.append(as_pictures(self.lfg(source.expand_as(driving), driving).prediction))
+        return np.concatenate(parts)
+
+    def _encoded_speech(self, place: int) -> torch.Tensor:
+        samples = self.shards.read_samples(self.indices[place])[: self.num_frames(place) * SAMPLE_RATE_HZ // FPS]
+        return self.pipe.encode_audio((samples, SAMPLE_RATE_HZ)).cpu()
+
+
+def as_pictures(images: torch.Tensor) -> np.ndarray:
+    """Turn images (F, 3, H, W) in [0, 1] into uint8 pictures (F, H, W, 3)."""
+    return (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

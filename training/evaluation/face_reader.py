@@ -1,0 +1,161 @@
+"""Read from pictures what faces do: how far the mouth is open, where the head points, how far the eyes are open."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from diffusers_dawn.face.detector import MediaPipeFaceDetector
+from diffusers_dawn.face.pose import pose_in_crop_of
+from diffusers_dawn.records import FaceState
+from training.data.mouth import mouth_opening
+
+# what is read from fewer frames of a clip says nothing about the clip
+MIN_SEEN_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class FaceReadings:
+    """What was read from the frames of a clip; NaN where no face is seen.
+
+    Attributes:
+        opening: Float32 array (F,): how far the mouth is open, see `data.mouth.mouth_opening`.
+        pose: Float32 array (F, 6), as `records.POSE_NAMES`; scale, x and y in the crop of the first face.
+        blink: Float32 array (F, 2): openness of the left and right eye.
+        face_box_px: Float32 array (F, 4): x_min, x_max, y_min, y_max.
+    """
+
+    opening: np.ndarray
+    pose: np.ndarray
+    blink: np.ndarray
+    face_box_px: np.ndarray
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Whether each frame shows a face, bool (F,)."""
+        return np.isfinite(self.opening)
+
+    def show_face(self, fewest_frames: int = 2) -> bool:
+        """Tell whether the face is seen often enough to judge the clip: in 90 % of the frames.
+
+        Args:
+            fewest_frames: In how many frames it must be seen at least.
+
+        Returns:
+            Whether it is.
+        """
+        return bool(self.seen.sum() >= max(MIN_SEEN_SHARE * len(self.opening), fewest_frames))
+
+
+class FaceReader:
+    """Read the largest face of pictures with mediapipe, each picture by itself. Use as a context manager.
+
+    Args:
+        num_processes: How many processes look at pictures at once; 1: this one alone.
+
+    Raises:
+        ImportError: If mediapipe is missing.
+        ValueError: If `num_processes` is not positive.
+    """
+
+    def __init__(self, num_processes: int = 1):
+        if num_processes < 1:
+            raise ValueError(f"`num_processes` is {num_processes}; it must be positive")
+        # also where other processes look: they could not say as well that mediapipe is missing
+        self._detector = MediaPipeFaceDetector(max_num_faces=1)
+        self._workers = None
+        if num_processes > 1:
+            context = multiprocessing.get_context("spawn")
+            self._workers = ProcessPoolExecutor(num_processes, context, _start_worker)
+
+    def __call__(self, frames: Iterable[np.ndarray]) -> FaceReadings:
+        """Read frames.
+
+        Args:
+            frames: uint8 frames (H, W, 3), RGB; an array (F, H, W, 3), or an iterable.
+
+        Returns:
+            What they show.
+        """
+        found = map(self._detector, frames) if self._workers is None else self._workers.map(_find, frames)
+        return readings_of([faces[0] if faces else None for faces in found])
+
+    def close(self) -> None:
+        """Free what the detectors hold."""
+        self._detector.close()
+        if self._workers is not None:
+            self._workers.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> "FaceReader":
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Free what the detectors hold."""
+        self.close()
+
+
+def readings_of(faces: Sequence[FaceState | None]) -> FaceReadings:
+    """Collect what is known of the face in every frame.
+
+    Args:
+        faces: State per frame, with mouth landmarks; None where no face is seen.
+
+    Returns:
+        The readings.
+    """
+    seen = [index for index, face in enumerate(faces) if face is not None]
+    found = [faces[index] for index in seen]
+    columns = {"opening": (), "pose": (6,), "blink": (2,), "face_box_px": (4,)}
+    values = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in columns.items()}
+    if found:
+        values["pose"][seen] = [pose_in_crop_of(face, found[0]) for face in found]
+        values["blink"][seen] = [face.blink for face in found]
+        values["face_box_px"][seen] = [face.box_px for face in found]
+        mouths_px = np.stack([face.mouth_px for face in found])
+        values["opening"][seen] = mouth_opening(mouths_px, np.array([face.box_px for face in found])).numpy()
+    return FaceReadings(**values)
+
+
+def labelled_opening(labels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Compute the truth that `FaceReadings.opening` is compared with.
+
+    Args:
+        labels: Labels of a prepared clip.
+
+    Returns:
+        Float32 array (F,).
+    """
+    return mouth_opening(torch.from_numpy(labels["mouth_px"]), torch.from_numpy(labels["face_box_px"])).numpy()
+
+
+_worker_detector: MediaPipeFaceDetector | None = None
+
+
+def _start_worker() -> None:
+    global _worker_detector
+    # an interrupt reaches the parent too, which ends its workers; they must not outlive it when it is killed either
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker_detector = MediaPipeFaceDetector(max_num_faces=1)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _find(frame: np.ndarray) -> list[FaceState]:
+    return _worker_detector(frame)

@@ -1,0 +1,1 @@
+"""What networks are asked for: losses, targets, where they count, a discriminator."""

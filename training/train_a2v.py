@@ -24,7 +24,15 @@ from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampling.conditions import null_conditions, relative_conditions
-from diffusers_dawn.sampling.scheduler_training import FLOW_PREDICTION, trained_prediction
+from diffusers_dawn.sampling.prediction import (
+    FLOW_PREDICTION,
+    PREDICTION_TYPES,
+    add_noise,
+    clean_from_prediction,
+    dynamic_threshold,
+    prediction_target,
+)
+from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.data.clip_shards import ClipShards
 from training.data.datasets import MotionWindows, check_eyes
@@ -35,16 +43,8 @@ from training.engine.loop import run_script
 from training.engine.networks import add_lora, build_network, load_audio_encoder, load_network, load_pbnet
 from training.evaluation.validation import Validation, render_clips
 from training.objectives.box_masks import eye_box_mask, mouth_box_mask
-from training.objectives.diffusion_targets import (
-    PREDICTION_TYPES,
-    add_noise,
-    bound_motion,
-    clean_from_prediction,
-    noise_levels,
-    prediction_target,
-    snr_weights,
-)
 from training.objectives.losses import denoising_losses, weighted_total
+from training.objectives.noise_levels import noise_levels, snr_weights
 
 logger = logging.getLogger("training")
 
@@ -78,7 +78,7 @@ class A2VConfig(TrainingConfig):
         prediction_type: What the denoiser predicts: "epsilon", as published, "v_prediction", "sample", or
             "flow_prediction" (flow matching, noise - motion on the straight line between them).
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
-        timestep_shift: Draws steps nearer to pure noise, see `diffusion_targets.shifted_timestep`; 1: all alike, as
+        timestep_shift: Draws steps nearer to pure noise, see `noise_levels.shifted_timestep`; 1: all alike, as
             published. More suits networks that predict the clean sample and are to sample in few steps.
         colour_jitter: Whether colours are jittered; needs motion that is estimated in the step.
         cached_references: Motion is estimated once, from so many reference frames per clip; 0: anew in every step.
@@ -193,8 +193,8 @@ class MotionObjective(nn.Module):
         with torch.no_grad():
             features = lfg.encode_image(reference).features.to(motion.dtype)
         noise, timestep = batch["noise"], batch["timestep"]
-        levels = noise_levels(self.prediction_type, self.scheduler, timestep)
-        noisy = add_noise(motion, noise, levels)
+        level, time = noise_levels(self.prediction_type, self.scheduler, timestep)
+        noisy = add_noise(motion, noise, level)
         conditions = null_conditions(
             relative_conditions(
                 *(batch[name] for name in ("audio_features", "pose", "blink", "reference_pose", "reference_blink"))
@@ -204,19 +204,19 @@ class MotionObjective(nn.Module):
         size = reference.shape[-2:]
         image_sizes = torch.tensor([size], device=reference.device).float().expand(len(reference), 2)
         face_mask = face_box_mask(batch["reference_box_px"], image_sizes, *size)
-        prediction = self.unet(noisy, levels.time, features, face_mask, *conditions).sample
+        prediction = self.unet(noisy, time, features, face_mask, *conditions).sample
 
-        clean = clean_from_prediction(self.prediction_type, prediction, noisy, levels)
+        clean = clean_from_prediction(self.prediction_type, prediction.float(), noisy, level)
         weights = None
         if self.snr_gamma is not None:
-            weights = snr_weights(levels, self.prediction_type, self.snr_gamma)
+            weights = snr_weights(level, self.prediction_type, self.snr_gamma)
         masks = {"mouth": mouth_box_mask(batch["mouth_px"], size, *motion.shape[-2:])}
         if "eyes" in self.weights:
             masks["eyes"] = eye_box_mask(batch["eyes_px"], size, *motion.shape[-2:])
         terms = denoising_losses(
             prediction,
-            prediction_target(self.prediction_type, motion, noise, levels),
-            bound_motion(clean),
+            prediction_target(self.prediction_type, motion, noise, level),
+            dynamic_threshold(clean),
             motion,
             masks,
             weights,

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from diffusers_dawn.media.video_writer import VideoWriter
+from diffusers_dawn.sampling.prediction import NOISE_PREDICTIONS
 from diffusers_dawn.sampling.scheduler_choice import SCHEDULERS, make_scheduler
-from diffusers_dawn.sampling.scheduler_training import PREDICTION_TYPES
 from pipeline_calls import BATCH_TOLERANCE, picture, run, seeded, speech
 
 WINDOWS = {"window_frames": 12, "window_overlap": 4}
@@ -76,7 +76,7 @@ def test_every_listed_scheduler_steps_over_all_windows_at_once(pipe, name):
     assert rms(windows - one_pass) < rms(other_seed - one_pass)
 
 
-@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("prediction_type", NOISE_PREDICTIONS)
 def test_windows_work_with_every_prediction_type(pipe, prediction_type):
     config = {**pipe.scheduler.config, "prediction_type": prediction_type}
     pipe.scheduler = make_scheduler("dawn", config)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffusers_dawn.sampling.noise_path import NoisePath
+from diffusers_dawn.sampling.prediction import FLOW_PREDICTION, NOISE_PREDICTIONS
 from diffusers_dawn.sampling.scheduler_choice import (
     SCHEDULERS,
     allow_long_clips,
@@ -14,8 +15,6 @@ from diffusers_dawn.sampling.scheduler_choice import (
     set_timesteps,
 )
 from diffusers_dawn.sampling.scheduler_training import (
-    FLOW_PREDICTION,
-    PREDICTION_TYPES,
     follows_flow,
     is_edm,
     tell_training,
@@ -79,7 +78,7 @@ def sample_exactly(scheduler: object, data: torch.Tensor, num_inference_steps: i
     [
         (name, prediction_type)
         for name in SCHEDULERS
-        for prediction_type in PREDICTION_TYPES
+        for prediction_type in NOISE_PREDICTIONS
         if prediction_type != "sample" or name not in WITHOUT_SAMPLE
     ],
 )
@@ -101,7 +100,7 @@ def test_exact_flow_to_one_motion_is_sampled_to_it(name, num_inference_steps):
     torch.testing.assert_close(sample, data, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+@pytest.mark.parametrize("prediction_type", NOISE_PREDICTIONS)
 @pytest.mark.parametrize("name", sorted(WITH_FLOW_SIGMAS))
 def test_solvers_that_follow_a_flow_sample_denoisers_of_noise(name, prediction_type):
     data = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2)) * 1.8 - 0.9

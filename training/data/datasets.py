@@ -10,7 +10,7 @@ from training.data.clip_shards import ClipShards
 from training.data.colour_jitter import ColourJitter
 from training.data.draw import Draw
 from training.data.motion_cache import MotionCache
-from training.objectives.diffusion_targets import shifted_timestep
+from training.objectives.noise_levels import shifted_timestep
 
 logger = logging.getLogger("training")
 

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from .scheduler_choice import allow_long_clips
+from .prediction import FLOW_PREDICTION, NoiseLevel, bound_clean, clean_from_prediction, prediction_from_clean
 from .scheduler_training import (
-    FLOW_PREDICTION,
     follows_flow,
     is_edm,
     is_flow_matching,
@@ -77,7 +76,7 @@ class NoisePath:
             return latents, latents.new_tensor(sigma * self._scheduler.config.num_train_timesteps)
         if self._is_edm:
             self._scheduler.is_scale_input_called = True  # else the step warns
-        signal, noise = self._trained_levels(sigma)
+        signal, noise = self._trained_level(sigma)
         time = np.interp(math.log(noise / signal), self._log_noise, np.arange(len(self._log_noise)))
         return latents / math.hypot(self._motion_share(sigma), sigma), latents.new_tensor(time)
 
@@ -99,45 +98,26 @@ class NoisePath:
         # inverse of how the scheduler will recover the motion
         if self._is_edm:
             kept, taken = (self._scheduler.precondition_outputs(*pair, sigma) for pair in ((1.0, 0.0), (0.0, 1.0)))
-            return clean.sub_(latents, alpha=kept).div_(taken)
-        if self._expected == "sample":
-            return clean
-        if self._expected == "v_prediction":
-            return ((1 - sigma) * latents).sub_(clean).div_(sigma)
-        if self._expected == "epsilon":
-            clean *= 1 - sigma
-        return (latents - clean).div_(sigma)
+            return clean.sub(latents, alpha=kept).div_(taken)
+        return prediction_from_clean(self._expected, clean, latents, NoiseLevel(1 - sigma, sigma))
 
     def _clean(self, latents: torch.Tensor, prediction: torch.Tensor, sigma: float) -> torch.Tensor:
-        signal, noise = self._trained_levels(sigma)
-        scale = math.hypot(self._motion_share(sigma), sigma)
-        if self._prediction == "sample":
-            clean = prediction.clone()
-        elif self._prediction == "epsilon":
-            clean = (latents / (scale * signal)).sub_(prediction, alpha=noise / signal)
-        else:
-            clean = (latents * (signal / scale)).sub_(prediction, alpha=noise)
+        noisy = latents / math.hypot(self._motion_share(sigma), sigma)
+        clean = clean_from_prediction(self._prediction, prediction, noisy, self._trained_level(sigma))
         # as the trained scheduler does to what it recovers from the answer
-        if self._trained.config.thresholding:
-            return self._trained._threshold_sample(clean)
-        if self._trained.config.clip_sample:
-            bound = self._trained.config.clip_sample_range
-            return clean.clamp_(-bound, bound)
-        return clean
+        return bound_clean(clean, self._trained.config)
 
     def _motion_share(self, sigma: float) -> float:
         return 1.0 if self._is_edm else 1 - sigma
 
-    def _trained_levels(self, sigma: float) -> tuple[float, float]:
+    def _trained_level(self, sigma: float) -> NoiseLevel:
         # shares of motion and noise at unit variance, no further than those of the training
         least, most = self._signal_range
         motion = self._motion_share(sigma)
         signal = min(max(motion / math.hypot(motion, sigma), least), most)
-        return signal, math.sqrt(1 - signal**2)
+        return NoiseLevel(signal, math.sqrt(1 - signal**2))
 
 
 def _scheduler_of_training(config: dict) -> DDIMScheduler:
     known = {name: value for name, value in config.items() if takes_option(DDIMScheduler, name)}
-    scheduler = DDIMScheduler.from_config({"beta_schedule": "squaredcos_cap_v2"} | known)
-    allow_long_clips(scheduler)
-    return scheduler
+    return DDIMScheduler.from_config({"beta_schedule": "squaredcos_cap_v2"} | known)

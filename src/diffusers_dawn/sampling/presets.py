@@ -69,7 +69,8 @@ def presets_of(scheduler: Any) -> dict[str, SamplerPreset]:
     Returns:
         Presets by name, the same names for every pipeline.
     """
-    from .scheduler_training import FLOW_PREDICTION, trained_prediction
+    from .prediction import FLOW_PREDICTION
+    from .scheduler_training import trained_prediction
 
     by_prediction = {"sample": CLEAN_PRESETS, FLOW_PREDICTION: FLOW_PRESETS}
     return by_prediction.get(trained_prediction(type(scheduler).__name__, scheduler.config), PRESETS)

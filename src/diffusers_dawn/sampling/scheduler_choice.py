@@ -2,18 +2,17 @@
 
 import inspect
 from collections.abc import Mapping
-from types import MethodType
+from functools import partial
 from typing import Any, NoReturn
 
 import diffusers
 import numpy as np
 import torch
 
+from .prediction import FLOW_PREDICTION, NOISE_PREDICTIONS, dynamic_threshold
 from .scheduler_training import (
     EDM,
     FLOW_MATCHING,
-    FLOW_PREDICTION,
-    PREDICTION_TYPES,
     follows_flow,
     is_edm,
     is_flow_matching,
@@ -100,7 +99,7 @@ def check_scheduler(scheduler: object) -> None:
     """
     name = type(scheduler).__name__
     prediction_type = trained_prediction(name, scheduler.config)
-    allowed = PREDICTION_TYPES[:2] if name in _NO_SAMPLE_PREDICTION else PREDICTION_TYPES
+    allowed = NOISE_PREDICTIONS[:2] if name in _NO_SAMPLE_PREDICTION else NOISE_PREDICTIONS
     _check_class(type(scheduler))
     if follows_flow(scheduler):
         allowed = (*allowed, FLOW_PREDICTION)
@@ -198,7 +197,10 @@ def allow_long_clips(scheduler: object) -> None:
         scheduler: The scheduler; its method is replaced by one of equal results.
     """
     if scheduler.config.get("thresholding") and not is_published(scheduler):
-        scheduler._threshold_sample = MethodType(DAWNDDIMScheduler._threshold_sample, scheduler)
+        config = scheduler.config
+        scheduler._threshold_sample = partial(
+            dynamic_threshold, quantile=config.dynamic_thresholding_ratio, most=config.sample_max_value
+        )
 
 
 def _set_timesteps(scheduler: object, name: str, arguments: dict, device: torch.device) -> torch.Tensor:

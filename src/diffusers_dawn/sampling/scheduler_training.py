@@ -3,11 +3,9 @@
 import inspect
 from collections.abc import Mapping
 
+from .prediction import FLOW_PREDICTION
 from .scheduling_dawn_ddim import DAWNDDIMScheduler
 
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-# noise - clean, of denoisers that are trained by flow matching (arXiv 2210.02747)
-FLOW_PREDICTION = "flow_prediction"
 FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
 # made for EDM's preconditioning (arXiv 2206.00364, table 1)
 EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
@@ -88,7 +86,7 @@ def trained_prediction(class_name: str, config: Mapping) -> str:
         config: Its config. One for flow matching names no prediction, unless it was told, see `tell_training`.
 
     Returns:
-        One of `PREDICTION_TYPES`, `FLOW_PREDICTION`, or whatever else the config has.
+        One of `prediction.PREDICTION_TYPES`, or whatever else the config has.
     """
     return config.get("prediction_type", FLOW_PREDICTION if class_name in FLOW_MATCHING else "epsilon")
 

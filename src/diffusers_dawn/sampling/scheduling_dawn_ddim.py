@@ -1,7 +1,6 @@
 """The published DDIM sampler of DAWN as a diffusers scheduler."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,10 @@ from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  `from_pretrained` looks for it here
 from diffusers.utils.torch_utils import randn_tensor
 
+from .prediction import NOISE_PREDICTIONS, NoiseLevel, bound_clean, clean_from_prediction, noise_from_prediction
+
 COSINE_OFFSET = 0.008
 LARGEST_BETA = 0.9999
-# what torch.quantile takes at most
-LARGEST_QUANTILE = 2**24
-# the quantile's search looks at this many at a time; all it makes beside them is of this size
-VALUES_AT_ONCE = 2**20
 
 
 def _cosine_betas(num_train_timesteps: int) -> torch.Tensor:
@@ -90,8 +87,7 @@ class DAWNDDIMScheduler(DDIMScheduler):
         self.betas = betas.float()
         self.alphas = (1 - betas).float()
         self.alphas_cumprod = alphas_cumprod.float()
-        self.sqrt_recip_alphas_cumprod = (1 / alphas_cumprod).sqrt().float()
-        self.sqrt_recipm1_alphas_cumprod = (1 / alphas_cumprod - 1).sqrt().float()
+        self._levels = NoiseLevel(alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt())
         self.final_alpha_cumprod = torch.tensor(1.0)
         self.init_noise_sigma = 1.0
         self.num_inference_steps = None
@@ -170,18 +166,22 @@ class DAWNDDIMScheduler(DDIMScheduler):
             The sample at the next time, and the clean sample.
 
         Raises:
-            ValueError: `set_timesteps` was not called, or the time is out of range.
+            ValueError: `set_timesteps` was not called, the time is out of range, or there is no such prediction type.
         """
         if self.num_inference_steps is None:
             raise ValueError("call `set_timesteps` before `step`")
+        prediction_type, model_output = self.config.prediction_type, model_output.to(sample.dtype)
+        if prediction_type not in NOISE_PREDICTIONS:
+            raise ValueError(
+                f"`prediction_type` is {prediction_type!r}, must be one of {', '.join(NOISE_PREDICTIONS)}"
+            )
         time, next_time = int(timestep), self._next_time(int(timestep))
-        clean, noise = self._split(model_output, time, sample)
-        if self.config.thresholding:
-            clean = self._threshold_sample(clean)
-        elif self.config.clip_sample:
-            clean = clean.clamp(-self.config.clip_sample_range, self.config.clip_sample_range)
+        level = NoiseLevel(*(shares[time] for shares in self._levels))
+        clean = bound_clean(clean_from_prediction(prediction_type, model_output, sample, level), self.config)
         if use_clipped_model_output:
-            noise = (self.sqrt_recip_alphas_cumprod[time] * sample - clean) / self.sqrt_recipm1_alphas_cumprod[time]
+            noise = noise_from_prediction("sample", clean, sample, level)
+        else:
+            noise = noise_from_prediction(prediction_type, model_output, sample, level)
         alpha, next_alpha = self._level_before(time), self._level_before(next_time)
         # noise ends at time 0, from where a step would divide nothing by nothing
         fresh_share = (1 - alpha / next_alpha) * (1 - next_alpha) / (1 - alpha) if next_time > 0 else 0 * alpha
@@ -201,21 +201,6 @@ class DAWNDDIMScheduler(DDIMScheduler):
             return next_sample, clean
         return DDIMSchedulerOutput(prev_sample=next_sample, pred_original_sample=clean)
 
-    def _split(self, model_output: torch.Tensor, time: int, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # clean sample and noise of a prediction
-        scale, noise_scale = self.sqrt_recip_alphas_cumprod[time], self.sqrt_recipm1_alphas_cumprod[time]
-        if self.config.prediction_type == "epsilon":
-            return scale * sample - noise_scale * model_output, model_output
-        if self.config.prediction_type == "sample":
-            noise = (scale * sample - model_output) / noise_scale
-            return model_output.to(noise.dtype), noise
-        if self.config.prediction_type == "v_prediction":
-            signal, sigma = self.alphas_cumprod[time].sqrt(), (1 - self.alphas_cumprod[time]).sqrt()
-            return signal * sample - sigma * model_output, signal * model_output + sigma * sample
-        raise ValueError(
-            f"`prediction_type` is {self.config.prediction_type!r}, must be 'epsilon', 'sample' or 'v_prediction'"
-        )
-
     def _next_time(self, time: int) -> int:
         last = self.config.num_train_timesteps - 1
         if not 0 <= time <= last:
@@ -225,57 +210,3 @@ class DAWNDDIMScheduler(DDIMScheduler):
 
     def _level_before(self, time: int) -> torch.Tensor:
         return self.alphas_cumprod[time - 1] if time > 0 else self.final_alpha_cumprod
-
-    def _threshold_sample(self, sample: torch.Tensor) -> torch.Tensor:
-        """Clip each sample at a quantile of its absolute values, at least 1, and divide by it (arXiv 2205.11487)."""
-        size = sample[0].numel()
-        # as torch.quantile rounds the rank; of more values, which it refuses, float32 has not the digits for it
-        precision = torch.float32 if size <= LARGEST_QUANTILE else torch.float64
-        rank = torch.tensor(self.config.dynamic_thresholding_ratio, dtype=precision) * (size - 1)
-        lower = int(rank)
-        low, high = torch.stack([magnitudes_at_rank(values, lower) for values in sample]).unbind(1)
-        threshold = torch.lerp(low, high, (rank - lower).to(low)).clamp(min=1.0, max=self.config.sample_max_value)
-        threshold = threshold.view(-1, *[1] * (sample.ndim - 1)).to(sample.dtype)
-        return sample.clamp(-threshold, threshold).div_(threshold)
-
-
-def magnitudes_at_rank(values: torch.Tensor, rank: int) -> torch.Tensor:
-    """Find the absolute value of given rank and its successor, exactly and without a sorted copy.
-
-    Floats that are not negative are ordered like their bits. Counting the upper halves of the bits finds the upper
-    half of the one that is looked for, counting the lower halves of those that share it the rest.
-
-    Args:
-        values: Values, at least one.
-        rank: Rank counted from 0, of the smallest.
-
-    Returns:
-        Float32 tensor (2,): the value, and the one after it, which for the largest is itself.
-    """
-    upper_counts = _count_bits(values, lambda bits: bits >> 16)
-    found: dict[int, torch.Tensor] = {}
-    results = []
-    for wanted in (rank, min(rank + 1, values.numel() - 1)):
-        upper, before = _bin_of_rank(upper_counts, wanted)
-        if upper not in found:
-            found[upper] = _count_bits(values, lambda bits, upper=upper: (bits & 0xFFFF)[bits >> 16 == upper])
-        lower, _ = _bin_of_rank(found[upper], wanted - before)
-        results.append((upper << 16) + lower)
-    return torch.tensor(results, dtype=torch.int32, device=values.device).view(torch.float32)
-
-
-def _count_bits(values: torch.Tensor, select: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    # a few at a time, so that nothing as large as the values is made; their order does not matter
-    longest = max(range(values.ndim), key=values.shape.__getitem__)
-    step = max(1, VALUES_AT_ONCE * values.shape[longest] // values.numel())
-    counts = torch.zeros(2**16, dtype=torch.int64, device=values.device)
-    for part in values.split(step, dim=longest):
-        counts += torch.bincount(select(part.abs().float().flatten().view(torch.int32)), minlength=2**16)
-    return counts
-
-
-def _bin_of_rank(counts: torch.Tensor, rank: int) -> tuple[int, int]:
-    # the bin that holds the value of this rank, and how many values lie in the bins before it
-    ends = counts.cumsum(0)
-    index = int(torch.searchsorted(ends, rank, right=True))
-    return index, int(ends[index] - counts[index])

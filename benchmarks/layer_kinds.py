@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -14,16 +14,16 @@ KIND_OF_FUNCTION = {
     torch.conv3d: "convolutions",
     torch.conv_transpose2d: "convolutions",
     torch.conv_transpose3d: "convolutions",
-    F.linear: "convolutions",  # by itself it is a 1x1 convolution; those inside attentions count as attention
-    F.batch_norm: "norms",
-    F.grid_sample: "warping",
+    functional.linear: "convolutions",  # by itself it is a 1x1 convolution; those inside attentions count as attention
+    functional.batch_norm: "norms",
+    functional.grid_sample: "warping",
 }
 KIND_OF_CLASS = {
     "TemporalAttention": "temporal attention",
     "SpatialAttention": "spatial attention",
     "SpatialLinearAttention": "spatial attention",
     "ConditionMixer": "cross-attention",
-    "ClipGroupNorm": "norms",
+    "VideoGroupNorm": "norms",
     "PlainTemporalAttention": "temporal attention",
     "PlainSpatialAttention": "spatial attention",
     "PlainCrossAttention": "cross-attention",

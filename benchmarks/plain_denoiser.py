@@ -5,14 +5,14 @@ A clip is (B, C, F, H, W) throughout.
 """
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
+from torch.nn import functional
 
 from diffusers_dawn import A2VFlowDiffusionModel
 from diffusers_dawn.models import blocks_3d, video_attention
 from diffusers_dawn.models.condition_attention import ConditionCrossAttention
-from diffusers_dawn.models.video_layers import ClipGroupNorm
+from diffusers_dawn.models.video_layers import VideoGroupNorm
 
 EPS = 1e-5
 
@@ -20,18 +20,18 @@ EPS = 1e-5
 def convolve(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """Apply the weights of a 2-D convolution as a (1, k, k) convolution of a clip (B, C, F, H, W)."""
     stride, padding = (1, *layer.stride), (0, *layer.padding)
-    return F.conv3d(x, layer.weight.unsqueeze(2), layer.bias, stride=stride, padding=padding)
+    return functional.conv3d(x, layer.weight.unsqueeze(2), layer.bias, stride=stride, padding=padding)
 
 
 def convolve_transposed(layer: nn.ConvTranspose2d, x: torch.Tensor) -> torch.Tensor:
     """Apply the weights of a 2-D transposed convolution as a (1, k, k) one of a clip (B, C, F, H, W)."""
     stride, padding = (1, *layer.stride), (0, *layer.padding)
-    return F.conv_transpose3d(x, layer.weight.unsqueeze(2), layer.bias, stride=stride, padding=padding)
+    return functional.conv_transpose3d(x, layer.weight.unsqueeze(2), layer.bias, stride=stride, padding=padding)
 
 
 def map_channels(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """Apply the weights of a linear layer as a (1, 1, 1) convolution of a clip (B, C, F, H, W)."""
-    return F.conv3d(x, layer.weight[:, :, None, None, None], layer.bias)
+    return functional.conv3d(x, layer.weight[:, :, None, None, None], layer.bias)
 
 
 def resample(layer: nn.Module | None, x: torch.Tensor) -> torch.Tensor:
@@ -50,17 +50,17 @@ def normalise_channels(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 class PlainGroupNorm(nn.Module):
     """Group normalisation over all frames, an optional modulation, SiLU."""
 
-    def __init__(self, norm: ClipGroupNorm) -> None:
+    def __init__(self, norm: VideoGroupNorm) -> None:
         super().__init__()
         self.norm = norm
 
     def forward(self, x: torch.Tensor, scale_shift: torch.Tensor | None = None) -> torch.Tensor:
         """Normalise (B, C, F, H, W); scale_shift is (B, 2 C)."""
-        x = F.group_norm(x, self.norm.num_groups, self.norm.weight, self.norm.bias, EPS)
+        x = functional.group_norm(x, self.norm.num_groups, self.norm.weight, self.norm.bias, EPS)
         if scale_shift is not None:
             scale, shift = scale_shift[:, :, None, None, None].chunk(2, dim=1)
             x = x * (scale + 1) + shift
-        return F.silu(x)
+        return functional.silu(x)
 
 
 class PlainCrossAttention(nn.Module):
@@ -76,19 +76,19 @@ class PlainCrossAttention(nn.Module):
         heads = layers.num_heads
         batch, _, num_frames, height, _ = x.shape
         pixels = rearrange(x, "b c f h w -> (b f) (h w) c")
-        pixels = F.layer_norm(pixels, pixels.shape[-1:], layers.norm_in.weight, None, EPS)
-        token = layers.embed(F.silu(condition)).flatten(0, 1)[:, None]  # (B F, 1, 2 C_out)
+        pixels = functional.layer_norm(pixels, pixels.shape[-1:], layers.norm_in.weight, None, EPS)
+        token = layers.embed(functional.silu(condition)).flatten(0, 1)[:, None]  # (B F, 1, 2 C_out)
         query = rearrange(layers.to_query(pixels), "n p (h d) -> n h p d", h=heads)
         key, value = rearrange(layers.to_key_value(token), "n t (two h d) -> two n h t d", two=2, h=heads)
         null_key, null_value = (null.expand(*key.shape[:2], 1, -1) for null in layers.null_key_value)
         key = torch.cat((null_key, key), dim=2)
         value = torch.cat((null_value, value), dim=2)
-        query = F.normalize(query, dim=-1) * layers.query_scale
-        key = F.normalize(key, dim=-1) * layers.key_scale
+        query = functional.normalize(query, dim=-1) * layers.query_scale
+        key = functional.normalize(key, dim=-1) * layers.key_scale
         weights = (torch.einsum("nhpd,nhtd->nhpt", query, key) * 8).softmax(dim=-1)
         answer = torch.einsum("nhpt,nhtd->nhpd", weights, value)
         answer = layers.to_out[0](rearrange(answer, "n h p d -> n p (h d)"))
-        answer = F.layer_norm(answer, answer.shape[-1:], layers.norm_out.weight, None, EPS)
+        answer = functional.layer_norm(answer, answer.shape[-1:], layers.norm_out.weight, None, EPS)
         return rearrange(answer, "(b f) (h w) c -> b c f h w", b=batch, f=num_frames, h=height)
 
 
@@ -109,7 +109,7 @@ class PlainResidualBlock(nn.Module):
         conditions: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Map (B, C_in, F, H, W) to (B, C_out, F, H, W), given time (B, T) and conditions (B, F, D) by name."""
-        scale_shift = None if time is None else self.block.time_projection(F.silu(time))
+        scale_shift = None if time is None else self.block.time_projection(functional.silu(time))
         hidden = self.norm1(convolve(self.block.conv1, x), scale_shift)
         if conditions is not None:
             hidden = hidden + sum(attention(x, conditions[name]) for name, attention in self.attentions.items())

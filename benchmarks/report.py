@@ -12,7 +12,7 @@ from math import log
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from diffusers_dawn.machine.allocator import keep_freed_memory
 
@@ -117,7 +117,7 @@ def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
     if on_cpu:  # a GPU may round the inputs of convolutions to TF32, and not those of products
         image, kernel = (torch.randn(shape).to(dtype) for shape in ((200, 512, 4, 4), (512, 512, 3, 3)))
         image = image.contiguous(memory_format=torch.channels_last)
-        candidates.append((lambda: F.conv2d(image, kernel, padding=1), 2 * 200 * 16 * 512 * 512 * 9))
+        candidates.append((lambda: functional.conv2d(image, kernel, padding=1), 2 * 200 * 16 * 512 * 512 * 9))
     rates = []
     for function, num_operations in candidates:
         function()  # the first call is not timed

@@ -12,7 +12,6 @@ TREES = {"diffusers_dawn": (PACKAGE, PACKAGE_ROOMS), "training": (TRAINING, TRAI
 # package -> the only modules and rooms of `diffusers_dawn` that may import it
 HEAVY = {
     "mediapipe": {"face.detector"},
-    "gradio": set(),
     "librosa": {"media.recordings"},
     "av": {"media.sources", "media.recordings", "media.videos", "media.video_writer"},
     "transformers": {"speech.features", "pipeline.pipeline_dawn", "conversion.random_pipeline",

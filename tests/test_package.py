@@ -9,14 +9,14 @@ import diffusers_dawn
 
 
 def test_import_is_light():
-    heavy = ["torch", "diffusers", "transformers", "librosa", "mediapipe", "gradio", "av", "numpy"]
+    heavy = ["torch", "diffusers", "transformers", "librosa", "mediapipe", "av", "numpy"]
     code = f"import sys, diffusers_dawn; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_pipeline_import_is_free_of_optional_packages():
-    heavy = ["librosa", "mediapipe", "gradio", "av"]
+    heavy = ["librosa", "mediapipe", "av"]
     code = f"import sys, diffusers_dawn as d; d.DAWNPipeline; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

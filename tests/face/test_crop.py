@@ -13,7 +13,6 @@ from diffusers_dawn.face.crop import (
     crop_face_state,
     crop_square,
     is_framed,
-    paste_back,
     paste_each,
     portrait_crop,
 )
@@ -128,6 +127,10 @@ def test_a_crop_equals_a_slice_of_the_edge_padded_image(size, crop):
     assert np.array_equal(crop_square(image, crop), padded[top : top + crop.side, left : left + crop.side])
 
 
+def pasted_into(image: np.ndarray, frames: np.ndarray, crop: SquareCrop, feather: float = 0.1) -> np.ndarray:
+    return np.stack(list(paste_each(image, frames, crop, feather)))
+
+
 def test_a_crop_can_be_resized():
     image, crop = noise_image((70, 70)), SquareCrop(10, 20, 40)
     resized = Image.fromarray(crop_square(image, crop)).resize((96, 96), Image.Resampling.BICUBIC)
@@ -141,7 +144,7 @@ def test_pasting_a_crop_back_returns_the_image(size, crop, feather):
     assume(touches(crop, size))
     image = noise_image(size)
     frames = np.stack([crop_square(image, crop)] * 2)
-    assert np.array_equal(paste_back(image, frames, crop, feather), np.stack([image] * 2))
+    assert np.array_equal(pasted_into(image, frames, crop, feather), np.stack([image] * 2))
 
 
 @settings(deadline=None)
@@ -151,7 +154,7 @@ def test_pasting_changes_nothing_outside_of_the_square_and_mixes_inside(size, cr
     image = noise_image(size)
     before = image.copy()
     frame = noise_image((crop.side, crop.side), seed=1)
-    pasted = paste_back(image, frame[None], crop, feather)[0]
+    pasted = pasted_into(image, frame[None], crop, feather)[0]
     covered = inside(crop, size)
     assert np.array_equal(image, before)
     assert np.array_equal(pasted[~covered], image[~covered])
@@ -172,12 +175,12 @@ def _in_place(frame, crop, image):
 def test_without_feather_the_square_is_the_frame(size, crop):
     assume(touches(crop, size))
     image, frame = noise_image(size), noise_image((crop.side, crop.side), seed=1)
-    assert np.array_equal(paste_back(image, frame[None], crop, feather=0)[0], _in_place(frame, crop, image))
+    assert np.array_equal(pasted_into(image, frame[None], crop, feather=0)[0], _in_place(frame, crop, image))
 
 
 def test_the_square_fades_in_smoothly_from_its_border():
     image, frames = np.zeros((200, 200, 3), np.uint8), np.full((1, 100, 100, 3), 255, np.uint8)
-    row = paste_back(image, frames, SquareCrop(50, 50, 100), feather=0.2)[0, 100, :, 0].astype(int)
+    row = pasted_into(image, frames, SquareCrop(50, 50, 100), feather=0.2)[0, 100, :, 0].astype(int)
     assert (row[:50] == 0).all() and (row[70:130] == 255).all() and (row[150:] == 0).all()
     steps = np.diff(row[49:71])
     # a smoothstep over 20 px rises by 1.5 / 20 of 255 at most
@@ -187,10 +190,10 @@ def test_the_square_fades_in_smoothly_from_its_border():
 
 def test_the_square_does_not_fade_where_it_reaches_the_edge_of_the_image():
     image, frames = np.zeros((100, 100, 3), np.uint8), np.full((1, 60, 60, 3), 255, np.uint8)
-    pasted = paste_back(image, frames, SquareCrop(20, 50, 60))[0]
+    pasted = pasted_into(image, frames, SquareCrop(20, 50, 60))[0]
     assert (pasted[90:, 40:60] == 255).all()  # sticks out below
     assert pasted[50, 50, 0] < 10  # fades in from above
-    whole = paste_back(image, np.full((1, 50, 50, 3), 255, np.uint8), SquareCrop(0, 0, 100))
+    whole = pasted_into(image, np.full((1, 50, 50, 3), 255, np.uint8), SquareCrop(0, 0, 100))
     assert (whole == 255).all()
 
 
@@ -198,7 +201,7 @@ def test_frames_of_another_size_are_resized_to_the_square():
     smooth = np.array(Image.fromarray(noise_image((5, 5))).resize((240, 200), Image.Resampling.BICUBIC))
     crop = SquareCrop(40, 30, 128)
     frame = np.array(Image.fromarray(crop_square(smooth, crop)).resize((64, 64), Image.Resampling.BICUBIC))
-    pasted = paste_back(smooth, frame[None], crop)
+    pasted = pasted_into(smooth, frame[None], crop)
     # halved and doubled again, a picture this smooth moves by a few grey levels at most
     assert np.abs(pasted[0].astype(int) - smooth).max() <= 6
     assert not np.array_equal(pasted[0], smooth)
@@ -229,7 +232,7 @@ def test_a_crop_of_nothing_is_an_error(crop):
     image = noise_image((70, 70))
     for use in (
         lambda: crop_square(image, crop),
-        lambda: paste_back(image, noise_image((9, 9))[None], crop),
+        lambda: pasted_into(image, noise_image((9, 9))[None], crop),
         lambda: crop_face_state(face_with_box((1, 2, 1, 2), (70, 70)), crop),
     ):
         with pytest.raises(ValueError, match="`crop` is .* covers nothing of a 70x70 image"):
@@ -267,15 +270,15 @@ def test_what_is_no_picture_is_an_error_that_names_the_argument(image):
 def test_bad_arguments_of_a_paste_are_errors(arguments, message):
     good = {"image": noise_image((9, 9)), "frames": noise_image((9, 9))[None], "crop": SquareCrop(0, 0, 9)}
     with pytest.raises(ValueError, match=message):
-        paste_back(**(good | arguments))
+        pasted_into(**(good | arguments))
 
 
 def test_frames_are_pasted_one_by_one_as_all_at_once():
     image, frames = noise_image((700, 650)), np.stack([noise_image((64, 64)) for _ in range(3)])
     crop = SquareCrop(-20, 30, 600)
     one_by_one = paste_each(image, iter(frames), crop)
-    assert np.array_equal(next(one_by_one), paste_back(image, frames[:1], crop)[0])
-    assert np.array_equal(np.stack(list(one_by_one)), paste_back(image, frames[1:], crop))
-    assert paste_back(image, frames[:0], crop).shape == (0, 700, 650, 3)
+    assert np.array_equal(next(one_by_one), pasted_into(image, frames[:1], crop)[0])
+    assert np.array_equal(np.stack(list(one_by_one)), pasted_into(image, frames[1:], crop))
+    assert list(paste_each(image, frames[:0], crop)) == []
     with pytest.raises(ValueError, match="`frames` is float64"):
         next(paste_each(image, [frames[0] / 255], crop))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusers_dawn import FaceState, Portrait
-from diffusers_dawn.face.portrait import prepare_portrait
+from diffusers_dawn.face.crop import prepare_portrait
 
 
 def picture(height: int, width: int) -> np.ndarray:

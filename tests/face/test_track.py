@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from diffusers_dawn.face.pose import box_area
 from diffusers_dawn.face.track import (
     FaceTrack,
-    check_track,
+    find_missing_frames,
     follow_face,
     interpolate_missing,
     track_face,
@@ -170,7 +170,7 @@ def test_states_and_measures_of_any_shape_can_be_had_frame_by_frame():
     frames = painted_video(20, without=(0, 10, 11), left=lambda i: 20 + i)
     faces = follow_face(frames, PaintedFaceDetector())
     assert [index for index, face in enumerate(faces) if face is None] == [0, 10, 11]
-    assert check_track(faces, max_missing=0.2) == (0, 10, 11)
+    assert find_missing_frames(faces, max_missing=0.2) == (0, 10, 11)
     corners_px = interpolate_missing(faces, lambda face: np.array(face.box_px).reshape(2, 2))
     assert corners_px.shape == (20, 2, 2) and corners_px.dtype == np.float32
     np.testing.assert_allclose(corners_px[1:, 0, 0], 20 + np.arange(1, 20), atol=1e-5)

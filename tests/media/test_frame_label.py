@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ImageFont
 
-from diffusers_dawn.media.frame_label import FrameLabel, check_label
+from diffusers_dawn.media.frame_label import FrameLabel, label_text
 
 
 def grey(height=128, width=128, count=2):
@@ -53,14 +53,14 @@ def test_a_text_that_does_not_fit_is_refused():
 
 @pytest.mark.parametrize(("text", "lacking"), [("für Zoë", "'ü', 'ë'"), ("日本 日", "'日', '本'"), ("ok 🙂", "'🙂'")])
 def test_characters_that_the_font_lacks_are_refused_by_name(text, lacking):
-    for refuse in (check_label, lambda text: FrameLabel(text, 128, 128)):
+    for refuse in (label_text, lambda text: FrameLabel(text, 128, 128)):
         with pytest.raises(ValueError, match=f"`label` is '{text}', but the font .* lacks {lacking}; give another"):
             refuse(text)
 
 
 def test_every_printable_character_of_ascii_can_be_drawn():
     printable = "".join(map(chr, range(33, 127)))
-    assert check_label(f"  {printable} ") == printable
+    assert label_text(f"  {printable} ") == printable
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_label_is_drawn_in_a_font_file(other_font):
 
 def test_files_that_are_no_fonts_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"the label's font is not a file: .*none.ttf"):
-        check_label("text", tmp_path / "none.ttf")
+        label_text("text", tmp_path / "none.ttf")
     (tmp_path / "text.ttf").write_text("no font")
     with pytest.raises(ValueError, match=r"the label's font .*text.ttf cannot be read: "):
         FrameLabel("text", 128, 128, font=tmp_path / "text.ttf")

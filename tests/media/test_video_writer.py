@@ -223,10 +223,11 @@ def test_no_frame_rate_is_an_error(tmp_path):
 # output paths
 
 
-def test_a_good_output_path_is_returned(tmp_path):
-    assert check_output_path(str(tmp_path / "video.mp4")) == tmp_path / "video.mp4"
+def test_new_files_and_files_that_exist_are_good_output_paths(tmp_path):
+    check_output_path(str(tmp_path / "video.mp4"))
     (tmp_path / "video.mp4").write_bytes(b"old")
-    assert check_output_path(tmp_path / "video.mp4") == tmp_path / "video.mp4"
+    check_output_path(tmp_path / "video.mp4")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 def test_bad_output_paths_are_errors(tmp_path):

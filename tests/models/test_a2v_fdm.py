@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from diffusers_dawn.models import a2v_fdm
-from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel, ClipContext
+from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel, VideoContext
 from diffusers_dawn.models.attention import band_blocks
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[2] / "../shared/goldens"))
@@ -56,7 +56,7 @@ def inputs_for(batch: int = 1, frames: int = 5, size: int = 8, dtype: torch.dtyp
     }
 
 
-def context_of(model: A2VFlowDiffusionModel, inputs: dict) -> ClipContext:
+def context_of(model: A2VFlowDiffusionModel, inputs: dict) -> VideoContext:
     location = model.encode_face_location(inputs["face_mask"])
     names = ("audio_features", "pose", "blink")
     return model.prepare_context(inputs["reference_features"], location, *(inputs[name] for name in names))

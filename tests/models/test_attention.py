@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from diffusers_dawn.models.attention import (
@@ -121,7 +121,7 @@ class ScoreSizes(TorchFunctionMode):
         self.sizes = []
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.scaled_dot_product_attention:
+        if function is functional.scaled_dot_product_attention:
             query, key = args[:2] if args else (kwargs["query"], kwargs["key"])
             self.sizes.append(query.shape[2] * key.shape[2])
         if function is torch.Tensor.softmax:

@@ -1,15 +1,15 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_layers import clip, randomised
+from torch.nn import functional
 
 from diffusers_dawn.models.blocks_3d import ResidualBlock
 from diffusers_dawn.models.condition_attention import ConditionMixer
 from diffusers_dawn.models.video_layers import (
     CHUNK_TOKENS_CPU,
-    ClipGroupNorm,
+    VideoGroupNorm,
     add_in_chunks,
     chunks,
     convolve_frames,
@@ -85,10 +85,12 @@ def test_clip_norm_is_group_norm_over_all_frames_then_modulation_then_silu(
     batch, frames, size, groups, per_group, offset, modulated, grad_enabled
 ):
     channels = groups * per_group
-    norm = randomised(ClipGroupNorm(groups, channels))
+    norm = randomised(VideoGroupNorm(groups, channels))
     x = clip(batch, frames, *size, channels) + offset
     scale_shift = clip(batch, 2 * channels, seed=1) if modulated else None
-    expected = F.group_norm(x.double().permute(0, 4, 1, 2, 3), groups, norm.weight.double(), norm.bias.double(), 1e-5)
+    expected = functional.group_norm(
+        x.double().permute(0, 4, 1, 2, 3), groups, norm.weight.double(), norm.bias.double(), 1e-5
+    )
     expected = expected.permute(0, 2, 3, 4, 1)
     if modulated:
         scale, shift = scale_shift.double()[:, None, None, None].chunk(2, dim=-1)
@@ -98,13 +100,13 @@ def test_clip_norm_is_group_norm_over_all_frames_then_modulation_then_silu(
         result = norm(x, scale_shift)
     assert torch.equal(x, before if grad_enabled else result)
     # float32 squares of values up to 13 keep a variance to about 1e-5; small groups may have a variance of 0.01
-    torch.testing.assert_close(result.double(), F.silu(expected), atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(result.double(), functional.silu(expected), atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 50.7, -123.4])
 def test_clip_norm_of_a_constant_clip_is_finite(value):
     with torch.no_grad():
-        assert ClipGroupNorm(2, 8)(torch.full((1, 3, 5, 5, 8), value)).isfinite().all()
+        assert VideoGroupNorm(2, 8)(torch.full((1, 3, 5, 5, 8), value)).isfinite().all()
 
 
 @pytest.mark.parametrize("grad_enabled", [False, True])
@@ -115,16 +117,18 @@ def test_closed_form_equals_softmax_over_condition_and_null_token(grad_enabled):
     for name, attention in mixer.attentions.items():
         heads = (HEADS, -1)
         query = attention.to_query(attention.norm_in(x)).unflatten(-1, heads)  # (B, F, H, W, heads, D)
-        keys, values = attention.to_key_value(attention.embed(F.silu(conditions[name]))).chunk(2, dim=-1)
+        keys, values = attention.to_key_value(attention.embed(functional.silu(conditions[name]))).chunk(2, dim=-1)
         null_key, null_value = attention.null_key_value
         keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
         keys = torch.stack((keys, null_key.expand_as(keys)), dim=2)  # (B, F, 2, heads, D)
         values = torch.stack((values, null_value.expand_as(values)), dim=2)
-        query = F.normalize(query, dim=-1) * attention.query_scale
-        keys = F.normalize(keys, dim=-1) * attention.key_scale
+        query = functional.normalize(query, dim=-1) * attention.query_scale
+        keys = functional.normalize(keys, dim=-1) * attention.key_scale
         weights = (8 * torch.einsum("bfyxhd,bfthd->bfyxht", query, keys)).softmax(-1)
         attended = torch.einsum("bfyxht,bfthd->bfyxhd", weights, values).flatten(-2)
-        expected = expected + F.layer_norm(attention.to_out[0](attended), (7,), attention.norm_out.weight, None, 1e-5)
+        expected = expected + functional.layer_norm(
+            attention.to_out[0](attended), (7,), attention.norm_out.weight, None, 1e-5
+        )
     with torch.set_grad_enabled(grad_enabled):
         result = mixer(hidden, x, mixer.project(conditions))
     # the variance is a difference of sums that are about a hundred times larger

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from accelerate import disk_offload
 from diffusers import FasterCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.models.attention import AttentionModuleMixin
@@ -10,6 +9,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 from random_layers import clip, randomised
+from torch.nn import functional
 
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.models.attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
@@ -61,7 +61,7 @@ def test_linear_attention_equals_plain_einsum(height, width):
     torch.manual_seed(0)
     attention = randomised(SpatialLinearAttention(6, HEADS, HEAD_DIM))
     x = clip(2, 3, height, width, 6)
-    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    normalised = functional.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
     query, key, value = (part.flatten(2, 3) for part in projected(attention, normalised))
     context = torch.einsum("bfphd,bfphe->bfhde", key.softmax(2), value)
     mixed = torch.einsum("bfphd,bfhde->bfphe", query.softmax(-1) * HEAD_DIM**-0.5, context).flatten(-2)
@@ -76,7 +76,7 @@ def test_spatial_attention_equals_plain_softmax():
     torch.manual_seed(0)
     attention = randomised(SpatialAttention(6, HEADS, HEAD_DIM))
     x = clip(2, 3, 4, 5, 6)
-    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    normalised = functional.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
     query, key, value = (part.flatten(2, 3) for part in projected(attention, normalised))
     weights = (torch.einsum("bfphd,bfqhd->bfhpq", query, key) * HEAD_DIM**-0.5).softmax(-1)
     mixed = torch.einsum("bfhpq,bfqhd->bfphd", weights, value).flatten(-2)
@@ -92,7 +92,7 @@ def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_fra
     rotary = RotaryEmbedding(HEAD_DIM)
     x = clip(2, num_frames, 3, 4, 6)
 
-    normalised = F.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
+    normalised = functional.layer_norm(x, (6,), attention.norm.weight, None, 1e-5)
     query, key, value = projected(attention, normalised)
     turns = torch.polar(
         torch.ones(num_frames, HEAD_DIM // 2), torch.outer(torch.arange(num_frames), rotary.frequencies)

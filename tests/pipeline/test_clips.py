@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from diffusers_dawn.pipeline.clips import (
     ClipInput,
-    check_generator,
     collect_clips,
     count_frames,
+    generators_of,
     prepare_clips,
     read_recording,
 )
@@ -250,13 +250,13 @@ def test_rate_is_refused_by_the_name_that_a_call_gives_it(audio, rate, message):
 
 def test_generators_are_one_for_all_or_one_per_clip():
     one, other = torch.Generator(), torch.Generator()
-    assert check_generator(None, 2) is None and check_generator(one, 2) is one
-    assert check_generator((one, other), 2) == check_generator([one, other], 2) == [one, other]
+    assert generators_of(None, 2) is None and generators_of(one, 2) is one
+    assert generators_of((one, other), 2) == generators_of([one, other], 2) == [one, other]
     with pytest.raises(ValueError, match="`generator` has 2 entries, must have one per clip: 3"):
-        check_generator([one, other], 3)
+        generators_of([one, other], 3)
     for wrong in (7, "7", [7, 8], [one, None], np.random.default_rng(0)):
         with pytest.raises(ValueError, match=r"(?s)`generator` is .*, must be a torch.Generator"):
-            check_generator(wrong, 2)
+            generators_of(wrong, 2)
 
 
 def test_clips_with_features_have_no_waveform():

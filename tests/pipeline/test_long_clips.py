@@ -111,7 +111,7 @@ def test_public_stages_in_windows_give_what_a_call_gives(pipe):
     generator = seeded()
     tracks = pipe.predict_motion(features, *initial_states([portrait], "cpu"), generator=generator)
     contexts = pipe.prepare_conditions([portrait], features, *tracks, windows=plan_windows(NUM_FRAMES, 12, 4))
-    latents = pipe.prepare_latents(1, NUM_FRAMES, 16, 16, torch.device("cpu"), generator)
+    latents = pipe.prepare_latents(1, NUM_FRAMES, 64, 64, torch.device("cpu"), generator)
     pipe.scheduler.set_timesteps(2)
     assert torch.equal(pipe.denoise(latents, pipe.scheduler.timesteps, contexts, {"eta": 0.0}), expected)
 

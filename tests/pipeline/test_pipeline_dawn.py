@@ -175,7 +175,7 @@ def test_public_stages_in_order_give_what_a_call_gives(pipe):
     generator = seeded()
     pose, blink = pipe.predict_motion(features, *initial_states([portrait], "cpu"), generator=generator)
     contexts = pipe.prepare_conditions([portrait], features, pose, blink)
-    latents = pipe.prepare_latents(1, 6, 16, 16, torch.device("cpu"), generator)
+    latents = pipe.prepare_latents(1, 6, 64, 64, torch.device("cpu"), generator)
     pipe.scheduler.set_timesteps(2)
     motion = pipe.denoise(latents, pipe.scheduler.timesteps, contexts, {"eta": 0.0})
     frames = torch.cat(list(pipe.decode_motion(motion, [portrait])), dim=1)

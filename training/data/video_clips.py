@@ -13,7 +13,7 @@ from PIL import Image
 from diffusers_dawn.face.crop import FRAMED_HEIGHTS, crop_face_state, crop_square, portrait_crop
 from diffusers_dawn.face.detector import FaceDetector
 from diffusers_dawn.face.pose import box_area, pose_in_crop_of, shared_area
-from diffusers_dawn.face.track import check_track, follow_face, interpolate_missing
+from diffusers_dawn.face.track import find_missing_frames, follow_face, interpolate_missing
 from diffusers_dawn.media.recordings import SILENCE_PEAK, read_waveform, resample
 from diffusers_dawn.media.videos import stream_video
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, SquareCrop, Waveform
@@ -111,7 +111,7 @@ class ClipMaker:
         samples = self._sound.samples_of(clip, self._settings.allow_silent)
         frames = self._to_follow.read(path, clip.start, clip.num_frames)
         faces = follow_face(refuse_cuts(frames), self._detector, "clip")
-        missing = check_track(faces, name="clip")
+        missing = find_missing_frames(faces, name="clip")
         crop = choose_crop(faces, self._settings.min_face_px)
         size_px = self._settings.size_px
         frames = self._to_cut_out.read(path, clip.start, clip.num_frames)

@@ -33,7 +33,7 @@ from training.engine.checkpoints import (
 from training.engine.config import TrainingConfig, config_to_yaml, parse_config
 from training.engine.model_card import make_repository, upload_result, write_model_card
 from training.engine.processes import PATIENCE
-from training.engine.resumed_settings import check_resumed_settings
+from training.engine.resumed_settings import changes_on_resuming
 from training.engine.stage import Stage
 from training.engine.stop_signals import SIGNAL_EXIT_CODE, StopSignals, TrainingInterrupted, leave_signals_to_parent
 from training.engine.tracking import Meter, log_video
@@ -104,7 +104,7 @@ def train(stage: Stage, config: TrainingConfig) -> Progress:
     """
     output = Path(config.output_dir)
     resumed = checkpoint_to_resume(output, config.resume_from_checkpoint)
-    changes = "" if resumed is None else check_resumed_settings(config, resumed)
+    changes = "" if resumed is None else changes_on_resuming(config, resumed)
     if config.push_to_hub:
         # what cannot be uploaded at the end is refused at the beginning
         make_repository(config.hub_model_id or output.name)

@@ -58,8 +58,8 @@ class _NotGiven:
 _NOT_GIVEN = _NotGiven()
 
 
-def check_resumed_settings(config: TrainingConfig, checkpoint: Path) -> str:
-    """Refuse to go on with settings that would make the result something else than its settings say.
+def changes_on_resuming(config: TrainingConfig, checkpoint: Path) -> str:
+    """List what changed, and refuse to go on with settings that would make the result not what they say.
 
     Args:
         config: The settings now.

@@ -5,7 +5,7 @@ have time as their last axis, unless it says otherwise.
 """
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 # Wang et al. 2004, section III.C
 SSIM_WINDOW_PX, SSIM_SIGMA_PX = 11, 1.5
@@ -197,7 +197,7 @@ def _gaussian_means(images: torch.Tensor) -> torch.Tensor:
     line = line / line.sum()
     planes = images.reshape(-1, 1, *images.shape[-2:])
     with torch.autocast(images.device.type, enabled=False):
-        planes = F.conv2d(F.conv2d(planes, line[None, None, None]), line[None, None, :, None])
+        planes = functional.conv2d(functional.conv2d(planes, line[None, None, None]), line[None, None, :, None])
     return planes.view(*images.shape[:-2], *planes.shape[-2:])
 
 

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
+from torch.nn import functional
 
 LEAK = 0.2
 NORM_EPS = 1e-5
@@ -77,8 +77,8 @@ class TrackDiscriminator(ModelMixin, ConfigMixin):
         summary = self.level_and_strength(torch.cat([mean, strength], dim=1)[..., 0].to(x.dtype))
         for convolution in self.down:
             x, lengths = convolution(x), lengths // 2
-            x = _cut(F.leaky_relu(_normalised(x, lengths), LEAK), lengths)
-        x = _cut(F.leaky_relu(_normalised(self.mix(x), lengths) + summary[..., None], LEAK), lengths)
+            x = _cut(functional.leaky_relu(_normalised(x, lengths), LEAK), lengths)
+        x = _cut(functional.leaky_relu(_normalised(self.mix(x), lengths) + summary[..., None], LEAK), lengths)
         logits = _cut(self.verdict(x), lengths)[:, 0]
         return PatchLogits(logits, _inside(lengths, logits.shape[1]))
 

@@ -34,7 +34,8 @@ def animate(options: argparse.Namespace) -> None:
     from ..speech.features import num_video_frames
 
     # what can be refused without the model is refused before it is loaded
-    output = check_output_path(options.output)
+    output = Path(options.output)
+    check_output_path(output)
     check_options(options)
     device = choose_device(options.device)
     waveform = read_waveform(options.audio)

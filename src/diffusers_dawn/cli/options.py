@@ -118,7 +118,7 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option is out of range, names no file, or contradicts another.
     """
-    from ..media.frame_label import check_label
+    from ..media.frame_label import label_text
     from ..pipeline.request import MOST_HEAD_MOTION
 
     if options.preset is not None and (options.steps, options.scheduler) != (None, None):
@@ -137,7 +137,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise ValueError(f"`--size` is {options.size}, must be positive")
     _check_windows(options.window_frames, options.window_overlap)
     if options.label is not None:
-        check_label(options.label, options.label_font)
+        label_text(options.label, options.label_font)
     elif options.label_font is not None:
         raise ValueError("`--label-font` is of use with `--label` only")
     _check_place("--checkpoint", options.checkpoint)

@@ -1,13 +1,15 @@
-"""Which face is animated and in which square of its picture; cut the square out, paste its animation back."""
+"""From any picture to the square around the face that DAWN animates, and its animation back into the picture."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..records import FaceState, SquareCrop
+from ..media.pictures import read_image
+from ..records import FaceState, Portrait, SquareCrop
 
 # Share of the square that the landmark box (chin to upper forehead) takes in DAWN's training clips, and where its
 # centre lies; tuned by eye on portraits: all hair above, the neck and the beginning of the shoulders below
@@ -34,6 +36,59 @@ def check_image(image: np.ndarray, name: str = "image") -> None:
     """
     if image.ndim != 3 or image.shape[-1] != 3 or image.size == 0 or image.dtype != np.uint8:
         raise ValueError(f"`{name}` is {image.dtype} {image.shape}; allowed is uint8 (H, W, 3)")
+
+
+def prepare_portrait(
+    image: Any,
+    face: FaceState | dict | None,
+    face_index: int | None,
+    crop: bool | None,
+    detect_faces: Callable[[np.ndarray], list[FaceState]],
+) -> Portrait:
+    """Find the face of a picture and cut the square that DAWN expects around it; see `DAWNPipeline.prepare_portrait`.
+
+    Args:
+        image: Picture of any kind that `pictures.read_image` reads, or a finished `Portrait`.
+        face: State of the face in this picture, when it is known; also as a dict of its fields.
+        face_index: Which face, counted from the largest, 0; None: the largest.
+        crop: Whether to crop; None: when the picture needs it.
+        detect_faces: Finds the faces of a picture (H, W, 3), the largest first; asked only when `face` is None.
+
+    Returns:
+        The portrait.
+
+    Raises:
+        ValueError: The picture cannot be read, shows no face, or is not square where it must be.
+    """
+    if isinstance(image, Portrait):
+        if (face, face_index, crop) != (None, None, None):
+            raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`: it has its own")
+        return image
+    picture = read_image(image)
+    height, width = picture.shape[:2]
+    if face is not None and face_index is not None:
+        raise ValueError("give only one of `face` and `face_index`")
+    face = _face_state(face) if isinstance(face, dict) else face
+    needs_crop = crop is True
+    if face is None:
+        face = choose_face(detect_faces(picture), face_index)
+        needs_crop = crop or (crop is None and not is_framed(face))
+    check_face(face, (height, width))
+    if needs_crop:
+        square = portrait_crop(face)
+        return Portrait(crop_square(picture, square), crop_face_state(face, square), square)
+    if height != width:
+        raise ValueError(
+            f"`image` is {width}x{height}, must be square unless it is cropped; `crop=True` crops around the face"
+        )
+    return Portrait(picture, face)
+
+
+def _face_state(fields: dict[str, Any]) -> FaceState:
+    try:
+        return FaceState(**fields)
+    except TypeError as error:
+        raise ValueError(f"`face` has {sorted(fields)}, must have the fields of a `FaceState`: {error}") from error
 
 
 def choose_face(faces: list[FaceState], face_index: int | None = None) -> FaceState:
@@ -177,30 +232,6 @@ def crop_face_state(face: FaceState, crop: SquareCrop, size: int | None = None) 
     return replace(face, box_px=box_px, mouth_px=mouth_px, image_size=(size, size))
 
 
-def paste_back(image: np.ndarray, frames: np.ndarray, crop: SquareCrop, feather: float = 0.1) -> np.ndarray:
-    """Put animated squares back into the whole image, all at once; see `paste_each`.
-
-    Args:
-        image: uint8 array (H, W, 3).
-        frames: uint8 array (F, S, S, 3).
-        crop: Where the frames' square lies in the image.
-        feather: Width of the fade, as a share of the square's side, in [0, 0.5].
-
-    Returns:
-        uint8 array (F, H, W, 3), bit-identical to `image` outside of the square.
-
-    Raises:
-        ValueError: If shapes, types or `feather` are others, or the square has no side or does not touch the image.
-    """
-    check_image(image)
-    if frames.ndim != 4 or frames.shape[1] != frames.shape[2] or frames.shape[3] != 3 or frames.dtype != np.uint8:
-        raise ValueError(f"`frames` is {frames.dtype} {frames.shape}; allowed is uint8 (F, S, S, 3)")
-    pasted = np.empty((len(frames), *image.shape), np.uint8)
-    for output, whole in zip(pasted, paste_each(image, frames, crop, feather), strict=True):
-        output[:] = whole
-    return pasted
-
-
 def paste_each(
     image: np.ndarray, frames: Iterable[np.ndarray], crop: SquareCrop, feather: float = 0.1
 ) -> Iterator[np.ndarray]:
@@ -233,6 +264,8 @@ def paste_each(
     column_opacity = _fade(crop.side, feather, crop.left > 0, crop.left + crop.side < width)[inside_columns]
     for frame in frames:
         check_image(frame, "frames")
+        if frame.shape[0] != frame.shape[1]:
+            raise ValueError(f"`frames` is {frame.shape} each, must be square, (S, S, 3)")
         foreground = _resize(frame, crop.side)[inside_rows, inside_columns]
         pasted = image.copy()
         square = pasted[top:bottom, left:right]

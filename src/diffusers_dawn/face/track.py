@@ -55,7 +55,7 @@ def track_face(
             in too many frames or in more than 5 in a row, or `max_missing` is out of range.
     """
     faces = follow_face(frames, detector, name)
-    missing = check_track(faces, max_missing, name)
+    missing = find_missing_frames(faces, max_missing, name)
     first = next(face for face in faces if face is not None)
     states = interpolate_missing(faces, lambda face: np.array([*pose_in_crop_of(face, first), *face.blink]))
     return FaceTrack(pose=states[:, :6], blink=states[:, 6:], missing=missing)
@@ -90,8 +90,10 @@ def follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str 
     return faces
 
 
-def check_track(faces: Sequence[FaceState | None], max_missing: float = 0.1, name: str = "video") -> tuple[int, ...]:
-    """Refuse a video that does not show the followed face in too many frames.
+def find_missing_frames(
+    faces: Sequence[FaceState | None], max_missing: float = 0.1, name: str = "video"
+) -> tuple[int, ...]:
+    """Find the frames that do not show the followed face, and refuse a video with too many of them.
 
     Args:
         faces: State per frame, None where the face is missing.

@@ -14,8 +14,8 @@ COMPARED_PX = 64
 NO_CHARACTER = "\U0010ffff"
 
 
-def check_label(text: str, font: str | os.PathLike | None = None) -> str:
-    """Refuse a text that cannot be drawn, at whatever size.
+def label_text(text: str, font: str | os.PathLike | None = None) -> str:
+    """Tidy a label's text, and refuse one that cannot be drawn, at whatever size.
 
     Args:
         text: What a label says.
@@ -70,11 +70,11 @@ class FrameLabel:
 
     Raises:
         FileNotFoundError: There is no such font.
-        ValueError: The text cannot be drawn, see `check_label`, or does not fit in the width.
+        ValueError: The text cannot be drawn, see `label_text`, or does not fit in the width.
     """
 
     def __init__(self, text: str, height: int, width: int, font: str | os.PathLike | None = None) -> None:
-        text = check_label(text, font)
+        text = label_text(text, font)
         font = _font(font, max(LEAST_LETTER_PX, round(height * LETTER_SHARE)))
         left, top, right, bottom = (round(side) for side in font.getbbox(text))
         margin = max(1, round(height * MARGIN_SHARE))

@@ -32,15 +32,12 @@ LOOKAHEAD_FRAMES, LOOKAHEAD_BYTES_PER_PX, WRITER_BYTES_PER_PX = 42, 4, 50
 SYNTHETIC_COMMENT = "synthetic video made by diffusers_dawn"
 
 
-def check_output_path(path: str | os.PathLike, name: str = "output") -> Path:
+def check_output_path(path: str | os.PathLike, name: str = "output") -> None:
     """Find out before the work whether a video can be written to a path.
 
     Args:
         path: Where the video shall go.
         name: Argument name for error messages.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: If the path is a directory or another special file, its folder does not exist or is not
@@ -59,7 +56,6 @@ def check_output_path(path: str | os.PathLike, name: str = "output") -> Path:
         raise ValueError(f"`{name}` lies in a folder that does not exist: {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ValueError(f"`{name}` lies in a folder that is not writable: {path.parent}")
-    return path
 
 
 def check_frame_size(height: int, width: int, name: str = "frames") -> None:
@@ -125,7 +121,8 @@ class VideoWriter:
     ):
         if fps <= 0:
             raise ValueError(f"`fps` is {fps}; it must be positive")
-        self.path = check_output_path(path, "path")
+        check_output_path(path, "path")
+        self.path = Path(path)
         self.num_frames = 0
         self._fps = Fraction(fps).limit_denominator(1001)
         if waveform is not None and waveform.sample_rate_hz not in AAC_SAMPLE_RATES_HZ:

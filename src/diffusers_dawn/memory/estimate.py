@@ -52,7 +52,7 @@ class ClipSize(NamedTuple):
         window_frames: Frames that are denoised at once; F for one pass.
         batch_size: Clips that are rendered together.
         with_null: Whether guidance runs the null condition too.
-        output_type: Form of the frames, one of `pipeline_output.OUTPUT_TYPES`.
+        output_type: Form of the frames, one of `pipeline.output.OUTPUT_TYPES`.
         decode_chunk_size: Frames drawn at once.
         latent_copies: Copies of the latents that the sampler's step holds.
         keeps_deep_features: Whether the denoiser's deep features are kept for later steps.

@@ -27,7 +27,7 @@ ATTENTIONS = r".*(spatial|temporal)_attention\w*"
 BLOCKS = r"(.*levels\.\d+|middle)\.block\d"
 
 
-class ClipContext(NamedTuple):
+class VideoContext(NamedTuple):
     """Everything a denoising call needs that depends on the clip only, not on step or noise.
 
     Attributes:
@@ -235,7 +235,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         audio_features: torch.Tensor,
         pose: torch.Tensor,
         blink: torch.Tensor,
-    ) -> ClipContext:
+    ) -> VideoContext:
         """Compute once per clip what is constant over the denoising steps.
 
         Args:
@@ -257,7 +257,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
 
     def _prepare_context(
         self, references: dict[str, torch.Tensor], conditions: dict[str, torch.Tensor]
-    ) -> ClipContext:
+    ) -> VideoContext:
         conditions = dict(conditions)
         audio_features, reference_features = conditions["audio"], references["reference_features"]
         for name, condition in conditions.items():
@@ -275,7 +275,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
                 raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
         constant = torch.cat([features.to(reference_features.device) for features in references.values()], dim=1)
         reference = self.conv_in(constant, slice(self.config.in_channels, None))
-        return ClipContext(
+        return VideoContext(
             reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
             # by `forward`, which offloading replaces: this is nothing to compile
             conditions=[projected for level in self._levels() for projected in level.forward(conditions)],
@@ -291,7 +291,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         audio_features: torch.Tensor | None = None,
         pose: torch.Tensor | None = None,
         blink: torch.Tensor | None = None,
-        context: ClipContext | None = None,
+        context: VideoContext | None = None,
         deep_features: torch.Tensor | None = None,
         return_deep_features: bool = False,
         return_dict: bool = True,

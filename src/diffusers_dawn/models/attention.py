@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
+from torch.nn import functional
 
 # queries of a block of the band [frames]; 20 to 50 are equally fast on a CPU (benchmarks/README.md)
 BLOCK_SIZE = 40
@@ -223,9 +223,13 @@ def attend_in_band(
     seen = (offset.abs() <= window) & ((frame >= 0) & (frame < num_frames))[:, None]
     # finite: padded queries see nothing, and a softmax of nothing is no number
     bias = bias.masked_fill(~seen, torch.finfo(bias.dtype).min / 2).flatten(0, 1)[None]
-    query = F.pad(query, (0, 0, 0, missing)).unflatten(2, (num_blocks, BLOCK_SIZE)).flatten(1, 2)
+    query = functional.pad(query, (0, 0, 0, missing)).unflatten(2, (num_blocks, BLOCK_SIZE)).flatten(1, 2)
     key, value = (
-        F.pad(part, (0, 0, window, missing + window)).unfold(2, num_keys, BLOCK_SIZE).transpose(-1, -2).flatten(1, 2)
+        functional
+        .pad(part, (0, 0, window, missing + window))
+        .unfold(2, num_keys, BLOCK_SIZE)
+        .transpose(-1, -2)
+        .flatten(1, 2)
         for part in (key, value)
     )
     attended = _attend_fused(query, key, value, bias, scale, backend)

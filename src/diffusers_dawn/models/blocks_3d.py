@@ -1,11 +1,11 @@
 """The block of the motion denoiser, on clips (B, F, H, W, C); see `video_layers` for what it overwrites."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from .condition_attention import ConditionContext, ConditionMixer
-from .video_layers import ClipGroupNorm, add_in_chunks, convolve_frames, convolve_over_input
+from .video_layers import VideoGroupNorm, add_in_chunks, convolve_frames, convolve_over_input
 
 
 class ResidualBlock(nn.Module):
@@ -33,9 +33,9 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm1 = ClipGroupNorm(norm_groups, channels_out)
+        self.norm1 = VideoGroupNorm(norm_groups, channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        self.norm2 = ClipGroupNorm(norm_groups, channels_out)
+        self.norm2 = VideoGroupNorm(norm_groups, channels_out)
         self.shortcut = nn.Identity() if channels_in == channels_out else nn.Linear(channels_in, channels_out)
         self.time_projection = None if time_dim is None else nn.Linear(time_dim, 2 * channels_out)
         self.conditions = None
@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
         self, x: torch.Tensor, time: torch.Tensor | None = None, context: ConditionContext | None = None
     ) -> torch.Tensor:
         """Map (B, F, H, W, C_in) to (B, F, H, W, C_out), given time (B, T) and projected conditions."""
-        scale_shift = None if time is None else self.time_projection(F.silu(time))
+        scale_shift = None if time is None else self.time_projection(functional.silu(time))
         hidden = self.norm1(convolve_frames(self.conv1, x), scale_shift)
         if context is not None:
             hidden = self.conditions(hidden, x, context)

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from .video_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of, without_autocast
 
@@ -55,12 +55,12 @@ class ConditionCrossAttention(nn.Module):
         self.query_scale = nn.Parameter(torch.ones(head_dim))
         self.key_scale = nn.Parameter(torch.ones(head_dim))
         self.null_key_value = nn.Parameter(torch.randn(2, head_dim))
-        self.to_out = nn.ModuleList([nn.Linear(inner, channels_out, bias=False)])  # see `ClipAttention`
+        self.to_out = nn.ModuleList([nn.Linear(inner, channels_out, bias=False)])  # see `VideoAttention`
         self.norm_out = ChannelNorm(channels_out)
 
     def forward(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Turn a condition (N, D) into what `ConditionContext` has of it: query weight, score map, basis and Gram."""
-        tokens = self.to_key_value(self.embed(F.silu(condition)))
+        tokens = self.to_key_value(self.embed(functional.silu(condition)))
         queries, _ = matrix_of(self.to_query, condition)
         answers, _ = matrix_of(self.to_out[0], condition)
         queries = queries * self.norm_in(None)[:, None]
@@ -77,7 +77,7 @@ class ConditionCrossAttention(nn.Module):
         keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
         null_key, null_value = self.null_key_value.to(keys.dtype).unbind(0)
         # softmax over (condition, null) is the sigmoid of the difference of their scores; cosine scores times 8
-        key_difference = F.normalize(keys, dim=-1) - F.normalize(null_key, dim=-1)
+        key_difference = functional.normalize(keys, dim=-1) - functional.normalize(null_key, dim=-1)
         key_difference = key_difference * (8 * self.query_scale * self.key_scale)
         score_map = torch.einsum("chd,nhd->nch", queries.unflatten(-1, heads), key_difference)
         answers = answers.unflatten(0, heads)
@@ -88,7 +88,7 @@ class ConditionCrossAttention(nn.Module):
         basis = torch.cat((constant.expand(len(slopes), 1, -1), slopes), dim=1)
         basis = basis - basis.mean(-1, keepdim=True)
         gram = basis @ basis.transpose(1, 2) / basis.shape[-1]
-        return F.pad(score_map, (1, 0)), basis * self.norm_out(None), gram
+        return functional.pad(score_map, (1, 0)), basis * self.norm_out(None), gram
 
 
 class ConditionMixer(nn.Module):
@@ -126,7 +126,7 @@ class ConditionMixer(nn.Module):
         for index, part in enumerate(grams):
             gram[:, index * group : (index + 1) * group, index * group : (index + 1) * group] = part
         ones = gram.new_ones(attention.head_dim, 1)
-        head_sum = F.pad(torch.block_diag(*[ones] * num_heads), (1, 0))
+        head_sum = functional.pad(torch.block_diag(*[ones] * num_heads), (1, 0))
         return ConditionContext(
             query_weight=torch.cat(query_weights),
             head_sum=torch.block_diag(*[head_sum] * len(grams)),
@@ -142,8 +142,8 @@ class ConditionMixer(nn.Module):
         precise = context.gram.dtype
 
         def answer(_: torch.Tensor, frames: slice) -> torch.Tensor:
-            normalised = F.layer_norm(pixels[frames], pixels.shape[-1:], None, None, NORM_EPS)
-            query = F.linear(normalised, context.query_weight)
+            normalised = functional.layer_norm(pixels[frames], pixels.shape[-1:], None, None, NORM_EPS)
+            query = functional.linear(normalised, context.query_weight)
             scores = torch.bmm(normalised, context.score_map[frames])
             with without_autocast(x.device):
                 squares = query.to(precise).square() @ context.head_sum

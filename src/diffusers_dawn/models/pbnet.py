@@ -204,7 +204,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         """
         if any(track.encoder is None for track in self.tracks.values()):
             raise ValueError("this PoseBlinkNet has no encoder: load it with `with_encoder=True` to encode")
-        num_batch, num_frames = self._check_audio(audio_features)
+        num_batch, num_frames = self._size_of_audio(audio_features)
         _check_shape("sequence", sequence, (num_batch, num_frames, sum(self.state_dims.values())))
         frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
         parts = sequence.split(list(self.state_dims.values()), dim=-1)
@@ -242,7 +242,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         Raises:
             ValueError: A tensor has another shape.
         """
-        num_batch, num_frames = self._check_audio(audio_features)
+        num_batch, num_frames = self._size_of_audio(audio_features)
         _check_shape("latent", latent, (num_batch, num_frames, sum(self.latent_dims.values())))
         _check_shape("initial_state", initial_state, (num_batch, sum(self.state_dims.values())))
         frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
@@ -285,7 +285,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         Raises:
             ValueError: A tensor is missing or has another shape, or the number of generators is not B.
         """
-        num_batch, num_frames = self._check_audio(audio_features)
+        num_batch, num_frames = self._size_of_audio(audio_features)
         initial_state = self._initial_state(num_batch, initial_pose, initial_blink).to(audio_features.device)
         audio_features = audio_features.to(self.dtype)
         if noise is None:
@@ -320,7 +320,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         """Whether a network for blinks is part of this model."""
         return set(self.state_dims) != {"pose"}
 
-    def _check_audio(self, audio_features: torch.Tensor) -> tuple[int, int]:
+    def _size_of_audio(self, audio_features: torch.Tensor) -> tuple[int, int]:
         if audio_features.ndim != 3 or 0 in audio_features.shape or audio_features.shape[2] != self.audio_dim:
             raise ValueError(
                 f"`audio_features` is {tuple(audio_features.shape)}, must be (clips, frames, {self.audio_dim}),"

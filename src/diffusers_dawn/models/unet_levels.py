@@ -3,8 +3,8 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from .blocks_3d import ResidualBlock
 from .condition_attention import ConditionContext
@@ -32,7 +32,7 @@ class FaceLocationEncoder(nn.Module):
 
     def forward(self, face_mask: torch.Tensor) -> torch.Tensor:
         """Map a mask (B, 1, H, W) to features (B, C, H / 4, W / 4)."""
-        return F.relu(self.conv2(F.relu(self.conv1(face_mask))))
+        return functional.relu(self.conv2(functional.relu(self.conv1(face_mask))))
 
 
 class TimeEmbedding(nn.Module):
@@ -55,7 +55,7 @@ class TimeEmbedding(nn.Module):
         exponents = torch.arange(half, device=timestep.device, dtype=torch.float32) / (half - 1)
         angles = timestep.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
         features = torch.cat((angles.sin(), angles.cos()), dim=-1).to(dtype)
-        return self.linear2(F.gelu(self.linear1(features)))
+        return self.linear2(functional.gelu(self.linear1(features)))
 
 
 class UNetLevel(nn.Module):

@@ -47,7 +47,7 @@ class SpatialLinearAttnProcessor:
     """Linear attention over the pixels of each frame."""
 
     def __call__(
-        self, attn: "ClipAttention", hidden_states: torch.Tensor, output: tuple[torch.Tensor, torch.Tensor] | None
+        self, attn: "VideoAttention", hidden_states: torch.Tensor, output: tuple[torch.Tensor, torch.Tensor] | None
     ) -> torch.Tensor:
         """Map pixels (N, P, C) to the same shape; for many pixels, given the output projection's matrix and bias."""
         heads = (attn.num_heads, attn.head_dim)
@@ -70,7 +70,7 @@ class SpatialAttnProcessor:
 
     _attention_backend = None
 
-    def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor) -> torch.Tensor:
+    def __call__(self, attn: "VideoAttention", hidden_states: torch.Tensor) -> torch.Tensor:
         """Map pixels (N, P, C) to the same shape."""
         attended = dispatch_attention_fn(*attn.project(hidden_states), backend=self._attention_backend)
         return attn.to_out[0](attended.flatten(2))  # of (N, P, heads, D)
@@ -85,7 +85,7 @@ class TemporalAttnProcessor:
 
     _attention_backend = None
 
-    def __call__(self, attn: "ClipAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
+    def __call__(self, attn: "VideoAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
         """Map pixels of whole clips (B, F, P, C) to the same shape."""
         query, key, value = attn.project(hidden_states)
         scale, backend = attn.head_dim**-0.5, self._attention_backend
@@ -109,7 +109,7 @@ def _is_native(backend: AttentionBackendName | None) -> bool:
     return backend == AttentionBackendName.NATIVE
 
 
-class ClipAttention(nn.Module, AttentionModuleMixin):
+class VideoAttention(nn.Module, AttentionModuleMixin):
     """What the attentions have in common.
 
     Args:
@@ -182,7 +182,7 @@ class ClipAttention(nn.Module, AttentionModuleMixin):
         return add_in_chunks(result, function, dim, tokens_per_index, least)
 
 
-def _plain(attention: ClipAttention, name: str) -> nn.Linear:
+def _plain(attention: VideoAttention, name: str) -> nn.Linear:
     layer = getattr(attention, name)
     hooked = hasattr(layer, "_diffusers_hook") or hasattr(layer, "_hf_hook")
     if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter or hooked:
@@ -197,8 +197,8 @@ def _linear_of(weight: torch.Tensor, requires_grad: bool) -> nn.Linear:
     return layer
 
 
-class SpatialLinearAttention(ClipAttention):
-    """Linear attention over the pixels of each frame; see `ClipAttention`."""
+class SpatialLinearAttention(VideoAttention):
+    """Linear attention over the pixels of each frame; see `VideoAttention`."""
 
     _default_processor_cls = SpatialLinearAttnProcessor
     _available_processors = [SpatialLinearAttnProcessor]
@@ -213,8 +213,8 @@ class SpatialLinearAttention(ClipAttention):
         return self._attend(pixels, 0, pixels.shape[1], residual, output=output).view(x.shape)
 
 
-class SpatialAttention(ClipAttention):
-    """Full attention over the pixels of each frame; see `ClipAttention`."""
+class SpatialAttention(VideoAttention):
+    """Full attention over the pixels of each frame; see `VideoAttention`."""
 
     _default_processor_cls = SpatialAttnProcessor
     _available_processors = [SpatialAttnProcessor]
@@ -225,8 +225,8 @@ class SpatialAttention(ClipAttention):
         return self._attend(pixels, 0, pixels.shape[1], residual).view(x.shape)
 
 
-class TemporalAttention(ClipAttention):
-    """Attention of every pixel over the frames inside the window; see `ClipAttention`."""
+class TemporalAttention(VideoAttention):
+    """Attention of every pixel over the frames inside the window; see `VideoAttention`."""
 
     _default_processor_cls = TemporalAttnProcessor
     _available_processors = [TemporalAttnProcessor]
@@ -238,7 +238,7 @@ class TemporalAttention(ClipAttention):
         return self._attend(pixels, 2, tokens_per_pixel, residual, LEAST_PIXELS, frames=frames).view(x.shape)
 
 
-def add_attention(x: torch.Tensor, attention: ClipAttention, *frames: FrameContext) -> torch.Tensor:
+def add_attention(x: torch.Tensor, attention: VideoAttention, *frames: FrameContext) -> torch.Tensor:
     """Add an attention to a clip.
 
     Args:

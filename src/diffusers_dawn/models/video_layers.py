@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 NORM_EPS = 1e-5
 # Layers are asked for their matrices by so many units of each input: in half precision the sum with the bias takes
@@ -65,7 +65,7 @@ class PartialConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor, channels: slice = slice(None), with_bias: bool = True) -> torch.Tensor:
         """Map those channels (N, C, H, W) to their share of the result (N, C_out, H', W')."""
         bias = self.bias if with_bias else None
-        return F.conv2d(x, self.weight[:, channels], bias, self.stride, self.padding)
+        return functional.conv2d(x, self.weight[:, channels], bias, self.stride, self.padding)
 
 
 def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,10 +137,10 @@ class ChannelNorm(nn.Module):
         """Normalise (..., C); of None, return the gain (C,)."""
         if x is None:
             return self.weight.clone()  # offloading empties the weight itself when the call is over
-        return F.layer_norm(x, self.weight.shape, self.weight, None, NORM_EPS)
+        return functional.layer_norm(x, self.weight.shape, self.weight, None, NORM_EPS)
 
 
-class ClipGroupNorm(nn.Module):
+class VideoGroupNorm(nn.Module):
     """Group normalisation over all frames of a clip, an optional modulation, then SiLU.
 
     Where layers work in place, the result overwrites the input.
@@ -177,11 +177,11 @@ class ClipGroupNorm(nn.Module):
             gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
         gain, offset = (value.to(x.dtype).view(batch, 1, 1, channels) for value in (gain, offset))
         if not works_in_place():
-            return F.silu(torch.addcmul(offset, x.flatten(2, 3), gain)).view(x.shape)
+            return functional.silu(torch.addcmul(offset, x.flatten(2, 3), gain)).view(x.shape)
         clip = x.flatten(2, 3)
         for chunk in chunks(clip, 1, batch * clip.shape[2]):
             part = clip[:, chunk]
-            F.silu(torch.addcmul(offset, part, gain, out=part), inplace=True)
+            functional.silu(torch.addcmul(offset, part, gain, out=part), inplace=True)
         return clip.view(x.shape)
 
     @staticmethod

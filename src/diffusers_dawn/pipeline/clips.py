@@ -152,8 +152,8 @@ def read_recording(audio: Any, sampling_rate: int | None = None) -> Waveform:
     return read_waveform(audio, given_rate, rate_name="sampling_rate")
 
 
-def check_generator(generator: Any, num_clips: int) -> torch.Generator | list[torch.Generator] | None:
-    """Refuse sources of noise that do not suit the clips.
+def generators_of(generator: Any, num_clips: int) -> torch.Generator | list[torch.Generator] | None:
+    """Tidy the sources of noise, and refuse those that do not suit the clips.
 
     Args:
         generator: One generator, or one per clip; None: torch's own.

@@ -1,6 +1,8 @@
-"""What a pipeline call returns."""
+"""What a pipeline call returns, and drawn frames in the form that the caller asked for."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import PIL.Image
@@ -8,9 +10,28 @@ import torch
 from diffusers.utils import BaseOutput
 
 from ..records import Portrait, Waveform
-from .frame_output import FrameStream
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent", "stream")
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """Frames of one clip that are drawn while they are read, so that they are never all in memory.
+
+    Iterate over it for uint8 arrays (up to `decode_chunk_size`, H, W, 3), RGB, as `VideoWriter.write` takes them.
+    Every iteration draws anew.
+
+    Attributes:
+        num_frames: Frames F of the clip.
+        draw: Draws pieces (1, N, 3, H, W) in [0, 1].
+    """
+
+    num_frames: int
+    draw: Callable[[], Iterator[torch.Tensor]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Draw the frames, a few at a time."""
+        return (part[0] for part in copies_on_cpu(to_uint8(piece) for piece in self.draw()))
 
 
 @dataclass
@@ -40,3 +61,91 @@ class DAWNPipelineOutput(BaseOutput):
     def waveform(self, index: int = 0) -> Waveform | None:
         """Return the sound of one clip as a record."""
         return None if self.audio is None else Waveform(self.audio[index], self.sampling_rate[index])
+
+
+def deliver_frames(
+    latents: torch.Tensor,
+    portraits: list[Portrait],
+    draw: Callable[[torch.Tensor, list[Portrait]], Iterator[torch.Tensor]],
+    output_type: str,
+) -> torch.Tensor | np.ndarray | list[list[PIL.Image.Image]] | list[FrameStream]:
+    """Draw the frames of a batch in the form that was asked for.
+
+    Args:
+        latents: Denoised latents (B, 3, F, h, w).
+        portraits: The portraits B.
+        draw: Draws pieces (B, N, 3, H, W) in [0, 1] of latents and portraits.
+        output_type: One of `OUTPUT_TYPES`.
+
+    Returns:
+        The latents themselves, a `FrameStream` per clip, or as `collect_frames`.
+    """
+    if output_type == "latent":
+        return latents
+    if output_type == "stream":
+        clips = zip(latents.split(1), portraits, strict=True)
+        return [FrameStream(latents.shape[2], partial(draw, clip, [portrait])) for clip, portrait in clips]
+    return collect_frames(draw(latents, portraits), latents.shape[2], output_type)
+
+
+def to_uint8(frames: torch.Tensor) -> torch.Tensor:
+    """Round frames (B, N, 3, H, W) in [0, 1] to uint8 (B, N, H, W, 3), where they are."""
+    return (frames.permute(0, 1, 3, 4, 2) * 255).round().byte()
+
+
+def copies_on_cpu(pieces: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+    """Bring pieces to the CPU; a GPU draws the next one while its predecessor is copied and used.
+
+    Args:
+        pieces: Tensors of any shape on one device, such as uint8 frames (B, N, H, W, 3); each is drawn when it is
+            asked for.
+
+    Returns:
+        An iterator over arrays of the same shapes and dtypes, in order.
+    """
+    waiting = None
+    for piece in pieces:
+        if piece.device.type != "cuda":
+            yield piece.cpu().numpy()
+            continue
+        copied = torch.empty(piece.shape, dtype=piece.dtype, pin_memory=True)
+        copied.copy_(piece, non_blocking=True)
+        done = torch.cuda.current_stream(piece.device).record_event()
+        if waiting is not None:
+            yield _when_done(*waiting)
+        waiting = copied, done
+    if waiting is not None:
+        yield _when_done(*waiting)
+
+
+def _when_done(copied: torch.Tensor, done: torch.cuda.Event) -> np.ndarray:
+    done.synchronize()
+    return copied.numpy()
+
+
+def collect_frames(
+    pieces: Iterable[torch.Tensor], num_frames: int, output_type: str
+) -> torch.Tensor | np.ndarray | list[list[PIL.Image.Image]]:
+    """Collect the frames of a batch; each piece is converted as it comes, and nothing is held twice.
+
+    Args:
+        pieces: Pieces (B, N, 3, H, W) in [0, 1], in order.
+        num_frames: Frames F of them all.
+        output_type: "pt", "np" or "pil".
+
+    Returns:
+        Tensor (B, F, 3, H, W), array (B, F, H, W, 3), or a list of pictures per clip.
+    """
+    if output_type == "pil":
+        parts = list(copies_on_cpu(map(to_uint8, pieces)))
+        return [
+            [PIL.Image.fromarray(frame) for part in parts for frame in part[clip]] for clip in range(len(parts[0]))
+        ]
+    frames, first = None, 0
+    for piece in pieces:
+        part = piece if output_type == "pt" else piece.permute(0, 1, 3, 4, 2).cpu()
+        if frames is None:
+            frames = part.new_empty(len(part), num_frames, *part.shape[2:])
+        frames[:, first : first + part.shape[1]] = part
+        first += part.shape[1]
+    return frames if output_type == "pt" else frames.numpy()

@@ -29,18 +29,17 @@ from .adapters import TakesAdapters
 from .call_lock import CallLock, one_at_a_time
 from .clips import (
     ClipInput,
-    check_generator,
     collect_clips,
     count_frames,
     fit_samples,
+    generators_of,
     initial_states,
     prepare_clips,
     stack_features,
     stack_tracks,
 )
-from .frame_output import deliver_frames
 from .memory import FitsMemory
-from .output import DAWNPipelineOutput
+from .output import DAWNPipelineOutput, deliver_frames
 from .request import RenderRequest
 from .stages import StagesOfDAWN
 
@@ -268,7 +267,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
             clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
             frame_counts = [count_frames(clip, num_frames) for clip in clips]
-            generator = check_generator(generator, len(clips))
+            generator = generators_of(generator, len(clips))
 
             # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
             equal = len(set(frame_counts)) == 1
@@ -380,7 +379,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         on_step_end: Callable | None,
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Render prepared clips of one length: the stages in order."""
-        device, stride = self._execution_device, self.lfg.config.motion_stride
+        device = self._execution_device
         size = (request.height, request.width)
         portraits = [clip.image for clip in clips]
         self._guidance_scale = request.guidance_scale  # which callbacks may change
@@ -402,9 +401,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         with timed(self.stage_seconds, "denoising"):  # (B, 3, F, h, w)
             timesteps = set_timesteps(self.scheduler, device, *request.schedule)
             self._num_timesteps = len(timesteps)
-            latent_size = (side // stride for side in size)
             motion = self.denoise(
-                self.prepare_latents(len(clips), num_frames, *latent_size, device, generator, latents),
+                self.prepare_latents(len(clips), num_frames, *size, device, generator, latents),
                 timesteps,
                 contexts,
                 step_arguments(self.scheduler, generator, request.eta),

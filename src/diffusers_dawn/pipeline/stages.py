@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..face.portrait import prepare_portrait
+from ..face.crop import prepare_portrait
 from ..geometry.frame_windows import FrameWindows
 from ..geometry.motion_latents import motion_from_latents
 from ..records import FaceState, Portrait
@@ -163,8 +163,8 @@ class StagesOfDAWN:
         Args:
             batch_size: Clips B.
             num_frames: Frames F.
-            height: Height of the motion h.
-            width: Width of the motion w.
+            height: Height of the video [px], a multiple of the motion's stride.
+            width: Width of the video [px].
             device: Where the noise lives.
             generator: Source of noise, or one per clip.
             latents: Standard normal noise to use instead.
@@ -173,9 +173,12 @@ class StagesOfDAWN:
             The noise, at the scheduler's initial level.
 
         Raises:
-            ValueError: A shape or the number of generators does not fit.
+            ValueError: A size, a shape or the number of generators does not fit.
         """
-        shape = (batch_size, self.unet.config.in_channels, num_frames, height, width)
+        stride = self.lfg.config.motion_stride
+        if height % stride or width % stride:
+            raise ValueError(f"`height` and `width` are {height} and {width}, must be multiples of {stride}")
+        shape = (batch_size, self.unet.config.in_channels, num_frames, height // stride, width // stride)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         elif tuple(latents.shape) != shape:

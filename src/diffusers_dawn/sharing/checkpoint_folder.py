@@ -73,7 +73,8 @@ def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
     Raises:
         ValueError: The folder holds something, or cannot be made.
     """
-    folder = check_new_folder(folder)
+    check_new_folder(folder)
+    folder = Path(folder).absolute()
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         complete = Path(temporary) / "pipeline"
         pipeline.save_pretrained(complete)
@@ -82,15 +83,12 @@ def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
         complete.rename(folder)
 
 
-def check_new_folder(folder: str | Path, name: str = "output") -> Path:
+def check_new_folder(folder: str | Path, name: str = "output") -> None:
     """Find out before the work whether a pipeline can be saved to a folder.
 
     Args:
         folder: The folder.
         name: Argument name for error messages.
-
-    Returns:
-        The folder, absolute.
 
     Raises:
         ValueError: It holds something, is a file, or its parent does not exist.
@@ -104,4 +102,3 @@ def check_new_folder(folder: str | Path, name: str = "output") -> Path:
         raise ValueError(f"`{name}` lies in a folder that does not exist: {folder.parent}")
     if not os.access(folder.parent, os.W_OK | os.X_OK):
         raise ValueError(f"`{name}` lies in a folder that is not writable: {folder.parent}")
-    return folder

@@ -7,7 +7,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
 CARD_FILE = "README.md"
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parent.parent
 
 
 def packaged_card(name: str) -> str:

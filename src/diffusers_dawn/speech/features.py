@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from ..geometry.frame_windows import FrameWindows, plan_windows
 from ..machine.float32_products import with_fast_products
@@ -66,7 +66,7 @@ def extract_features(
         raise ValueError(f"`num_wanted` is {num_wanted}, must be in [1, {num_frames}], like `num_frames`")
     values, num_hidden = _prepare_samples(waveform, encoder, feature_extractor)
     # (T, D) -> (F, D), linear, the ends aligned. Positions as fractions of integers: those that float32 would round
-    # (as in F.interpolate) are off by 5e-4 of a difference between neighbours after 40 s
+    # (as in functional.interpolate) are off by 5e-4 of a difference between neighbours after 40 s
     last, steps = num_hidden - 1, max(1, num_frames - 1)
     numerators = torch.arange(num_wanted) * last
     left = numerators // steps
@@ -114,7 +114,7 @@ def _prepare_samples(
     values = feature_extractor(samples, sampling_rate=feature_extractor.sampling_rate, return_tensors="pt")
     values = values.input_values
     if values.shape[1] < reach:
-        values = F.pad(values, (0, reach - values.shape[1]))
+        values = functional.pad(values, (0, reach - values.shape[1]))
     return values, (values.shape[1] - reach) // stride + 1
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from diffusers.video_processor import VideoProcessor
 
-from diffusers_dawn.pipeline.frame_output import FrameStream, collect_frames, copies_on_cpu, deliver_frames, to_uint8
+from diffusers_dawn.pipeline.output import FrameStream, collect_frames, copies_on_cpu, deliver_frames, to_uint8
 
 
 def video() -> torch.Tensor:

@@ -71,6 +71,7 @@ def map_of(folder: Path, rooms: tuple[str, ...]) -> str:
         if folder == PACKAGE and room == "models":
             leaves = list(MODELS)
         if room == COMMANDS:
+            leaves = [leaf for leaf in leaves if not leaf.startswith("_")]
             lines += textwrap.wrap(", ".join(f"{leaf}.py" for leaf in leaves), WIDTH, **_indented("  "))
             continue
         is_file = modules == [room]

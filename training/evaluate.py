@@ -8,9 +8,8 @@ Writes report.json, the numbers, and report.md, the tables; with `--recordings` 
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 import dataclasses
@@ -22,14 +21,14 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
 from diffusers_dawn.sampling.scheduler_choice import make_scheduler
 from diffusers_dawn.sampling.scheduler_training import training_config
+from training.engine import commands
 from training.engine.networks import load_network
-from training.engine.processes import USER_ERRORS, device_of_process
+from training.engine.processes import device_of_process
 from training.evaluation import guided, unguided
 from training.evaluation.clips import Evaluation, EvaluationSettings
 from training.evaluation.face_reader import FaceReader
@@ -49,17 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
     options = _parser().parse_args(arguments)
-    try:
-        evaluate(options)
-    except KeyboardInterrupt:
-        print("evaluate: interrupted, no report was written", file=sys.stderr)
-        return 130
-    except USER_ERRORS as error:
-        if options.debug:
-            raise
-        print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    said = "no report was written"
+    return commands.run("evaluate", lambda: evaluate(options), debug=options.debug, after_interrupt=said)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -246,5 +236,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main())
+    commands.program(main)

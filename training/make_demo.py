@@ -9,9 +9,8 @@ where there is one.
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 import json
@@ -27,6 +26,7 @@ from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
+from training.engine import commands
 from training.engine.processes import run_command
 
 TRAINING = Path(__file__).resolve().parent
@@ -179,19 +179,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.dry_run:
         print("\n".join(shlex.join(stage.command) for stage in stages))
         return 0
-    try:
+
+    def make() -> None:
         run_recipe(stages, options.work)
         if options.export is not None:
             num_bytes = export(options.work / "runs" / "a2v" / "pipeline", options.export)
             print(f"wrote {options.export}: {num_bytes / 1e6:.1f} MB of weights")
-    except (ValueError, OSError) as error:
-        print(f"make_demo: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("make_demo: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return commands.run("make_demo", make)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.program(main)

@@ -5,17 +5,16 @@
 Prints what each file shows or says.
 """
 
-import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 from collections.abc import Sequence
 
 from diffusers_dawn.records import FPS
+from training.engine import commands
 from training.make_demo import NUM_TEST_CLIPS, SEED
 from training.synthetic.example_inputs import write_portrait, write_speech
 from training.synthetic.talking_head import identity_seed
@@ -63,13 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw the portraits and speak the recordings of examples/.")
     parser.add_argument("--output", type=Path, required=True, help="folder for portrait_*.png and speech_*.wav")
     options = parser.parse_args(arguments)
-    try:
-        print("\n".join(make_examples(options.output)))
-    except (ImportError, OSError) as error:
-        print(f"make_examples: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return commands.run("make_examples", lambda: print("\n".join(make_examples(options.output))))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.program(main)

@@ -9,9 +9,8 @@ uninterrupted run. Under `accelerate launch` every process makes its part of the
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 import importlib.util
@@ -29,9 +28,10 @@ from training.data.clip_shards import read_journal
 from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
+from training.engine import commands
 from training.engine.checkpoints import list_checkpoints
 from training.engine.config import parse_config
-from training.engine.processes import PATIENCE, USER_ERRORS, device_of_process, run_command, run_workers, together
+from training.engine.processes import PATIENCE, device_of_process, run_command, run_workers, together
 from training.engine.resumed_settings import changed_settings
 from training.synthetic.generated_data import (
     GeneratorSettings,
@@ -63,17 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
     options = _parser().parse_args(arguments)
-    try:
-        make_clips(options, PartialState(cpu=True, timeout=PATIENCE))
-    except KeyboardInterrupt:
-        print("make_synthetic_clips: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except USER_ERRORS as error:
-        if options.debug:
-            raise
-        print(f"make_synthetic_clips: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    state = PartialState(cpu=True, timeout=PATIENCE)
+    return commands.run("make_synthetic_clips", lambda: make_clips(options, state), debug=options.debug)
 
 
 def make_clips(options: argparse.Namespace, state: PartialState) -> None:
@@ -253,4 +244,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.program(main)

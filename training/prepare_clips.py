@@ -15,9 +15,8 @@ Who is seen decides what is training and what is test. HDTF's file names tell it
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 import re
@@ -46,7 +45,8 @@ from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.data.video_clips import ClipMaker, ClipSettings
-from training.engine.processes import PATIENCE, USER_ERRORS, device_of_process, together
+from training.engine import commands
+from training.engine.processes import PATIENCE, device_of_process, together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,20 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # gloo on the CPU: as many processes as there are cores may share a GPU, which they need for the encoder only
     state = PartialState(cpu=True, timeout=PATIENCE)
     try:
-        prepare(options, state)
-    except KeyboardInterrupt:
-        print("prepare_clips: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except USER_ERRORS as error:
-        if options.debug:
-            raise
-        if state.is_main_process:
-            print(f"prepare_clips: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        speaks = state.is_main_process
+        return commands.run("prepare_clips", lambda: prepare(options, state), debug=options.debug, speaks=speaks)
     finally:
         # a process that leaves its threads of communication to the interpreter's end is now and then aborted there
         state.destroy_process_group()
-    return 0
 
 
 def prepare(options: argparse.Namespace, state: PartialState) -> None:
@@ -268,4 +259,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.program(main)

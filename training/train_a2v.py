@@ -1,15 +1,13 @@
 """Train A2V-FDM, the denoiser of motion, on the motion that a trained LFG sees (paper sections 3.3 and 3.5)."""
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import torch
 from accelerate import PartialState
@@ -19,7 +17,6 @@ from torch.utils.data import Dataset
 
 from diffusers_dawn.geometry.flow import face_box_mask
 from diffusers_dawn.geometry.motion_latents import latents_from_motion, motion_from_latents
-from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
@@ -37,6 +34,7 @@ from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.data.clip_shards import ClipShards
 from training.data.datasets import MotionWindows, check_eyes
 from training.data.motion_cache import MotionCache, estimate_motion
+from training.engine import commands
 from training.engine.checkpoints import write_trained
 from training.engine.config import TrainingConfig, check_choice
 from training.engine.loop import run_script
@@ -382,5 +380,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main())
+    commands.program(main)

@@ -4,16 +4,14 @@ It learns which phoneme sounds in every 20 ms. Its hidden states then say what t
 a folder of transformers that takes the place of `facebook/hubert-large-ls960-ft` everywhere.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import numpy as np
 import torch
@@ -22,8 +20,8 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import HubertConfig, HubertForCTC, Wav2Vec2FeatureExtractor
 
-from diffusers_dawn.machine.allocator import keep_freed_memory
 from training.data.draw import Draw
+from training.engine import commands
 from training.engine.config import TrainingConfig
 from training.engine.loop import run_script
 from training.evaluation.validation import Validation, mean_of_rows
@@ -209,5 +207,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main())
+    commands.program(main)

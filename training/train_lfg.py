@@ -1,15 +1,13 @@
 """Train LFG, the autoencoder of motion, on pairs of frames (paper section 3.2)."""
 
 import logging
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import numpy as np
 import torch
@@ -17,12 +15,12 @@ from diffusers import ModelMixin
 from torch import nn
 from torch.utils.data import Dataset
 
-from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
 from training.data.clip_shards import ClipShards
 from training.data.datasets import FramePairs, check_eyes
 from training.data.mouth import LOWER_LIP, UPPER_LIP
+from training.engine import commands
 from training.engine.config import TrainingConfig
 from training.engine.loop import run_script
 from training.engine.networks import build_network
@@ -337,5 +335,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main())
+    commands.program(main)

@@ -1,14 +1,12 @@
 """Train PBNet, which makes head pose and blinks from speech (paper section 3.4)."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import torch
 from diffusers import ModelMixin
@@ -16,12 +14,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.data import Dataset
 
-from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS
 from training.data.clip_shards import ClipShards
 from training.data.datasets import Tracks
+from training.engine import commands
 from training.engine.config import TrainingConfig
 from training.engine.loop import run_script
 from training.engine.networks import build_network
@@ -336,5 +334,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(main())
+    commands.program(main)

@@ -1,5 +1,7 @@
 """The documented commands, from nothing to a talking head, at the smallest size."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,25 @@ def test_real_speakers_are_prepared_and_train_every_stage(tmp_path, detector):
     given = ["--videos", str(videos), "--output", str(data), "--size", "128", "--audio_encoder", str(encoder)]
     assert prepare_clips([*given, "--allow_silent", "--test_share", "0", "--clip_seconds", "2", "--quiet"]) == 0
     train_everything(data, tmp_path / "runs")
+
+
+COMMANDS = sorted(path.stem for path in TOY.parents[1].glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_made_to_run_by_path_and_ends_by_the_one_wrapper(name):
+    text = (TOY.parents[1] / f"{name}.py").read_text(encoding="utf-8")
+    assert 'if __name__ == "__main__" and not __package__:\n    import _by_path' in text
+    assert text.endswith('if __name__ == "__main__":\n    commands.program(main)\n')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["training/make_examples.py"], ["-m", "training.make_examples"]])
+def test_commands_run_by_path_and_as_modules(words):
+    done = subprocess.run(
+        [sys.executable, *words, "--help"], cwd=TOY.parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: make_examples.py") and "--output" in done.stdout
 
 
 @pytest.mark.parametrize("main", [train_lfg, train_pbnet, train_a2v, train_audio_encoder])

@@ -30,6 +30,7 @@ from training.engine.checkpoints import (
     checkpoint_to_resume,
     complete_or_removed,
 )
+from training.engine.commands import USER_ERRORS
 from training.engine.config import TrainingConfig, config_to_yaml, parse_config
 from training.engine.model_card import make_repository, upload_result, write_model_card
 from training.engine.processes import PATIENCE
@@ -78,7 +79,7 @@ def run_script(
         # before the first step or after the last one
         logger.warning("interrupted; the same command goes on with `--resume_from_checkpoint latest`")
         return SIGNAL_EXIT_CODE + signal.SIGINT
-    except (ValueError, ImportError, OSError) as error:
+    except USER_ERRORS as error:
         if config.debug:
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -14,8 +14,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-# what goes wrong with what a user gives has a sentence of its own
-USER_ERRORS = (ValueError, OSError, ImportError)
+from training.engine.commands import USER_ERRORS
+
 # processes may finish hours apart; what they ask torch to wait for each other
 PATIENCE = timedelta(days=30)
 # how often the parent looks after its workers

@@ -1,0 +1,54 @@
+"""How every command of training ends: an exit status, and one sentence where something went wrong."""
+
+import sys
+from collections.abc import Callable
+
+from diffusers_dawn.machine.allocator import keep_freed_memory
+
+# what goes wrong with what a user gives has a sentence of its own
+USER_ERRORS = (ValueError, OSError, ImportError)
+INTERRUPTED = 130
+
+
+def run(
+    name: str,
+    work: Callable[[], None],
+    *,
+    debug: bool = False,
+    speaks: bool = True,
+    after_interrupt: str = "the same command goes on",
+) -> int:
+    """Do a command's work.
+
+    Args:
+        name: Name of the command.
+        work: What it does.
+        debug: Whether an error of the user is raised with its traceback instead of told in one sentence.
+        speaks: Whether this process tells it; of several that share the work, one does.
+        after_interrupt: What is said after Ctrl-C.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 130 interrupted.
+    """
+    try:
+        work()
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; {after_interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    except USER_ERRORS as error:
+        if debug:
+            raise
+        if speaks:
+            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def program(main: Callable[[], int]) -> None:
+    """Run a command as a program of its own, which keeps freed memory for its next tensors, and exit.
+
+    Args:
+        main: The command; returns its exit status.
+    """
+    keep_freed_memory()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Predictions for all frames, in one pass and in windows, of the tiny denoiser with random weights."""
+"""Predictions for all frames, in one window and in several, of the tiny denoiser with random weights."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from diffusers_dawn import DAWNDDIMScheduler
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.geometry.frame_windows import plan_windows
 from diffusers_dawn.sampling.conditions import Conditions, null_conditions
-from diffusers_dawn.sampling.denoising import StepCache, WindowContexts, predict, step_arguments
+from diffusers_dawn.sampling.denoising import ClipContexts, StepCache, predict, step_arguments
 
 NUM_FRAMES, TIMESTEP = 30, torch.tensor(500)
 
@@ -36,14 +36,20 @@ def conditions(batch: int) -> Conditions:
     return Conditions(*(noise(batch, NUM_FRAMES, width, seed=width) for width in (32, 6, 2)))
 
 
-def window_contexts(denoiser, batch: int = 1, with_null: bool = False, window_frames: int = 12) -> WindowContexts:
+def window_contexts(denoiser, batch: int = 1, with_null: bool = False, window_frames: int = 12) -> ClipContexts:
     windows = plan_windows(NUM_FRAMES, window_frames, 4)
-    return WindowContexts(denoiser, *references(batch), conditions(batch), windows, with_null)
+    return ClipContexts(denoiser, *references(batch), conditions(batch), windows, with_null)
 
 
+def one_window(denoiser, part: Conditions, with_null: bool = False) -> ClipContexts:
+    batch, num_frames = part.pose.shape[:2]
+    return ClipContexts(denoiser, *references(batch), part, plan_windows(num_frames, num_frames, 0), with_null)
+
+
+@pytest.mark.parametrize("window_frames", [12, NUM_FRAMES])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_context_of_a_window_is_that_of_its_frames(denoiser, batch):
-    contexts = window_contexts(denoiser, batch, with_null=True)
+def test_context_of_a_window_is_that_of_its_frames(denoiser, batch, window_frames):
+    contexts = window_contexts(denoiser, batch, with_null=True, window_frames=window_frames)
     for window in contexts.windows.slices:
         own = Conditions(*(condition[:, window] for condition in conditions(batch)))
         for found, part in zip(contexts.of_window(window), (own, null_conditions(own)), strict=True):
@@ -76,27 +82,28 @@ def test_prediction_is_the_weighted_sum_of_the_windows_own(denoiser, guidance_sc
     expected = torch.zeros_like(latents)
     for window, weights in zip(contexts.windows.slices, contexts.windows.weights(), strict=True):
         part = Conditions(*(condition[:, window] for condition in conditions(batch)))
-        wanted = [part, null_conditions(part)] if guided else [part]
-        own = [denoiser.prepare_context(*references(batch), *each) for each in wanted]
+        own = one_window(denoiser, part, with_null=guided)
         prediction = predict(denoiser, latents[:, :, window], TIMESTEP, own, guidance_scale)
         expected[:, :, window] += weights[:, None, None] * prediction
     torch.testing.assert_close(found, expected)
 
 
-def test_one_window_gives_exactly_what_one_pass_gives(denoiser):
+def test_one_window_gives_exactly_what_the_denoiser_gives(denoiser):
     latents = noise(1, 3, NUM_FRAMES, 16, 16)
-    one_pass = [denoiser.prepare_context(*references(1), *conditions(1))]
-    expected = predict(denoiser, latents, TIMESTEP, one_pass)
-    window = window_contexts(denoiser, window_frames=NUM_FRAMES)
-    assert torch.equal(predict(denoiser, latents, TIMESTEP, window), expected)
+    context = denoiser.prepare_context(*references(1), *conditions(1))
+    expected = denoiser(latents, TIMESTEP, context=context).sample
+    contexts = one_window(denoiser, conditions(1))
+    assert torch.equal(predict(denoiser, latents, TIMESTEP, contexts), expected)
+    assert contexts.of_window(slice(0, NUM_FRAMES))[0] is contexts.of_window(slice(0, NUM_FRAMES))[0]
 
 
 def test_guidance_goes_from_the_null_condition_through_the_conditions(denoiser):
     latents = noise(1, 3, NUM_FRAMES, 16, 16)
-    both = [
-        denoiser.prepare_context(*references(1), *part) for part in (conditions(1), null_conditions(conditions(1)))
-    ]
-    conditioned, null = (predict(denoiser, latents, TIMESTEP, [context]) for context in both)
+    conditioned, null = (
+        predict(denoiser, latents, TIMESTEP, one_window(denoiser, part))
+        for part in (conditions(1), null_conditions(conditions(1)))
+    )
+    both = one_window(denoiser, conditions(1), with_null=True)
     torch.testing.assert_close(predict(denoiser, latents, TIMESTEP, both, 1.5), null + 1.5 * (conditioned - null))
 
 
@@ -108,12 +115,9 @@ def test_each_window_is_reported_when_it_is_done(denoiser):
     assert len(calls) == len(contexts.windows.slices) == 4
 
 
-@pytest.mark.parametrize("in_windows", [False, True])
-def test_cached_steps_use_what_the_deep_levels_made_of_the_same_window_and_condition(denoiser, in_windows):
-    both = [
-        denoiser.prepare_context(*references(1), *part) for part in (conditions(1), null_conditions(conditions(1)))
-    ]
-    contexts = window_contexts(denoiser, with_null=True) if in_windows else both
+@pytest.mark.parametrize("window_frames", [12, NUM_FRAMES])
+def test_cached_steps_use_what_the_deep_levels_made_of_the_same_window_and_condition(denoiser, window_frames):
+    contexts = window_contexts(denoiser, with_null=True, window_frames=window_frames)
     latents, cache = noise(1, 3, NUM_FRAMES, 16, 16), StepCache(2)
     exact = predict(denoiser, latents, TIMESTEP, contexts, 1.5)
     for index in range(3):
@@ -124,11 +128,11 @@ def test_cached_steps_use_what_the_deep_levels_made_of_the_same_window_and_condi
 
 def test_every_second_step_leaves_the_deep_levels_out(denoiser):
     ran, cache = [], StepCache(2)
-    context = [denoiser.prepare_context(*references(1), *conditions(1))]
+    contexts = one_window(denoiser, conditions(1))
     handle = denoiser.middle.register_forward_hook(lambda *_: ran.append(index))
     for index in range(5):
         cache.begin_step(index)
-        predict(denoiser, noise(1, 3, NUM_FRAMES, 16, 16, seed=index), TIMESTEP, context, cache=cache)
+        predict(denoiser, noise(1, 3, NUM_FRAMES, 16, 16, seed=index), TIMESTEP, contexts, cache=cache)
     handle.remove()
     assert ran == [0, 2, 4]
 

@@ -251,15 +251,45 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         Raises:
             ValueError: A width, a size or a number of frames does not fit.
         """
-        references = {"reference_features": reference_features, "face_location_features": face_location_features}
-        conditions = {"audio": audio_features, "pose": pose, "blink": blink}
-        return self.forward(inside=partial(self._prepare_context, references, conditions))
+        inputs = reference_features, face_location_features, audio_features, pose, blink
+        return self.forward(inside=partial(self._prepare_context, *inputs))
+
+    def project_conditions(
+        self, audio_features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor
+    ) -> list[ConditionContext]:
+        """Compute the part of the context that depends on the conditions.
+
+        Args:
+            audio_features: Speech features at 25 fps (B, F, D); zeros are the null condition.
+            pose: Pose minus that of the reference (B, F, 6) [deg, and units of the face state].
+            blink: Eye openness minus that of the reference (B, F, 2).
+
+        Returns:
+            Projected conditions of every conditioned block, in the order they run.
+
+        Raises:
+            ValueError: A width or a number of frames does not fit.
+        """
+        return self.forward(inside=partial(self._project_conditions, audio_features, pose, blink))
 
     def _prepare_context(
-        self, references: dict[str, torch.Tensor], conditions: dict[str, torch.Tensor]
+        self, reference_features: torch.Tensor, face_location_features: torch.Tensor, *conditions: torch.Tensor
     ) -> VideoContext:
-        conditions = dict(conditions)
-        audio_features, reference_features = conditions["audio"], references["reference_features"]
+        batch, size = conditions[0].shape[0], reference_features.shape[2:]
+        references = {"reference_features": reference_features, "face_location_features": face_location_features}
+        widths = self.config.reference_channels, self.config.face_location_channels
+        for (name, features), width in zip(references.items(), widths, strict=True):
+            if tuple(features.shape) != (batch, width, *size):
+                raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
+        constant = torch.cat([features.to(reference_features.device) for features in references.values()], dim=1)
+        reference = self.conv_in(constant, slice(self.config.in_channels, None))
+        reference = reference.permute(0, 2, 3, 1)[:, None].contiguous()
+        return VideoContext(reference, self._project_conditions(*conditions))
+
+    def _project_conditions(
+        self, audio_features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor
+    ) -> list[ConditionContext]:
+        conditions = {"audio": audio_features, "pose": pose, "blink": blink}
         for name, condition in conditions.items():
             expected = (*audio_features.shape[:-1], self.config[f"{name}_dim"])
             if condition.ndim != 3 or tuple(condition.shape) != expected:
@@ -268,18 +298,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         for name in ("pose", "blink"):
             if (scale := self.config[f"{name}_scale"]) is not None:
                 conditions[name] = conditions[name] * conditions[name].new_tensor(scale)
-        batch, size = audio_features.shape[0], reference_features.shape[2:]
-        widths = self.config.reference_channels, self.config.face_location_channels
-        for (name, features), width in zip(references.items(), widths, strict=True):
-            if tuple(features.shape) != (batch, width, *size):
-                raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
-        constant = torch.cat([features.to(reference_features.device) for features in references.values()], dim=1)
-        reference = self.conv_in(constant, slice(self.config.in_channels, None))
-        return VideoContext(
-            reference=reference.permute(0, 2, 3, 1)[:, None].contiguous(),
-            # by `forward`, which offloading replaces: this is nothing to compile
-            conditions=[projected for level in self._levels() for projected in level.forward(conditions)],
-        )
+        # by `forward`, which offloading replaces: this is nothing to compile
+        return [projected for level in self._levels() for projected in level.forward(conditions)]
 
     @with_fast_products
     def forward(
@@ -339,10 +359,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
                     "`blink`"
                 )
             location = self.face_location_encoder(face_mask)
-            context = self._prepare_context(
-                {"reference_features": reference_features, "face_location_features": location},
-                {"audio": audio_features, "pose": pose, "blink": blink},
-            )
+            context = self._prepare_context(reference_features, location, audio_features, pose, blink)
         if context.reference.shape[0] != batch or context.conditions[0].gram.shape[0] != batch * num_frames:
             raise ValueError(
                 f"`sample` has {batch} clip(s) of {num_frames} frame(s), the context {context.reference.shape[0]} "

@@ -1,6 +1,6 @@
 """The stages of DAWN, each usable by itself (paper section 3)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from ..face.crop import prepare_portrait
 from ..geometry.frame_windows import FrameWindows
 from ..geometry.motion_latents import motion_from_latents
 from ..records import FaceState, Portrait
-from ..sampling.conditions import Conditions, null_conditions, relative_conditions
-from ..sampling.denoising import StepCache, WindowContexts, begin_clip, predict
+from ..sampling.conditions import Conditions, relative_conditions
+from ..sampling.denoising import ClipContexts, StepCache, begin_clip, predict
 from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
 from .clips import face_masks, image_tensor, initial_states, is_whole_number, read_recording
@@ -118,7 +118,7 @@ class StagesOfDAWN:
         height: int | None = None,
         width: int | None = None,
         windows: FrameWindows | None = None,
-    ) -> list[Any] | WindowContexts:
+    ) -> ClipContexts:
         """Compute what the denoiser is told of clips (paper section 3.3).
 
         Args:
@@ -128,11 +128,10 @@ class StagesOfDAWN:
             blink: Eye openness per frame (B, F, 2).
             height: Height of the video [px]; None: `default_size`.
             width: Width of the video [px].
-            windows: Windows for clips that do not fit in one pass, see `plan_windows`.
+            windows: Frames that are denoised at once; None: all of them in one window.
 
         Returns:
-            The denoiser's context, once for all steps, and that of the null condition when `guidance_scale` is not 1;
-            with windows, what makes them for one window at a time.
+            The denoiser's contexts, by window, with those of the null condition where `guidance_scale` is not 1.
         """
         device, dtype = self._execution_device, self.unet.dtype
         height, width = height or self.default_size, width or self.default_size
@@ -142,11 +141,10 @@ class StagesOfDAWN:
         reference = self.lfg.encode_image(image_tensor(portraits, height, width).to(device)).features.to(dtype)
         location = self.unet.encode_face_location(face_masks(portraits, height, width).to(device, dtype))
         conditions = Conditions(*(condition.to(dtype) for condition in conditions))
+        if windows is None:
+            windows = FrameWindows([slice(0, audio_embeds.shape[1])], overlap=0)
         guided = self.do_classifier_free_guidance
-        if windows is not None and len(windows.slices) > 1:
-            return WindowContexts(self.unet, reference, location, conditions, windows, with_null=guided)
-        wanted = [conditions, null_conditions(conditions)] if guided else [conditions]
-        return [self.unet.prepare_context(reference, location, *part) for part in wanted]
+        return ClipContexts(self.unet, reference, location, conditions, windows, with_null=guided)
 
     def prepare_latents(
         self,
@@ -189,7 +187,7 @@ class StagesOfDAWN:
         self,
         latents: torch.Tensor,
         timesteps: torch.Tensor,
-        contexts: Sequence[Any] | WindowContexts,
+        contexts: ClipContexts,
         step_kwargs: dict,
         on_step_end: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         cache_interval: int = 1,
@@ -211,7 +209,7 @@ class StagesOfDAWN:
             ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`, or the times are not
                 the scheduler's.
         """
-        num_windows = len(contexts.windows.slices) if isinstance(contexts, WindowContexts) else 1
+        num_windows = len(contexts.windows.slices)
         begin_clip(self.unet, contexts)
         cache, path = StepCache(cache_interval), NoisePath(self.scheduler, timesteps)
         # no decorator: it would hold on to the initial noise, which of a long clip is large

@@ -1,4 +1,4 @@
-"""What the denoiser predicts for a clip: in one pass over all frames, or window by window (paper section 3.3)."""
+"""What the denoiser predicts for a clip, by window; a pass over all frames is one window (paper section 3.3)."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,12 +11,13 @@ from ..geometry.frame_windows import FrameWindows
 from .conditions import Conditions, null_conditions
 
 
-class WindowContexts:
-    """The denoiser's contexts of a clip of many frames, made for one window at a time.
+class ClipContexts:
+    """The denoiser's contexts of a clip, for one window at a time.
 
-    At the published size the contexts of all frames take a megabyte per frame. Making those of a window takes 3 % of
-    the time of denoising it, so they are made anew in every step. What all windows have in common is made once: the
-    reference's share of the first convolution, and the context of the null condition, as all windows are equally long.
+    Those of a single window are kept. At the published size the contexts of all frames take a megabyte per frame, and
+    making those of a window takes 3 % of the time of denoising it, so several windows get theirs anew in every step.
+    What all windows have in common is made once: the reference's share of the first convolution, and the context of
+    the null condition, as all windows are equally long.
 
     Args:
         denoiser: `A2VFlowDiffusionModel`.
@@ -37,19 +38,20 @@ class WindowContexts:
         with_null: bool,
     ) -> None:
         self.windows = windows
-        self._denoiser, self._conditions = denoiser, conditions
-        # of a picture of one pixel, the share that is not used costs nothing
-        self._pixel = reference[..., :1, :1], location[..., :1, :1]
-        needed = self._conditions_of(windows.slices[0] if with_null else slice(0, 1))
-        null = denoiser.prepare_context(reference, location, *null_conditions(needed))
-        self._reference_share = null.reference
-        self._null = [null] if with_null else []
         self.num_calls = len(windows.slices) * (1 + with_null)
+        self._denoiser, self._conditions = denoiser, conditions
+        first = self._conditions_of(windows.slices[0])
+        context = denoiser.prepare_context(reference, location, *first)
+        self._shared = context._replace(conditions=[])
+        self._null = [self._with(null_conditions(first))] if with_null else []
+        self._only = [context, *self._null] if len(windows.slices) == 1 else None
 
     def of_window(self, window: slice) -> list[Any]:
-        """Make the context of one window, followed by that of the null condition where guidance needs it."""
-        context = self._denoiser.prepare_context(*self._pixel, *self._conditions_of(window))
-        return [context._replace(reference=self._reference_share), *self._null]
+        """Return the context of one window, followed by that of the null condition where guidance needs it."""
+        return self._only or [self._with(self._conditions_of(window)), *self._null]
+
+    def _with(self, conditions: Conditions) -> Any:
+        return self._shared._replace(conditions=self._denoiser.project_conditions(*conditions))
 
     def _conditions_of(self, window: slice) -> Conditions:
         return Conditions(*(condition[:, window] for condition in self._conditions))
@@ -89,23 +91,22 @@ class StepCache:
         return output.sample
 
 
-def begin_clip(denoiser: Any, contexts: Sequence[Any] | WindowContexts) -> None:
+def begin_clip(denoiser: Any, contexts: ClipContexts) -> None:
     """Let the caches of diffusers that are enabled forget other clips.
 
     Args:
         denoiser: `A2VFlowDiffusionModel`.
-        contexts: As for `predict`.
+        contexts: The clip's contexts.
 
     Raises:
         ValueError: The cache knows one call per step only, and this clip takes several.
     """
     if not getattr(denoiser, "is_cache_enabled", False):
         return
-    num_calls = contexts.num_calls if isinstance(contexts, WindowContexts) else len(contexts)
-    if num_calls > 1 and isinstance(denoiser._cache_config, PyramidAttentionBroadcastConfig):
+    if contexts.num_calls > 1 and isinstance(denoiser._cache_config, PyramidAttentionBroadcastConfig):
         raise ValueError(
-            f"`enable_cache`: pyramid attention broadcast knows one call per step, this clip takes {num_calls} "
-            "(windows, and guidance); a TaylorSeerCacheConfig or `cache_interval` serves here"
+            "`enable_cache`: pyramid attention broadcast knows one call per step, this clip takes "
+            f"{contexts.num_calls} (windows, and guidance); a TaylorSeerCacheConfig or `cache_interval` serves here"
         )
     denoiser._reset_stateful_cache()
 
@@ -114,7 +115,7 @@ def predict(
     denoiser: Any,
     model_input: torch.Tensor,
     timestep: torch.Tensor,
-    contexts: Sequence[Any] | WindowContexts,
+    contexts: ClipContexts,
     guidance_scale: float = 1.0,
     on_window_end: Callable[[], None] = lambda: None,
     cache: StepCache | None = None,
@@ -125,19 +126,15 @@ def predict(
         denoiser: `A2VFlowDiffusionModel`.
         model_input: Noisy motion (B, 3, F, h, w).
         timestep: Time of the step.
-        contexts: The denoiser's context of the clip, and that of the null condition for guidance; or both by window.
+        contexts: The denoiser's contexts of the clip.
         guidance_scale: Weight of the conditions against the null condition.
-        on_window_end: Called after each window, or after the one pass.
+        on_window_end: Called after each window.
         cache: Deep features of earlier steps; None: none are kept.
 
     Returns:
         Prediction (B, 3, F, h, w) in float32; that of windows is blended where they overlap.
     """
     cache = StepCache() if cache is None else cache
-    if not isinstance(contexts, WindowContexts):
-        prediction = _guided(denoiser, model_input, timestep, contexts, guidance_scale, cache, 0)
-        on_window_end()
-        return prediction
     windows = contexts.windows
     prediction = torch.zeros_like(model_input, dtype=torch.float32)
     for index, (window, weights) in enumerate(zip(windows.slices, windows.weights(), strict=True)):

@@ -31,6 +31,7 @@ PACKAGE_ROOMS = (
 )
 # The one room where the order of modules counts, too.
 MODELS = (
+    "hooked_methods",
     "attention",
     "blocks_2d",
     "video_layers",

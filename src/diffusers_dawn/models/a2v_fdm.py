@@ -1,8 +1,7 @@
 """A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch import nn
 from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .condition_attention import ConditionContext
+from .hooked_methods import hooked_like_forward
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
 from .video_attention import FrameContext, TemporalAttention, add_attention
 from .video_layers import PartialConv2d
@@ -224,10 +224,14 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         """
         super().compile_repeated_blocks(*args, **{"dynamic": True} | kwargs)
 
+    @hooked_like_forward
+    @with_fast_products
     def encode_face_location(self, face_mask: torch.Tensor) -> torch.Tensor:
         """Encode a face mask (B, 1, 4 h, 4 w) as features (B, C, h, w)."""
-        return self.forward(inside=partial(self.face_location_encoder, face_mask))
+        return self.face_location_encoder(face_mask)
 
+    @hooked_like_forward
+    @with_fast_products
     def prepare_context(
         self,
         reference_features: torch.Tensor,
@@ -251,9 +255,10 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         Raises:
             ValueError: A width, a size or a number of frames does not fit.
         """
-        inputs = reference_features, face_location_features, audio_features, pose, blink
-        return self.forward(inside=partial(self._prepare_context, *inputs))
+        return self._prepare_context(reference_features, face_location_features, audio_features, pose, blink)
 
+    @hooked_like_forward
+    @with_fast_products
     def project_conditions(
         self, audio_features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor
     ) -> list[ConditionContext]:
@@ -270,7 +275,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         Raises:
             ValueError: A width or a number of frames does not fit.
         """
-        return self.forward(inside=partial(self._project_conditions, audio_features, pose, blink))
+        return self._project_conditions(audio_features, pose, blink)
 
     def _prepare_context(
         self, reference_features: torch.Tensor, face_location_features: torch.Tensor, *conditions: torch.Tensor
@@ -298,14 +303,13 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         for name in ("pose", "blink"):
             if (scale := self.config[f"{name}_scale"]) is not None:
                 conditions[name] = conditions[name] * conditions[name].new_tensor(scale)
-        # by `forward`, which offloading replaces: this is nothing to compile
-        return [projected for level in self._levels() for projected in level.forward(conditions)]
+        return [projected for level in self._levels() for projected in level.project_conditions(conditions)]
 
     @with_fast_products
     def forward(
         self,
-        sample: torch.Tensor | None = None,
-        timestep: torch.Tensor | float | int | None = None,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int,
         reference_features: torch.Tensor | None = None,
         face_mask: torch.Tensor | None = None,
         audio_features: torch.Tensor | None = None,
@@ -315,7 +319,6 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         deep_features: torch.Tensor | None = None,
         return_deep_features: bool = False,
         return_dict: bool = True,
-        inside: Callable[[], Any] | None = None,
     ) -> A2VFlowDiffusionOutput | tuple[torch.Tensor, ...]:
         """Predict noise (or what the scheduler is told) for noisy motion.
 
@@ -334,7 +337,6 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
                 are left out (DeepCache, arXiv 2312.00858).
             return_deep_features: Whether to return them too (B, F, h / 2, w / 2, C).
             return_dict: Whether to return an `A2VFlowDiffusionOutput` instead of a tuple.
-            inside: Computed and returned instead of all this, here where offloading has moved the weights.
 
         Returns:
             Prediction (B, 3, F, h, w), and the deep features where they are asked for.
@@ -343,8 +345,6 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             ValueError: The motion's size does not fit the network, or not the context, or the network has a single
                 level and deep features are given or asked for.
         """
-        if inside is not None:
-            return inside()
         batch, channels, num_frames, height, width = sample.shape
         if channels != self.config.in_channels or height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
@@ -385,7 +385,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         if deep_features is None:
             x, deep_features = self._run_deep_levels(x, time, conditions[1:-1], frames)
         else:
-            x = self.up_levels[-2].forward(deep_features)
+            x = self.up_levels[-2].resampled(deep_features)
         # `device_map` may have put levels and heads on several devices
         x = torch.cat((x, skip.to(x.device)), dim=-1)
         x, _ = self._run(self.up_levels[-1], x, time, conditions[-1], frames)

@@ -1,7 +1,6 @@
 """Attention over frames: rotary positions, relative position bias, and a window that never builds F x F scores."""
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -62,10 +61,10 @@ def rotate_pairs(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
 class OffsetTable(nn.Embedding):
     """A table with a row per bucket of offsets."""
 
-    def forward(self, reach: int, buckets: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Look up the rows of offsets -reach to reach, given the map from offsets to rows: (2 * reach + 1, heads)."""
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Look up rows (N,), given on any device, as (N, heads)."""
         # here, where offloading has moved the weights: elsewhere they tell no device
-        return super().forward(buckets(torch.arange(-reach, reach + 1, device=self.weight.device)))
+        return super().forward(rows.to(self.weight.device))
 
 
 class RelativePositionBias(nn.Module):
@@ -85,7 +84,7 @@ class RelativePositionBias(nn.Module):
 
     def forward(self, reach: int) -> torch.Tensor:
         """Look up the bias of every offset key - query from -reach to reach; returns (heads, 2 * reach + 1)."""
-        return self.table(reach, self._buckets).t()
+        return self.table(self._buckets(torch.arange(-reach, reach + 1))).t()
 
     def _buckets(self, offsets: torch.Tensor) -> torch.Tensor:
         half = self.num_buckets // 2

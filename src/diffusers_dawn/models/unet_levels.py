@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from .blocks_3d import ResidualBlock
 from .condition_attention import ConditionContext
+from .hooked_methods import hooked_like_forward
 from .video_attention import (
     FrameContext,
     SpatialAttention,
@@ -79,22 +80,20 @@ class UNetLevel(nn.Module):
         self.temporal_attention = TemporalAttention(channels_out, **attention)
         self.resample = resample
 
-    def forward(
-        self,
-        x: torch.Tensor | dict[str, torch.Tensor],
-        time: torch.Tensor | None = None,
-        conditions: list[ConditionContext] | None = None,
-        frames: FrameContext | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor | list[ConditionContext]:
-        """Map (B, F, H, W, C_in) to the resampled result and the result before.
+    @hooked_like_forward
+    def project_conditions(self, conditions: dict[str, torch.Tensor]) -> list[ConditionContext]:
+        """Project conditions (B, F, D) by name, for each of the blocks."""
+        return [block.conditions.project(conditions) for block in (self.block1, self.block2)]
 
-        Of conditions alone, project these; of x alone, resample it. All is asked for here, where offloading has moved
-        the weights.
-        """
-        if isinstance(x, dict):
-            return _project_conditions(self, x)
-        if conditions is None:
-            return convolve_frames(self.resample, x)
+    @hooked_like_forward
+    def resampled(self, x: torch.Tensor) -> torch.Tensor:
+        """Resample (B, F, H, W, C_out), as at the end of `forward`."""
+        return convolve_frames(self.resample, x)
+
+    def forward(
+        self, x: torch.Tensor, time: torch.Tensor, conditions: list[ConditionContext], frames: FrameContext
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, F, H, W, C_in) to the resampled result and the result before."""
         x = self.block1(x, time, conditions[0])
         x = self.block2(x, time, conditions[1])
         x = add_attention(x, self.spatial_attention)
@@ -118,24 +117,19 @@ class UNetMiddle(nn.Module):
         self.temporal_attention = TemporalAttention(channels, **attention)
         self.block2 = ResidualBlock(channels, channels, **block)
 
+    @hooked_like_forward
+    def project_conditions(self, conditions: dict[str, torch.Tensor]) -> list[ConditionContext]:
+        """Project conditions (B, F, D) by name, for each of the blocks."""
+        return [block.conditions.project(conditions) for block in (self.block1, self.block2)]
+
     def forward(
-        self,
-        x: torch.Tensor | dict[str, torch.Tensor],
-        time: torch.Tensor | None = None,
-        conditions: list[ConditionContext] | None = None,
-        frames: FrameContext | None = None,
-    ) -> torch.Tensor | list[ConditionContext]:
-        """Map (B, F, H, W, C) to the same shape; of conditions, project these."""
-        if isinstance(x, dict):
-            return _project_conditions(self, x)
+        self, x: torch.Tensor, time: torch.Tensor, conditions: list[ConditionContext], frames: FrameContext
+    ) -> torch.Tensor:
+        """Map (B, F, H, W, C) to the same shape."""
         x = self.block1(x, time, conditions[0])
         x = add_attention(x, self.spatial_attention)
         x = add_attention(x, self.temporal_attention, frames)
         return self.block2(x, time, conditions[1])
-
-
-def _project_conditions(level: nn.Module, conditions: dict[str, torch.Tensor]) -> list[ConditionContext]:
-    return [block.conditions.project(conditions) for block in (level.block1, level.block2)]
 
 
 class OutputHead(nn.Module):

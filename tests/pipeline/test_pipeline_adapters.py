@@ -50,33 +50,6 @@ def test_adapters_are_listed_weighed_and_turned_off(adapted):
     assert not torch.equal(frames[1.0, 0.0], frames[0.0, 0.0])
 
 
-def test_adapters_are_weighed_for_one_call(adapted):
-    adapted.set_adapters("first", 0.25)
-    expected = run(adapted).frames
-    adapted.set_adapters("first", 0.5)
-    whole = run(adapted).frames
-    torch.testing.assert_close(run(adapted, attention_kwargs={"scale": 0.5}).frames, expected, atol=1e-5, rtol=0)
-    assert not torch.equal(whole, expected)
-    without = run(adapted, attention_kwargs={"scale": 0}).frames
-    torch.testing.assert_close(run(adapted).frames, whole, atol=1e-5, rtol=0)
-    adapted.disable_lora()
-    torch.testing.assert_close(without, run(adapted).frames, atol=1e-5, rtol=0)
-    adapted.enable_lora()
-
-
-def test_scale_without_adapters_changes_nothing(pipe):
-    assert torch.equal(run(pipe, attention_kwargs={"scale": 0.5}).frames, run(pipe).frames)
-
-
-def test_attention_arguments_other_than_the_scale_are_refused(pipe):
-    for given in ({"scale": 0.5, "gligen": 1}, [1]):
-        with pytest.raises(ValueError, match="`attention_kwargs` is .*, may hold only 'scale'"):
-            run(pipe, attention_kwargs=given)
-    for scale in (float("nan"), "x", None):
-        with pytest.raises(ValueError, match="`attention_kwargs` has the scale .*, must be a finite number"):
-            run(pipe, attention_kwargs={"scale": scale})
-
-
 def test_deleted_adapter_is_gone_and_the_other_stays(adapted):
     adapted.set_adapters(["first", "second"], [0.0, 1.0])
     expected = run(adapted).frames

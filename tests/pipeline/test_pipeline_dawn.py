@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from diffusers import TaylorSeerCacheConfig
 
 from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, Portrait, PoseBlinkNet
 from diffusers_dawn.pipeline.clips import initial_states
@@ -96,18 +97,44 @@ def test_head_motion_is_scaled_around_the_portraits_pose(pipe, own_tracks):
 
 
 def test_threads_that_share_a_pipeline_get_what_each_would_get_alone(pipe):
-    presets, scheduler = ("fast", "balanced", "quality", "fast"), pipe.scheduler
-    settings = {"num_inference_steps": None}
-    alone = [run(pipe, preset=preset, generator=seeded(seed), **settings) for seed, preset in enumerate(presets)]
-    with ThreadPoolExecutor(4) as pool:
-        futures = [
-            pool.submit(run, pipe, preset=preset, generator=seeded(seed), **settings)
-            for seed, preset in enumerate(presets)
-        ]
-        together = [future.result() for future in futures]
-    for one, other in zip(alone, together, strict=True):
-        torch.testing.assert_close(one.frames, other.frames, **BATCH_TOLERANCE)
+    scheduler = pipe.scheduler
+    assert_threads_get_what_each_would_get_alone(pipe)
     assert pipe.scheduler is scheduler
+
+
+def test_threads_wait_for_each_other_where_networks_keep_something_of_a_call(pipe):
+    pipe.unet.enable_cache(TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1))
+    try:
+        assert_threads_get_what_each_would_get_alone(pipe)
+    finally:
+        pipe.unet.disable_cache()
+
+
+def assert_threads_get_what_each_would_get_alone(pipe):
+    def stop_guidance(call, step, timestep, tensors):
+        call._guidance_scale = 1.0
+        return tensors
+
+    def interrupt(call, step, timestep, tensors):
+        call._interrupt = step == 1
+        return tensors
+
+    settings = [
+        {"preset": "fast", "guidance_scale": 1.5, "callback_on_step_end": stop_guidance},
+        {"preset": "balanced", "guidance_scale": 2.0},
+        {"preset": "quality", "callback_on_step_end": interrupt},
+        {"preset": "fast"},
+    ]
+    settings = [{"num_inference_steps": None, **given, "generator": seed} for seed, given in enumerate(settings)]
+
+    def render(given):
+        return run(pipe, **given | {"generator": seeded(given["generator"])}).frames
+
+    alone = [render(given) for given in settings]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(render, settings))
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one, other, **BATCH_TOLERANCE)
 
 
 def test_pose_changes_the_video(pipe):

@@ -94,15 +94,10 @@ def test_the_published_sampler_is_a_preset(pipe):
     assert torch.equal(named.frames, spelled.frames)
 
 
-def test_after_an_error_the_pipeline_has_its_own_scheduler_again(pipe):
-    own = pipe.scheduler
-
-    def stop(*_):
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        run(pipe, preset="fast", num_inference_steps=None, callback_on_step_end=stop)
-    assert pipe.scheduler is own
+def test_a_call_leaves_no_trace_in_the_pipelines_scheduler(pipe):
+    before = dict(vars(pipe.scheduler))
+    run(pipe, num_inference_steps=3)
+    assert vars(pipe.scheduler) == before
 
 
 def test_guidance_of_one_ignores_the_null_condition_and_more_does_not(pipe):
@@ -142,15 +137,16 @@ def test_own_sigmas(pipe):
 
 
 def test_callback_sees_each_step_and_may_change_the_latents(pipe):
-    seen = []
+    seen, times = [], []
 
     def callback(pipe, step, timestep, tensors):
         seen.append((step, int(timestep)))
+        times.append(pipe.scheduler.timesteps.tolist())
         return {"latents": torch.zeros_like(tensors["latents"])}
 
     motion = run(pipe, callback_on_step_end=callback, output_type="latent").frames
     assert [step for step, _ in seen] == [0, 1]
-    assert [time for _, time in seen] == pipe.scheduler.timesteps.tolist()
+    assert [[time for _, time in seen]] * 2 == times
     assert not motion.any()
 
 
@@ -164,6 +160,20 @@ def test_callback_may_interrupt(pipe):
 
     run(pipe, num_inference_steps=5, callback_on_step_end=callback)
     assert steps == [0]
+
+
+def test_an_interrupt_of_the_pipeline_itself_ends_calls_under_way(pipe):
+    steps = []
+
+    def callback(_, step, timestep, tensors):
+        steps.append(step)
+        pipe._interrupt = step == 1
+        return tensors
+
+    run(pipe, num_inference_steps=5, callback_on_step_end=callback)
+    assert steps == [0, 1]
+    run(pipe, num_inference_steps=2, callback_on_step_end=lambda _, step, *rest: steps.append(step))
+    assert steps == [0, 1, 0, 1]
 
 
 def test_an_interrupt_holds_for_all_clips_of_the_call(pipe):
@@ -216,10 +226,17 @@ def test_a_scheduler_for_flow_matching_may_be_given_while_loading(pipe, tmp_path
 
 
 def test_sigmas_of_flow_matching_are_taken(pipe):
+    seen = []
+
+    def callback(pipe, step, timestep, tensors):
+        seen.append([round(sigma, 3) for sigma in pipe.scheduler.sigmas.tolist()])
+        return tensors
+
     pipe.scheduler = FlowMatchEulerDiscreteScheduler()
-    run(pipe, num_inference_steps=None, sigmas=[1.0, 0.7, 0.3], output_type="latent")
+    given = {"num_inference_steps": None, "sigmas": [1.0, 0.7, 0.3], "output_type": "latent"}
+    run(pipe, **given, callback_on_step_end=callback)
     assert pipe.num_timesteps == 3
-    assert [round(sigma, 3) for sigma in pipe.scheduler.sigmas.tolist()] == [1.0, 0.7, 0.3, 0.0]
+    assert seen == [[1.0, 0.7, 0.3, 0.0]] * 3
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """Adapters of low rank on the denoiser of a pipeline (LoRA, arXiv 2106.09685), by diffusers' names."""
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from numbers import Real
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -159,33 +156,3 @@ class TakesAdapters(LoraBaseMixin):
                 weight_name=weight_name,
                 save_function=save_function,
             )
-
-    @contextmanager
-    def adapters_weighed(self, attention_kwargs: Mapping[str, Any] | None) -> Iterator[None]:
-        """Weigh all active adapters besides their own weights, for as long as the context lasts.
-
-        Args:
-            attention_kwargs: `{"scale": weight}`, or None.
-
-        Raises:
-            ValueError: It has anything else, or the weight is no finite number.
-        """
-        given = {} if attention_kwargs is None else attention_kwargs
-        if not isinstance(given, Mapping) or given.keys() - {"scale"}:
-            raise ValueError(f"`attention_kwargs` is {given}, may hold only 'scale', the weight of adapters")
-        scale = given.get("scale", 1.0)
-        if not isinstance(scale, Real) or not math.isfinite(scale):
-            raise ValueError(f"`attention_kwargs` has the scale {scale!r}, must be a finite number")
-        if scale == 1:
-            yield
-            return
-        # what diffusers has for this forgets the adapters' own weights where the scale is 0
-        layers = [layer for layer in self.unet.modules() if hasattr(layer, "lora_A") and hasattr(layer, "scaling")]
-        kept = [dict(layer.scaling) for layer in layers]
-        for layer in layers:
-            layer.scaling.update({name: scale * weight for name, weight in layer.scaling.items()})
-        try:
-            yield
-        finally:
-            for layer, scaling in zip(layers, kept, strict=True):
-                layer.scaling.update(scaling)

@@ -1,6 +1,9 @@
 """What a pipeline needs of the memory, and what leaves it: estimates, windows, offloading."""
 
+from contextlib import AbstractContextManager, nullcontext
+from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -12,6 +15,8 @@ from .request import RenderRequest
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")
+# by denoiser, which pipelines may share
+_LOCKS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class FitsMemory:
@@ -39,6 +44,18 @@ class FitsMemory:
         """
         further = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or [])
         super().enable_group_offload(*args, exclude_modules=[*KEPT_ON_DEVICE, *further], **kwargs)
+
+    def alone_with_networks(self) -> AbstractContextManager:
+        """Wait for other calls of the denoiser where its networks have state, which belongs to one call at a time.
+
+        Caches of diffusers keep features of a call; hooks of offloading and layerwise casting move weights about.
+
+        Returns:
+            Context that a call runs in; no other call enters meanwhile that shares the denoiser.
+        """
+        layers = (layer for network in self._networks() for layer in network.modules())
+        has_state = any(hasattr(layer, "_diffusers_hook") or hasattr(layer, "_hf_hook") for layer in layers)
+        return _LOCKS.setdefault(self.unet, RLock()) if has_state else nullcontext()
 
     def estimate_memory(
         self,
@@ -94,13 +111,19 @@ class FitsMemory:
         return available_bytes(self._execution_device, self._networks())
 
     def plan_windows(
-        self, num_frames: int, request: RenderRequest, batch_size: int = 1, held_bytes: int = 0
+        self,
+        num_frames: int,
+        request: RenderRequest,
+        scheduler: Any = None,
+        batch_size: int = 1,
+        held_bytes: int = 0,
     ) -> FrameWindows:
-        """Choose how many frames are denoised at once by the pipeline's scheduler: all where they fit, else windows.
+        """Choose how many frames are denoised at once: all where they fit, else windows.
 
         Args:
             num_frames: Frames F of each clip.
             request: How they are rendered.
+            scheduler: By which scheduler; None: the pipeline's.
             batch_size: Clips B.
             held_bytes: What the caller keeps in this memory meanwhile.
 
@@ -110,10 +133,11 @@ class FitsMemory:
         Raises:
             ValueError: The clips do not fit; the message says what would.
         """
+        scheduler = self.scheduler if scheduler is None else scheduler
         budget = self.available_memory() if request.memory_budget is None else request.memory_budget
 
         def needed_bytes(frames: int, window: int) -> int:
-            return held_bytes + self._needed_bytes(self.scheduler, request, frames, window, batch_size)
+            return held_bytes + self._needed_bytes(scheduler, request, frames, window, batch_size)
 
         return choose_windows(num_frames, request.window_frames, request.window_overlap, needed_bytes, budget)
 

@@ -1,7 +1,7 @@
 """From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -26,7 +26,6 @@ from ..sampling.scheduler_choice import allow_long_clips, check_scheduler, set_t
 from ..sampling.scheduler_training import tell_training, training_config
 from ..sharing.saved_pipeline import SavedWithCode
 from .adapters import TakesAdapters
-from .call_lock import CallLock, one_at_a_time
 from .clips import (
     ClipInput,
     collect_clips,
@@ -105,8 +104,10 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         # any `face.detector.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
-        self.call_lock = CallLock()
-        self._interrupt, self._guidance_scale, self._current_timestep, self._num_timesteps = False, 1.0, None, 0
+        # of one call, which runs on a copy, see `_for_one_call`
+        self._interrupt, self._guidance_scale, self._called_on = False, 1.0, None
+        # of the call that went last through a step; copies share it
+        self._progress: dict[str, Any] = {"timestep": None, "num_timesteps": 0}
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, or replace a component; a scheduler is told of the training by the one before."""
@@ -131,21 +132,24 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
 
     @property
     def num_timesteps(self) -> int:
-        """Denoising calls of the current call."""
-        return self._num_timesteps
+        """Denoising steps of the current call, or the last one."""
+        return self._progress["num_timesteps"]
 
     @property
     def current_timestep(self) -> torch.Tensor | None:
-        """Time of the current step."""
-        return self._current_timestep
+        """Time of the current step; None between calls."""
+        return self._progress["timestep"]
 
     @property
     def interrupt(self) -> bool:
-        """Whether the remaining steps are left out, of all clips; a callback may set `_interrupt`."""
-        return self._interrupt
+        """Whether the remaining steps are left out, of all clips.
+
+        A callback may set `_interrupt` of the pipeline that it gets, which ends its call; set on the pipeline that was
+        called, it ends all calls under way.
+        """
+        return self._interrupt or (self._called_on is not None and self._called_on.interrupt)
 
     @torch.no_grad()
-    @one_at_a_time
     @replace_example_docstring(EXAMPLE_DOC_STRING)
     def __call__(
         self,
@@ -180,11 +184,10 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         preset: str | None = None,
         cache_interval: int = 1,
         head_motion: float = 1.0,
-        attention_kwargs: dict[str, Any] | None = None,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
 
-        Calls from several threads wait for each other; `from_pipe` makes further pipelines of the same weights.
+        Several threads may call one pipeline: each call has its own scheduler and state.
 
         Args:
             image: Portrait, or a list: path, bytes, PIL image, array (H, W, 3), tensor (3, H, W) in [0, 1], or the
@@ -226,7 +229,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
                 highest resolution, on what the others made last; 1: all in every call.
             head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]; 0: the head keeps still.
-            attention_kwargs: `{"scale": weight}` weighs the active adapters (LoRA) in this call.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -256,35 +258,36 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             memory_budget=memory_budget,
             cache_interval=cache_interval,
         )
-        with self._sampling_by(sampling.scheduler), self.adapters_weighed(attention_kwargs):
-            self._check_request(request, callback_on_step_end_tensor_inputs)
-            self._interrupt, self._current_timestep = False, None
-            self.stage_seconds = {}
-            allow_long_clips(self.scheduler)
-            set_timesteps(self.scheduler, self._execution_device, *request.schedule)
+        self._check_request(request, sampling.scheduler, callback_on_step_end_tensor_inputs)
+        scheduler = copy.deepcopy(sampling.scheduler)
+        allow_long_clips(scheduler)
+        set_timesteps(scheduler, self._execution_device, *request.schedule)
 
-            # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
-            clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
-            clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
-            frame_counts = [count_frames(clip, num_frames) for clip in clips]
-            generator = generators_of(generator, len(clips))
+        # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
+        clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
+        clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
+        frame_counts = [count_frames(clip, num_frames) for clip in clips]
+        generator = generators_of(generator, len(clips))
 
-            # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
-            equal = len(set(frame_counts)) == 1
-            if not equal and latents is not None:
-                raise ValueError("`latents` can be given only when all clips have the same number of frames")
-            batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
-            plans, held_bytes = [], 0
-            for batch in batches:
-                num_batch_frames = frame_counts[batch[0]]
-                plans.append(self.plan_windows(num_batch_frames, request, len(batch), held_bytes))
-                held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
-            on_step_end = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
+        equal = len(set(frame_counts)) == 1
+        if not equal and latents is not None:
+            raise ValueError("`latents` can be given only when all clips have the same number of frames")
+        batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
+        plans, held_bytes = [], 0
+        for batch in batches:
+            num_batch_frames = frame_counts[batch[0]]
+            plans.append(self.plan_windows(num_batch_frames, request, scheduler, len(batch), held_bytes))
+            held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
+        with self.alone_with_networks():
+            call = self._for_one_call()
+            on_step_end = step_callback(call, callback_on_step_end, callback_on_step_end_tensor_inputs)
             rendered = [
-                self._render(
+                call._render(
                     [clips[index] for index in batch],
                     frame_counts[batch[0]],
                     request,
+                    scheduler,
                     windows,
                     [generator[index] for index in batch] if isinstance(generator, list) else generator,
                     latents,
@@ -343,20 +346,18 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             eta=sampling.eta,
             output_type=output_type,
         )
-        with self._sampling_by(sampling.scheduler):
-            self._check_request(request, callback_on_step_end_tensor_inputs)
+        self._check_request(request, sampling.scheduler, callback_on_step_end_tensor_inputs)
 
-    @contextmanager
-    def _sampling_by(self, scheduler: Any) -> Iterator[None]:
-        own, self.scheduler = self.scheduler, scheduler
-        try:
-            yield
-        finally:
-            self.scheduler = own
+    def _for_one_call(self) -> "DAWNPipeline":
+        """Copy the pipeline for one call: scheduler and state are the copy's own, networks are shared."""
+        self._interrupt, self.stage_seconds = False, {}
+        call = copy.copy(self)
+        call._called_on = self
+        return call
 
-    def _check_request(self, request: RenderRequest, callback_tensors: Sequence[str]) -> None:
+    def _check_request(self, request: RenderRequest, scheduler: Any, callback_tensors: Sequence[str]) -> None:
         multiple = self.unet.size_multiple * self.lfg.config.motion_stride
-        request.check(multiple, self.scheduler.config.num_train_timesteps - 1)
+        request.check(multiple, scheduler.config.num_train_timesteps - 1)
         if request.cache_interval > 1 and len(self.unet.config.block_out_channels) == 1:
             raise ValueError(
                 f"`cache_interval` is {request.cache_interval}, must be 1: this denoiser has no deep levels"
@@ -366,23 +367,25 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are {self._callback_tensor_inputs}"
             )
-        check_scheduler(self.scheduler)
+        check_scheduler(scheduler)
 
     def _render(
         self,
         clips: list[ClipInput],
         num_frames: int,
         request: RenderRequest,
+        scheduler: Any,
         windows: FrameWindows,
         generator: torch.Generator | list[torch.Generator] | None,
         latents: torch.Tensor | None,
         on_step_end: Callable | None,
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """Render prepared clips of one length: the stages in order."""
+        """Render prepared clips of one length on a copy of the pipeline: the stages in order."""
         device = self._execution_device
         size = (request.height, request.width)
         portraits = [clip.image for clip in clips]
         self._guidance_scale = request.guidance_scale  # which callbacks may change
+        self.scheduler = copy.deepcopy(scheduler)  # steps leave their traces in it
 
         with timed(self.stage_seconds, "speech features"):  # (B, F, D)
             encode = partial(self.encode_audio, num_frames=num_frames)
@@ -399,11 +402,10 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             contexts = self.prepare_conditions(portraits, features, pose, blink, *size, windows)
 
         with timed(self.stage_seconds, "denoising"):  # (B, 3, F, h, w)
-            timesteps = set_timesteps(self.scheduler, device, *request.schedule)
-            self._num_timesteps = len(timesteps)
+            self._progress["num_timesteps"] = len(self.scheduler.timesteps)
             motion = self.denoise(
                 self.prepare_latents(len(clips), num_frames, *size, device, generator, latents),
-                timesteps,
+                self.scheduler.timesteps,
                 contexts,
                 step_arguments(self.scheduler, generator, request.eta),
                 on_step_end,

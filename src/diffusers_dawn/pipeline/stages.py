@@ -217,7 +217,7 @@ class StagesOfDAWN:
             for index, timestep in enumerate(timesteps):
                 if self.interrupt:
                     continue
-                self._current_timestep = timestep
+                self._progress["timestep"] = timestep
                 cache.begin_step(index)
                 model_input, time = path.to_denoiser(index, timestep, latents)
                 prediction = predict(
@@ -229,7 +229,7 @@ class StagesOfDAWN:
                 del prediction
                 if on_step_end is not None:
                     latents = on_step_end(index, timestep, latents)
-        self._current_timestep = None
+        self._progress["timestep"] = None
         return latents
 
     @torch.no_grad()

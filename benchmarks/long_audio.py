@@ -22,8 +22,7 @@ from denoiser import MIB
 from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.geometry.frame_windows import FrameWindows, plan_windows
 from diffusers_dawn.memory.budget import GIB, WINDOW_FRAMES, WINDOW_OVERLAP
-from diffusers_dawn.memory.estimate import latent_copies, stage_bytes
-from diffusers_dawn.pipeline.request import RenderRequest
+from diffusers_dawn.memory.estimate import stage_bytes
 from diffusers_dawn.records import FPS
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling
 from diffusers_dawn.speech import features as speech_features
@@ -53,22 +52,18 @@ def measure_length(args: argparse.Namespace) -> dict:
     pipe, sampler = build_sampler(args)
     portrait, speech = make_portrait(args, pipe), make_speech(args, num_frames)
     size = args.size or pipe.default_size
-    settings = {"guidance_scale": args.guidance_scale, "window_frames": args.window_frames}
-    settings |= {"window_overlap": args.window_overlap, "memory_budget": args.memory_budget}
-    request = RenderRequest(size, size, output_type="stream", **settings)
-    windows = pipe.plan_windows(num_frames, request)
+    settings = {"height": size, "width": size, "output_type": "stream", "guidance_scale": args.guidance_scale}
+    pipe.enable_windows(args.window_frames, args.window_overlap)
+    pipe.set_memory_budget(args.memory_budget)
+    request, windows, _ = pipe.plan(num_frames, **settings, **sampler)
     clip_size = request.clip_size(num_frames, windows.slices[0].stop)
-    clip_size = clip_size._replace(latent_copies=latent_copies(pipe.scheduler))
     expected = stage_bytes(pipe.unet, pipe.lfg, pipe.audio_encoder, clip_size, torch.device(args.device))
     held = reset_peak(args.device)
     start_s = time.perf_counter()
     out = pipe(
         portrait,
         speech,
-        height=size,
-        width=size,
         generator=torch.Generator().manual_seed(0),
-        output_type="stream",
         **sampler,
         **settings,
     )
@@ -156,6 +151,10 @@ class SeamClip:
     def render(self, seed: int, windows: FrameWindows | None = None) -> torch.Tensor:
         """Denoise the clip: latents (3, F, h, w)."""
         size = self.args.size or self.pipe.default_size
+        self.pipe.enable_windows(
+            windows.slices[0].stop if windows else self.args.seam_frames + self.args.window_overlap,
+            windows.overlap if windows else self.args.window_overlap,
+        )
         out = self.pipe(
             self.portrait,
             audio_embeds=self.features,
@@ -167,8 +166,6 @@ class SeamClip:
             guidance_scale=self.args.guidance_scale,
             generator=torch.Generator().manual_seed(seed),
             output_type="latent",
-            window_frames=windows.slices[0].stop if windows else self.args.seam_frames + self.args.window_overlap,
-            window_overlap=windows.overlap if windows else self.args.window_overlap,
         )
         return out.frames[0].cpu()
 

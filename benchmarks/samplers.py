@@ -39,12 +39,13 @@ def measure_clip(evaluation: Evaluation, place: int, cache_interval: int) -> dic
     Args:
         evaluation: The pipeline and the clips.
         place: Which clip.
-        cache_interval: See `DAWNPipeline.__call__`.
+        cache_interval: See `DAWNPipeline.enable_step_cache`.
 
     Returns:
         Calls, seconds of denoising, correlations with the labels, and sharpness and restlessness over the truth's.
     """
     pipe, labels, portrait = evaluation.pipe, evaluation.labels(place), evaluation.portrait(place)
+    pipe.enable_step_cache(cache_interval)
     latents = pipe(
         image=portrait,
         audio_embeds=evaluation.speech(place),
@@ -53,7 +54,6 @@ def measure_clip(evaluation: Evaluation, place: int, cache_interval: int) -> dic
         num_inference_steps=evaluation.settings.num_inference_steps,
         generator=evaluation.random(place),
         output_type="latent",
-        cache_interval=cache_interval,
     ).frames
     seconds = pipe.stage_seconds["denoising"]
     pictures, truth = evaluation.pictures(latents, portrait), evaluation.truth(place).frames

@@ -31,6 +31,7 @@ def render(
 ) -> dict[str, float]:
     """Render one recording to a file; returns the seconds of every stage, and of all of it."""
     size = args.size or pipe.default_size
+    pipe.enable_step_cache(args.cache_interval)
     start_s = time.perf_counter()
     out = pipe(
         portrait,
@@ -38,7 +39,6 @@ def render(
         height=size,
         width=size,
         preset=preset,
-        cache_interval=args.cache_interval,
         generator=torch.Generator().manual_seed(0),
         output_type="stream",
     )
@@ -56,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_options(parser)
     parser.add_argument("--seconds", type=float, nargs="+", default=[8, 60], help="lengths of the recordings")
     parser.add_argument("--presets", nargs="+", choices=[*PRESETS], default=[DEFAULT_PRESET, "fast"])
-    parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.__call__")
+    parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.enable_step_cache")
     parser.add_argument("--size", type=int, help="height and width of the video [px] (default: the networks')")
     parser.add_argument("--repeats", type=int, default=3, help="renderings of each; medians are printed")
     add_allocator_option(parser, default="kept")

@@ -1,5 +1,6 @@
 """Calls of the tiny pipeline on made-up pictures and sounds."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -34,11 +35,33 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@contextmanager
+def machine_settings(pipe, **settings):
+    """Use the machine otherwise for as long as the context lasts."""
+    before = pipe._machine
+    if settings.keys() & {"window_frames", "window_overlap"}:
+        pipe.enable_windows(settings.get("window_frames"), settings.get("window_overlap", before.window_overlap))
+    for name, use in (
+        ("cache_interval", pipe.enable_step_cache),
+        ("memory_budget", pipe.set_memory_budget),
+        ("decode_chunk_size", pipe.set_decode_chunk_size),
+    ):
+        if name in settings:
+            use(settings[name])
+    try:
+        yield
+    finally:
+        pipe._machine = before
+
+
 def run(pipe, image=None, audio=None, **arguments):
+    names = ("window_frames", "window_overlap", "cache_interval", "memory_budget", "decode_chunk_size")
+    machine = {name: arguments.pop(name) for name in names if name in arguments}
     defaults = {"sampling_rate": RATE_HZ, "face": face(), "num_inference_steps": 2, "output_type": "pt"}
     defaults |= {"generator": seeded()} | arguments
     if defaults.get("audio_embeds") is None:
         audio = speech() if audio is None else audio
     else:
         defaults.pop("sampling_rate")
-    return pipe(picture() if image is None else image, audio, **defaults)
+    with machine_settings(pipe, **machine):
+        return pipe(picture() if image is None else image, audio, **defaults)

@@ -1,5 +1,6 @@
 """The pipeline on a tiny network with random weights: its contract, not its beauty."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
@@ -11,7 +12,8 @@ from diffusers import TaylorSeerCacheConfig
 
 from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, Portrait, PoseBlinkNet
 from diffusers_dawn.pipeline.clips import initial_states
-from pipeline_calls import BATCH_TOLERANCE, RATE_HZ, face, picture, run, seeded, speech
+from diffusers_dawn.pipeline.request import MOVED
+from pipeline_calls import BATCH_TOLERANCE, RATE_HZ, face, machine_settings, picture, run, seeded, speech
 from real_inputs import REAL, needs_real
 
 
@@ -268,7 +270,7 @@ def test_prepared_portrait_gives_what_its_picture_gives(pipe, detector):
 def test_face_index_out_of_range_says_how_many_there_are(pipe, detector):
     pipe.face_detector = detector
     with pytest.raises(ValueError, match=r"`face_index` is 3.*1 face"):
-        run(pipe, REAL / "portrait_1.jpeg", face=None, face_index=3)
+        pipe.prepare_portrait(REAL / "portrait_1.jpeg", face_index=3)
 
 
 def test_picture_without_face_is_an_error(pipe, detector):
@@ -310,12 +312,41 @@ def test_picture_without_face_is_an_error(pipe, detector):
         ({"face": face(100)}, "`face.image_size` is"),
         ({"face": face(pose=np.full(6, np.nan))}, "`face.pose` is"),
         ({"face": face(blink=np.zeros(3))}, "`face.blink` is"),
-        ({"face_index": 0}, "only one of `face` and `face_index`"),
     ],
 )
 def test_bad_argument_is_named(pipe, arguments, message):
     with pytest.raises(ValueError, match=message):
         run(pipe, **arguments)
+
+
+@pytest.mark.parametrize(("name", "place"), MOVED.items())
+def test_what_is_no_argument_of_a_call_is_refused_with_its_place(pipe, name, place):
+    assert hasattr(pipe, place.partition("(")[0])
+    with pytest.raises(
+        TypeError, match=f"`{name}` is no argument of a call; use `{re.escape(place)}` of the pipeline"
+    ):
+        pipe(picture(), speech(), **{name: 1})
+    with pytest.raises(TypeError, match="`colour` is no argument of a call$"):
+        pipe(picture(), speech(), colour=1)
+
+
+def test_only_one_of_face_and_its_number_is_taken(pipe):
+    with pytest.raises(ValueError, match="only one of `face` and `face_index`"):
+        pipe.prepare_portrait(picture(), face(), face_index=0)
+
+
+def test_a_plan_is_what_a_call_does(pipe):
+    with machine_settings(pipe, window_frames=4, window_overlap=2):
+        plan = pipe.plan(10, preset="fast", guidance_scale=1.5, batch_size=2)
+        assert [(window.start, window.stop) for window in plan.windows.slices] == [(0, 4), (2, 6), (4, 8), (6, 10)]
+    assert (plan.request.num_inference_steps, len(plan.request.scheduler.timesteps)) == (4, 4)
+    arguments = {"guidance_scale": 1.5, "batch_size": 2, "preset": "fast"}
+    assert plan.num_bytes == pipe.estimate_memory(10, window_frames=4, **arguments)
+    with machine_settings(pipe, memory_budget=plan.num_bytes - 1, window_frames=4, window_overlap=2):
+        with pytest.raises(ValueError, match="`num_frames` is 10, which needs"):
+            pipe.plan(10, **arguments)
+        with pytest.raises(ValueError, match="`num_frames` is 10, which needs"):
+            run(pipe, [picture()] * 2, speech(10), preset="fast", num_inference_steps=None, guidance_scale=1.5)
 
 
 def test_picture_that_is_not_square_needs_a_crop(pipe):

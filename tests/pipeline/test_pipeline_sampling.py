@@ -46,8 +46,9 @@ def test_a_step_cache_changes_the_video_a_little(pipe):
 def test_a_step_cache_is_refused_where_there_are_no_deep_levels(pipe):
     shallow = A2VFlowDiffusionModel.from_config(pipe.unet.config, block_out_channels=[8])
     flat = DAWNPipeline(**(pipe.components | {"unet": shallow}))
-    with pytest.raises(ValueError, match="`cache_interval` is 2, must be 1: this denoiser has no deep levels"):
-        run(flat, cache_interval=2)
+    with pytest.raises(ValueError, match="`interval` is 2, must be 1: this denoiser has no deep levels"):
+        flat.enable_step_cache(2)
+    flat.enable_step_cache(1)
 
 
 @pytest.fixture

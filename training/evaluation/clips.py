@@ -135,7 +135,8 @@ class Evaluation:
             )
         if info.audio_dim not in (None, width):
             raise ValueError(f"`dataset` has speech features of width {info.audio_dim}, the pipeline expects {width}")
-        pipe.check_inputs(info.size_px, info.size_px, settings.num_inference_steps, preset=settings.preset)
+        steps = settings.num_inference_steps
+        pipe.plan(FEWEST_FRAMES, info.size_px, info.size_px, num_inference_steps=steps, preset=settings.preset)
         usable = [index for index, entry in enumerate(self.shards.entries) if entry.num_frames >= FEWEST_FRAMES]
         if not usable:
             raise ValueError(f"`dataset` has no clip of {FEWEST_FRAMES} frames or more in its test split: {dataset}")

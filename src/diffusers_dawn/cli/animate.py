@@ -11,13 +11,14 @@ from .. import demo_checkpoint
 from ..machine.stage_timer import timed
 from ..records import BLINK_DIM, FPS, POSE_DIM, Portrait, SquareCrop
 from .messages import quiet_libraries, say
-from .options import check_driving_video, check_options, choose_device
+from .options import check_driving_video, check_options, choose_device, naming_options
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from ..pipeline.pipeline_dawn import DAWNPipeline
+    from ..pipeline.request import RenderPlan
 
 
 def animate(options: argparse.Namespace) -> None:
@@ -50,16 +51,22 @@ def animate(options: argparse.Namespace) -> None:
     seconds: dict[str, float] = {}
     with timed(seconds, "load"):
         pipe = _load_pipeline(options).to(device)
-    steps, eta = _choose_sampler(options, pipe)
     size = _choose_size(options, pipe)
-    pipe.check_inputs(size, size, steps, options.guidance_scale, eta)
+    steps = _choose_steps(options, pipe)
+    settings = {"height": size, "width": size, "output_type": "stream", "preset": options.preset}
+    settings |= {"num_inference_steps": steps, "guidance_scale": options.guidance_scale}
+    with naming_options():
+        pipe.enable_windows(options.window_frames, options.window_overlap)
+        pipe.enable_step_cache(options.cache_interval)
     # one decision: the call, which comes after the face and another video were read, plans by the same number
     budget = pipe.available_memory()
     held_bytes = _bytes_of_full_image(picture, num_frames) if options.full_image else 0
     if held_bytes and not _shares_memory(device):
         _check_beside_gpu(held_bytes)
         held_bytes = 0
-    plan = _plan_windows(options, pipe, num_frames, size, steps, budget, held_bytes)
+    pipe.set_memory_budget(budget)
+    plan = _plan(pipe, num_frames, settings, held_bytes)
+    pipe.set_memory_budget(None if budget is None else budget - held_bytes)
     label = None
     if options.label is not None:
         label_size = picture.shape[:2] if options.full_image else (size, size)
@@ -67,10 +74,7 @@ def animate(options: argparse.Namespace) -> None:
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     _say_face(portrait)
-    say(
-        f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {steps} step{'s' * (steps > 1)} of "
-        f"{type(pipe.scheduler).__name__}, seed {options.seed}; {plan}"
-    )
+    say(f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {_described(plan)}, seed {options.seed}")
     motion = {} if options.head_motion == 1.0 else {"head_motion": options.head_motion}
     if options.pose_from is not None:
         with timed(seconds, "driving video"):
@@ -80,18 +84,9 @@ def animate(options: argparse.Namespace) -> None:
         portrait,
         waveform,
         **motion,
+        **settings,
         num_frames=num_frames,
-        height=size,
-        width=size,
-        num_inference_steps=steps,
-        guidance_scale=options.guidance_scale,
-        eta=eta,
         generator=_generator(options.seed),
-        output_type="stream",
-        window_frames=options.window_frames,
-        window_overlap=options.window_overlap,
-        memory_budget=None if budget is None else budget - held_bytes,
-        cache_interval=options.cache_interval,
     )
     seconds |= pipe.stage_seconds
     # a folder's name, not where it lies: the video goes to other people
@@ -136,64 +131,37 @@ def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:
     return size
 
 
-def _choose_sampler(options: argparse.Namespace, pipe: "DAWNPipeline") -> tuple[int, float]:
-    """Give the pipeline the sampler that is asked for; returns its steps and its share of fresh noise."""
-    from ..sampling.presets import DEFAULT_PRESET, choose_sampling, presets_of
+def _choose_steps(options: argparse.Namespace, pipe: "DAWNPipeline") -> int | None:
+    """Give the pipeline the sampler that is asked for by name; returns the steps, None where a preset has them."""
+    from ..sampling.presets import DEFAULT_PRESET, presets_of
     from ..sampling.scheduler_choice import make_scheduler
     from ..sampling.scheduler_training import training_config
 
-    steps = options.steps
-    if options.scheduler is not None:
-        pipe.scheduler = make_scheduler(options.scheduler, training_config(pipe.scheduler))
-        # a sampler by name is not a preset, also where it is that of the checkpoint
-        steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps if steps is None else steps
-    sampling = choose_sampling(pipe.scheduler, options.preset, steps)
-    pipe.scheduler = sampling.scheduler
-    return sampling.num_inference_steps, sampling.eta
+    if options.scheduler is None:
+        return options.steps
+    pipe.scheduler = make_scheduler(options.scheduler, training_config(pipe.scheduler))
+    # a sampler by name is not a preset, also where it is that of the checkpoint
+    return presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps if options.steps is None else options.steps
 
 
-def _plan_windows(
-    options: argparse.Namespace,
-    pipe: "DAWNPipeline",
-    num_frames: int,
-    size: int,
-    steps: int,
-    budget: int | None,
-    held_bytes: int,
-) -> str:
-    """Refuse what does not fit in the memory; say how many frames are denoised at once."""
-    from ..pipeline.request import RenderRequest
-
-    request = RenderRequest(
-        size,
-        size,
-        guidance_scale=options.guidance_scale,
-        output_type="stream",
-        window_frames=options.window_frames,
-        window_overlap=options.window_overlap,
-        memory_budget=budget,
-        cache_interval=options.cache_interval,
-    )
-    try:
-        windows = pipe.plan_windows(num_frames, request, held_bytes=held_bytes).slices
-    except ValueError as error:
-        if not held_bytes:
+def _plan(pipe: "DAWNPipeline", num_frames: int, settings: dict[str, Any], held_bytes: int) -> "RenderPlan":
+    """Refuse what cannot be rendered, or does not fit in the memory beside what the command itself holds."""
+    with naming_options():
+        try:
+            plan = pipe.plan(num_frames, **settings, held_bytes=held_bytes)
+        except ValueError as error:
+            if held_bytes and str(error).startswith("`num_frames`"):
+                raise ValueError(f"{error}; `--full-image` takes {held_bytes / 2**30:.1f} GiB of it") from error
             raise
-        raise ValueError(f"{error}; `--full-image` takes {held_bytes / 2**30:.1f} GiB of it") from error
-    window_frames = windows[0].stop
-    mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {window_frames} frames"
-    needed = pipe.estimate_memory(
-        num_frames,
-        size,
-        size,
-        1,
-        options.guidance_scale,
-        request.output_type,
-        window_frames,
-        options.cache_interval,
-        num_inference_steps=steps,
-    )
-    return f"{mode}, about {(needed + held_bytes) / 2**30:.1f} GiB of memory"
+    return plan
+
+
+def _described(plan: "RenderPlan") -> str:
+    """Say by what, and how many frames at a time, a plan denoises, and what it needs."""
+    request, windows = plan.request, plan.windows.slices
+    steps = f"{request.num_inference_steps} step{'s' * (request.num_inference_steps > 1)}"
+    mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {windows[0].stop} frames"
+    return f"{steps} of {type(request.scheduler).__name__}; {mode}, about {plan.num_bytes / 2**30:.1f} GiB of memory"
 
 
 def _bytes_of_full_image(picture: "np.ndarray", num_frames: int) -> int:

@@ -1,8 +1,9 @@
 """The options of the `dawn` command, and which of them are refused."""
 
 import argparse
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST_SEED = 2**63 - 1
+# the steps of training that DAWN's checkpoints count; the pipeline asks its own scheduler
+TRAINING_STEPS = 1000
+# what the pipeline calls otherwise
+OPTION_NAMES = {
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance-scale",
+    "head_motion": "--head-motion",
+    "cache_interval": "--cache-interval",
+    "interval": "--cache-interval",
+    "window_frames": "--window-frames",
+    "window_overlap": "--window-overlap",
+}
 LABEL = "AI generated"
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -119,23 +132,15 @@ def check_options(options: argparse.Namespace) -> None:
         ValueError: An option is out of range, names no file, or contradicts another.
     """
     from ..media.frame_label import label_text
-    from ..pipeline.request import MOST_HEAD_MOTION
 
     if options.preset is not None and (options.steps, options.scheduler) != (None, None):
         raise ValueError("`--preset` has its own sampler and steps; leave out `--steps` and `--scheduler`, or it")
-    if options.steps is not None and not 1 <= options.steps <= 999:
-        raise ValueError(f"`--steps` is {options.steps}, must be from 1 to 999")
-    if options.cache_interval < 1:
-        raise ValueError(f"`--cache-interval` is {options.cache_interval}, must be at least 1")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
-    if not 0 <= options.guidance_scale < math.inf:
-        raise ValueError(f"`--guidance-scale` is {options.guidance_scale}, must be a finite number from 0")
-    if not 0 <= options.head_motion <= MOST_HEAD_MOTION:
-        raise ValueError(f"`--head-motion` is {options.head_motion}, must be from 0 to {MOST_HEAD_MOTION}")
     if options.size is not None and options.size < 1:
         raise ValueError(f"`--size` is {options.size}, must be positive")
-    _check_windows(options.window_frames, options.window_overlap)
+    with naming_options():
+        _check_request(options)
     if options.label is not None:
         label_text(options.label, options.label_font)
     elif options.label_font is not None:
@@ -202,21 +207,34 @@ def choose_device(name: str | None) -> "torch.device":
     return device
 
 
-def _check_windows(window_frames: int | None, window_overlap: int) -> None:
-    from ..memory.budget import WINDOW_FRAMES
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Let refusals of the pipeline name the command's options."""
+    try:
+        yield
+    except ValueError as error:
+        message = re.sub(r"`(\w+)`", lambda match: f"`{OPTION_NAMES.get(match[1], match[1])}`", str(error))
+        raise ValueError(message) from error
 
-    if window_frames is not None and window_frames < 1:
-        raise ValueError(f"`--window-frames` is {window_frames}, must be at least 1")
-    if window_overlap < 0:
-        raise ValueError(f"`--window-overlap` is {window_overlap}, must be at least 0")
-    if window_frames is not None and window_overlap >= window_frames:
-        raise ValueError(
-            f"`--window-frames` is {window_frames}, must be more than `--window-overlap`, which is {window_overlap}"
-        )
-    if window_frames is None and window_overlap >= WINDOW_FRAMES[0]:
-        raise ValueError(
-            f"`--window-overlap` is {window_overlap}, must be less than a window's {WINDOW_FRAMES[0]} frames"
-        )
+
+def _check_request(options: argparse.Namespace) -> None:
+    """Refuse what no pipeline can render; the checkpoint's own limits are asked when it is loaded."""
+    from ..pipeline.request import MachineSettings, RenderRequest
+
+    machine = MachineSettings(
+        window_frames=options.window_frames,
+        window_overlap=options.window_overlap,
+        cache_interval=options.cache_interval,
+    )
+    request = RenderRequest(
+        height=1,
+        width=1,
+        num_inference_steps=1 if options.steps is None else options.steps,
+        guidance_scale=options.guidance_scale,
+        head_motion=options.head_motion,
+        machine=machine,
+    )
+    request.check(size_multiple=1, most_steps=TRAINING_STEPS - 1)
 
 
 def _check_place(flag: str, given: str) -> None:

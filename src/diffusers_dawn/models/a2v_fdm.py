@@ -196,7 +196,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         else:
             raise ValueError(
                 f"`config` is a {type(config).__name__}, must be a PyramidAttentionBroadcastConfig or a "
-                "TaylorSeerCacheConfig: others ask for transformer blocks; see also the pipeline's `cache_interval`"
+                "TaylorSeerCacheConfig: others ask for transformer blocks; see also the pipeline's `enable_step_cache`"
             )
         super().enable_cache(config)
 

@@ -221,6 +221,26 @@ def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
     return num_frames
 
 
+def batches_of(frame_counts: list[int], latents: torch.Tensor | None) -> list[list[int]]:
+    """Put clips of one length together; others go one by one, because norms run over all frames of a clip.
+
+    Args:
+        frame_counts: Frames of each clip.
+        latents: Initial noise of all clips, when it is given.
+
+    Returns:
+        Numbers of the clips of each batch.
+
+    Raises:
+        ValueError: Noise is given for clips of different lengths.
+    """
+    if len(set(frame_counts)) == 1:
+        return [list(range(len(frame_counts)))]
+    if latents is not None:
+        raise ValueError("`latents` can be given only when all clips have the same number of frames")
+    return [[index] for index in range(len(frame_counts))]
+
+
 def stack_features(
     clips: list[ClipInput], num_frames: int, width: int, encode: Callable[[Waveform], torch.Tensor]
 ) -> torch.Tensor:

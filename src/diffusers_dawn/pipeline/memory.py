@@ -1,17 +1,19 @@
-"""What a pipeline needs of the memory, and what leaves it: estimates, windows, offloading."""
+"""How a pipeline uses the machine: plans, estimates, windows, caches, offloading."""
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
-from ..geometry.frame_windows import FrameWindows
-from ..memory.budget import available_bytes, choose_windows
-from ..memory.estimate import latent_copies, stage_bytes, weight_bytes
+from ..memory.budget import WINDOW_OVERLAP, available_bytes, choose_windows
+from ..memory.estimate import stage_bytes, weight_bytes
 from ..sampling.presets import choose_sampling
-from .request import RenderRequest
+from ..sampling.scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from .request import RenderPlan, RenderRequest
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")
@@ -20,7 +22,7 @@ _LOCKS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class FitsMemory:
-    """The part of `DAWNPipeline` that knows about memory; goes before `DiffusionPipeline` among its bases."""
+    """The part of `DAWNPipeline` that knows the machine; goes before `DiffusionPipeline` among its bases."""
 
     def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
         """Keep weights on the CPU but for those in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
@@ -57,6 +59,108 @@ class FitsMemory:
         has_state = any(hasattr(layer, "_diffusers_hook") or hasattr(layer, "_hf_hook") for layer in layers)
         return _LOCKS.setdefault(self.unet, RLock()) if has_state else nullcontext()
 
+    def enable_windows(self, frames: int | None = None, overlap: int = WINDOW_OVERLAP) -> None:
+        """Denoise longer clips in overlapping windows, which are blended at every step.
+
+        Args:
+            frames: Frames per window, which changes longer clips a little; None, as without this call: all frames in
+                one pass where they fit in the memory, else windows of 200 or 100.
+            overlap: Frames that neighbouring windows share at least.
+
+        Raises:
+            ValueError: Such windows cannot cover a clip.
+        """
+        self._machine = replace(self._machine, window_frames=frames, window_overlap=overlap)
+
+    def enable_step_cache(self, interval: int) -> None:
+        """Run the full denoiser every few calls and reuse its deep features in between (DeepCache, arXiv 2312.00858).
+
+        Args:
+            interval: Calls from one full one to the next; 1, as without this call: all are.
+
+        Raises:
+            ValueError: It is no whole number from 1, or this denoiser has no deep levels.
+        """
+        machine = replace(self._machine, cache_interval=interval)
+        if interval > 1 and len(self.unet.config.block_out_channels) == 1:
+            raise ValueError(f"`interval` is {interval}, must be 1: this denoiser has no deep levels")
+        self._machine = machine
+
+    def set_memory_budget(self, num_bytes: int | None) -> None:
+        """Say how much memory a call may take, weights included.
+
+        Args:
+            num_bytes: Bytes; None, as without this call: what is free.
+
+        Raises:
+            ValueError: It is not positive.
+        """
+        self._machine = replace(self._machine, memory_budget=num_bytes)
+
+    def set_decode_chunk_size(self, frames: int) -> None:
+        """Say how many frames are drawn at once; more take more memory.
+
+        Args:
+            frames: Frames; 8 without this call.
+
+        Raises:
+            ValueError: It is no whole number from 1.
+        """
+        self._machine = replace(self._machine, decode_chunk_size=frames)
+
+    def plan(
+        self,
+        num_frames: int,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        timesteps: list[int] | None = None,
+        sigmas: list[float] | None = None,
+        guidance_scale: float = 1.0,
+        eta: float | None = None,
+        head_motion: float = 1.0,
+        output_type: str = "pil",
+        preset: str | None = None,
+        batch_size: int = 1,
+        held_bytes: int = 0,
+    ) -> RenderPlan:
+        """Decide how a call would render clips: sampler and steps, windows, memory; refuse what cannot be rendered.
+
+        Args:
+            num_frames: Frames F of each clip.
+            height: Height of the video [px]; None: `default_size`.
+            width: Width of the video [px].
+            num_inference_steps: As for a call, like the next ones.
+            timesteps: Own times of the steps.
+            sigmas: Own noise levels of the steps.
+            guidance_scale: Weight of the conditions.
+            eta: Share of fresh noise.
+            head_motion: Factor of the head's motion.
+            output_type: Form of the frames.
+            preset: Sampler and steps by name.
+            batch_size: Clips B.
+            held_bytes: What the caller keeps in this memory meanwhile.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: An argument is not allowed, or the clips do not fit in the memory.
+        """
+        request = self._requested(
+            height,
+            width,
+            num_inference_steps,
+            timesteps,
+            sigmas,
+            guidance_scale,
+            eta,
+            head_motion,
+            output_type,
+            preset,
+        )
+        return self._planned(request, num_frames, batch_size, held_bytes)
+
     def estimate_memory(
         self,
         num_frames: int,
@@ -66,13 +170,12 @@ class FitsMemory:
         guidance_scale: float = 1.0,
         output_type: str = "pil",
         window_frames: int | None = None,
-        cache_interval: int = 1,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         preset: str | None = None,
         num_inference_steps: int | None = None,
     ) -> int:
-        """Estimate the peak memory of rendering, see `memory.estimate`.
+        """Estimate the peak memory of rendering, whether or not there is as much, see `memory.estimate`.
 
         Args:
             num_frames: Frames F of each clip.
@@ -82,7 +185,6 @@ class FitsMemory:
             guidance_scale: Weight of the conditions.
             output_type: Form of the frames.
             window_frames: Frames denoised at once; None: all.
-            cache_interval: Above 1, the denoiser's deep features are kept.
             dtype: Precision of all networks; None: as they are.
             device: Where it is rendered; None: where the pipeline is. It need not be there.
             preset: Sampler by name, as in a call.
@@ -93,60 +195,75 @@ class FitsMemory:
             Bytes beside the process itself, weights included; fitted on a CPU.
 
         Raises:
-            ValueError: There is no such preset, or steps are given beside it.
+            ValueError: An argument is not allowed.
         """
-        request = RenderRequest(
-            height or self.default_size,
-            width or self.default_size,
+        request = self._requested(
+            height,
+            width,
+            num_inference_steps,
             guidance_scale=guidance_scale,
             output_type=output_type,
-            cache_interval=cache_interval,
+            preset=preset,
         )
         device = None if device is None else torch.device(device)
-        scheduler = choose_sampling(self.scheduler, preset, num_inference_steps).scheduler
-        return self._needed_bytes(scheduler, request, num_frames, window_frames, batch_size, dtype, device)
+        return self._needed_bytes(request, num_frames, window_frames, batch_size, dtype, device)
 
     def available_memory(self) -> int | None:
         """Find how much memory a call may take where the pipeline is, its weights included [bytes]; None: unknown."""
         return available_bytes(self._execution_device, self._networks())
 
-    def plan_windows(
+    def _requested(
         self,
-        num_frames: int,
-        request: RenderRequest,
-        scheduler: Any = None,
-        batch_size: int = 1,
-        held_bytes: int = 0,
-    ) -> FrameWindows:
-        """Choose how many frames are denoised at once: all where they fit, else windows.
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        timesteps: list[int] | None = None,
+        sigmas: list[float] | None = None,
+        guidance_scale: float = 1.0,
+        eta: float | None = None,
+        head_motion: float = 1.0,
+        output_type: str = "pil",
+        preset: str | None = None,
+    ) -> RenderRequest:
+        """Collect and check what a call asks for; its scheduler is a copy, whose times are set."""
+        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, timesteps, sigmas, eta)
+        scheduler = copy.deepcopy(sampling.scheduler)
+        request = RenderRequest(
+            self.default_size if height is None else height,
+            self.default_size if width is None else width,
+            scheduler,
+            *sampling[1:4],
+            guidance_scale,
+            sampling.eta,
+            head_motion,
+            output_type,
+            self._machine,
+        )
+        multiple = self.unet.size_multiple * self.lfg.config.motion_stride
+        request.check(multiple, scheduler.config.num_train_timesteps - 1)
+        check_scheduler(scheduler)
+        allow_long_clips(scheduler)
+        set_timesteps(scheduler, self._execution_device, *request.schedule)
+        return request
 
-        Args:
-            num_frames: Frames F of each clip.
-            request: How they are rendered.
-            scheduler: By which scheduler; None: the pipeline's.
-            batch_size: Clips B.
-            held_bytes: What the caller keeps in this memory meanwhile.
-
-        Returns:
-            The windows; a single one stands for one pass.
-
-        Raises:
-            ValueError: The clips do not fit; the message says what would.
-        """
-        scheduler = self.scheduler if scheduler is None else scheduler
-        budget = self.available_memory() if request.memory_budget is None else request.memory_budget
+    def _planned(
+        self, request: RenderRequest, num_frames: int, batch_size: int = 1, held_bytes: int = 0
+    ) -> RenderPlan:
+        """Choose how many frames are denoised at once: all where they fit, else windows."""
+        machine = request.machine
+        budget = self.available_memory() if machine.memory_budget is None else machine.memory_budget
 
         def needed_bytes(frames: int, window: int) -> int:
-            return held_bytes + self._needed_bytes(scheduler, request, frames, window, batch_size)
+            return held_bytes + self._needed_bytes(request, frames, window, batch_size)
 
-        return choose_windows(num_frames, request.window_frames, request.window_overlap, needed_bytes, budget)
+        windows = choose_windows(num_frames, machine.window_frames, machine.window_overlap, needed_bytes, budget)
+        return RenderPlan(request, windows, needed_bytes(num_frames, windows.slices[0].stop))
 
     def _networks(self) -> list[torch.nn.Module]:
         return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
 
     def _needed_bytes(
         self,
-        scheduler: Any,
         request: RenderRequest,
         num_frames: int,
         window_frames: int | None,
@@ -155,7 +272,6 @@ class FitsMemory:
         device: torch.device | None = None,
     ) -> int:
         size = request.clip_size(num_frames, window_frames, batch_size)
-        size = size._replace(latent_copies=latent_copies(scheduler))
         networks = self.unet, self.lfg, self.audio_encoder
         stages = stage_bytes(*networks, size, device or self._execution_device, dtype)
         return weight_bytes(self._networks(), dtype) + max(stages.values())

@@ -14,20 +14,18 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import replace_example_docstring
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from ..geometry.frame_windows import FrameWindows
 from ..machine.stage_timer import timed
-from ..memory.budget import WINDOW_OVERLAP
 from ..memory.estimate import output_bytes
 from ..records import FPS, FaceState
 from ..sampling.conditions import scale_head_motion
 from ..sampling.denoising import step_arguments, step_callback
-from ..sampling.presets import choose_sampling
-from ..sampling.scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from ..sampling.scheduler_choice import check_scheduler
 from ..sampling.scheduler_training import tell_training, training_config
 from ..sharing.saved_pipeline import SavedWithCode
 from .adapters import TakesAdapters
 from .clips import (
     ClipInput,
+    batches_of,
     collect_clips,
     count_frames,
     fit_samples,
@@ -39,7 +37,7 @@ from .clips import (
 )
 from .memory import FitsMemory
 from .output import DAWNPipelineOutput, deliver_frames
-from .request import RenderRequest
+from .request import MachineSettings, RenderPlan, refuse_moved
 from .stages import StagesOfDAWN
 
 EXAMPLE_DOC_STRING = """
@@ -104,6 +102,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         # any `face.detector.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
+        self._machine = MachineSettings()
         # of one call, which runs on a copy, see `_for_one_call`
         self._interrupt, self._guidance_scale, self._called_on = False, 1.0, None
         # of the call that went last through a step; copies share it
@@ -175,23 +174,18 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         return_dict: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        face_index: int | None = None,
-        crop: bool | None = None,
-        decode_chunk_size: int = 8,
-        window_frames: int | None = None,
-        window_overlap: int = WINDOW_OVERLAP,
-        memory_budget: int | None = None,
         preset: str | None = None,
-        cache_interval: int = 1,
         head_motion: float = 1.0,
+        **moved: Any,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
 
-        Several threads may call one pipeline: each call has its own scheduler and state.
+        Several threads may call one pipeline: each call has its own scheduler and state. How the machine is used is
+        set beforehand: `enable_windows`, `enable_step_cache`, `set_memory_budget`, `set_decode_chunk_size`.
 
         Args:
             image: Portrait, or a list: path, bytes, PIL image, array (H, W, 3), tensor (3, H, W) in [0, 1], or the
-                result of `prepare_portrait`.
+                result of `prepare_portrait`, which takes another face than the largest, or another crop.
             audio: Recording, or a list: path, bytes, array, tensor, or (array, rate). All of it is rendered.
             sampling_rate: Rate of audio arrays and tensors [Hz].
             face: State of the face, also as a dict of its fields, or a list; no detector is needed then, and the
@@ -216,19 +210,11 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             return_dict: Whether to return a `DAWNPipelineOutput` instead of a tuple.
             callback_on_step_end: Called after each step as callback(pipe, step, time, tensors).
             callback_on_step_end_tensor_inputs: Tensors that it gets; only "latents".
-            face_index: Which face of the picture, counted from the largest, 0; None: the largest.
-            crop: Whether to crop around the face; None: when the picture needs it (see `prepare_portrait`).
-            decode_chunk_size: Frames drawn at once.
-            window_frames: Frames denoised at once. Beyond, overlapping windows are denoised together at every step and
-                blended, which changes the video a little. None: all where they fit in the memory, else 200 or 100.
-            window_overlap: Frames that neighbouring windows share at least.
-            memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
             preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality", "balanced" or "fast",
                 as suits what the denoiser predicts (see `sampler_presets.presets_of`). None: "balanced" where no steps
                 are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
-            cache_interval: Every so many denoising calls all levels of the denoiser run, in between only those of the
-                highest resolution, on what the others made last; 1: all in every call.
             head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]; 0: the head keeps still.
+            **moved: Refused: what configures the machine is a method of the pipeline, see `MOVED`.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -239,69 +225,53 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
 
         Examples:
         """  # noqa: D414 diffusers fills the section in
+        refuse_moved(moved)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, timesteps, sigmas, eta)
-        request = RenderRequest(
-            height=self.default_size if height is None else height,
-            width=self.default_size if width is None else width,
-            num_inference_steps=sampling.num_inference_steps,
-            timesteps=sampling.timesteps,
-            sigmas=sampling.sigmas,
-            guidance_scale=guidance_scale,
-            eta=sampling.eta,
-            head_motion=head_motion,
-            output_type=output_type,
-            decode_chunk_size=decode_chunk_size,
-            window_frames=window_frames,
-            window_overlap=window_overlap,
-            memory_budget=memory_budget,
-            cache_interval=cache_interval,
+
+        # 1. what is asked for, with sampler and steps; what cannot be done is refused before any work
+        request = self._requested(
+            height,
+            width,
+            num_inference_steps,
+            timesteps,
+            sigmas,
+            guidance_scale,
+            eta,
+            head_motion,
+            output_type,
+            preset,
         )
-        self._check_request(request, sampling.scheduler, callback_on_step_end_tensor_inputs)
-        scheduler = copy.deepcopy(sampling.scheduler)
-        allow_long_clips(scheduler)
-        set_timesteps(scheduler, self._execution_device, *request.schedule)
+        self._check_callback(callback_on_step_end_tensor_inputs)
 
-        # 1. one portrait and one recording per clip, as long as the recording unless told otherwise
+        # 2. one portrait and one recording per clip, as long as the recording unless told otherwise
         clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
-        clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face, face_index, crop))
+        clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face))
         frame_counts = [count_frames(clip, num_frames) for clip in clips]
-        generator = generators_of(generator, len(clips))
+        generators = generators_of(generator, len(clips))
 
-        # 2. clips of one length are one batch; others go one by one, because norms run over all frames of a clip
-        equal = len(set(frame_counts)) == 1
-        if not equal and latents is not None:
-            raise ValueError("`latents` can be given only when all clips have the same number of frames")
-        batches = [list(range(len(clips)))] if equal else [[index] for index in range(len(clips))]
+        # 3. batches of equally long clips, and how each fits in the memory
+        batches = batches_of(frame_counts, latents)
         plans, held_bytes = [], 0
         for batch in batches:
-            num_batch_frames = frame_counts[batch[0]]
-            plans.append(self.plan_windows(num_batch_frames, request, scheduler, len(batch), held_bytes))
-            held_bytes += output_bytes(request.clip_size(num_batch_frames, batch_size=len(batch)))
+            plans.append(self._planned(request, frame_counts[batch[0]], len(batch), held_bytes))
+            held_bytes += output_bytes(request.clip_size(frame_counts[batch[0]], batch_size=len(batch)))
+
+        # 4. the stages, batch by batch
         with self.alone_with_networks():
             call = self._for_one_call()
             on_step_end = step_callback(call, callback_on_step_end, callback_on_step_end_tensor_inputs)
             rendered = [
-                call._render(
-                    [clips[index] for index in batch],
-                    frame_counts[batch[0]],
-                    request,
-                    scheduler,
-                    windows,
-                    [generator[index] for index in batch] if isinstance(generator, list) else generator,
-                    latents,
-                    on_step_end,
-                )
-                for batch, windows in zip(batches, plans, strict=True)
+                call._render(clips, batch, frame_counts[batch[0]], plan, generators, latents, on_step_end)
+                for batch, plan in zip(batches, plans, strict=True)
             ]
             self.maybe_free_model_hooks()
 
-        # 3. what was made, and the sound that belongs to it
+        # 5. what was made, and the sound that belongs to it
         waveforms = [clip.audio for clip in clips]
         has_audio = waveforms[0] is not None
         output = DAWNPipelineOutput(
-            frames=rendered[0][0] if equal else [frames[0] for frames, _, _ in rendered],
+            frames=rendered[0][0] if len(batches) == 1 else [frames[0] for frames, _, _ in rendered],
             pose=[track for _, pose, _ in rendered for track in pose],
             blink=[track for _, _, blink in rendered for track in blink],
             audio=[fit_samples(*pair) for pair in zip(waveforms, frame_counts, strict=True)] if has_audio else None,
@@ -311,43 +281,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         )
         return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
 
-    def check_inputs(
-        self,
-        height: int,
-        width: int,
-        num_inference_steps: int | None = None,
-        guidance_scale: float = 1.0,
-        eta: float | None = None,
-        output_type: str = "pil",
-        callback_on_step_end_tensor_inputs: Sequence[str] = (),
-        preset: str | None = None,
-    ) -> None:
-        """Refuse what cannot be rendered, before any work; see `__call__` for the arguments.
-
-        Args:
-            height: Height of the video [px].
-            width: Width of the video [px].
-            num_inference_steps: Denoising steps.
-            guidance_scale: Weight of the conditions.
-            eta: Share of fresh noise.
-            output_type: Form of the frames.
-            callback_on_step_end_tensor_inputs: Tensors for the callback.
-            preset: Sampler and steps by name.
-
-        Raises:
-            ValueError: An argument is not allowed.
-        """
-        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, eta=eta)
-        request = RenderRequest(
-            height,
-            width,
-            sampling.num_inference_steps,
-            guidance_scale=guidance_scale,
-            eta=sampling.eta,
-            output_type=output_type,
-        )
-        self._check_request(request, sampling.scheduler, callback_on_step_end_tensor_inputs)
-
     def _for_one_call(self) -> "DAWNPipeline":
         """Copy the pipeline for one call: scheduler and state are the copy's own, networks are shared."""
         self._interrupt, self.stage_seconds = False, {}
@@ -355,37 +288,31 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         call._called_on = self
         return call
 
-    def _check_request(self, request: RenderRequest, scheduler: Any, callback_tensors: Sequence[str]) -> None:
-        multiple = self.unet.size_multiple * self.lfg.config.motion_stride
-        request.check(multiple, scheduler.config.num_train_timesteps - 1)
-        if request.cache_interval > 1 and len(self.unet.config.block_out_channels) == 1:
-            raise ValueError(
-                f"`cache_interval` is {request.cache_interval}, must be 1: this denoiser has no deep levels"
-            )
-        unknown = [name for name in callback_tensors if name not in self._callback_tensor_inputs]
+    def _check_callback(self, tensor_names: Sequence[str]) -> None:
+        unknown = [name for name in tensor_names if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are {self._callback_tensor_inputs}"
+                f"`callback_on_step_end_tensor_inputs` is {unknown}, must be of {self._callback_tensor_inputs}"
             )
-        check_scheduler(scheduler)
 
     def _render(
         self,
-        clips: list[ClipInput],
+        all_clips: list[ClipInput],
+        batch: list[int],
         num_frames: int,
-        request: RenderRequest,
-        scheduler: Any,
-        windows: FrameWindows,
-        generator: torch.Generator | list[torch.Generator] | None,
+        plan: RenderPlan,
+        generators: torch.Generator | list[torch.Generator] | None,
         latents: torch.Tensor | None,
         on_step_end: Callable | None,
     ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """Render prepared clips of one length on a copy of the pipeline: the stages in order."""
-        device = self._execution_device
+        """Render some of the clips, which are equally long, on a copy of the pipeline: the stages in order."""
+        request, device = plan.request, self._execution_device
         size = (request.height, request.width)
+        clips = [all_clips[index] for index in batch]
         portraits = [clip.image for clip in clips]
+        generator = [generators[index] for index in batch] if isinstance(generators, list) else generators
         self._guidance_scale = request.guidance_scale  # which callbacks may change
-        self.scheduler = copy.deepcopy(scheduler)  # steps leave their traces in it
+        self.scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
 
         with timed(self.stage_seconds, "speech features"):  # (B, F, D)
             encode = partial(self.encode_audio, num_frames=num_frames)
@@ -398,8 +325,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             if request.head_motion != 1:
                 pose = scale_head_motion(pose, initial_pose, request.head_motion)
 
-        with timed(self.stage_seconds, "conditions"):
-            contexts = self.prepare_conditions(portraits, features, pose, blink, *size, windows)
+        with timed(self.stage_seconds, "conditions"):  # by window
+            contexts = self.prepare_conditions(portraits, features, pose, blink, *size, plan.windows)
 
         with timed(self.stage_seconds, "denoising"):  # (B, 3, F, h, w)
             self._progress["num_timesteps"] = len(self.scheduler.timesteps)
@@ -409,11 +336,11 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
                 contexts,
                 step_arguments(self.scheduler, generator, request.eta),
                 on_step_end,
-                request.cache_interval,
+                request.machine.cache_interval,
             )
         del contexts, features, generate
 
         with timed(self.stage_seconds, "frames"):  # (B, F, 3, H, W)
-            draw = partial(self.decode_motion, chunk_size=request.decode_chunk_size)
+            draw = partial(self.decode_motion, chunk_size=request.machine.decode_chunk_size)
             frames = deliver_frames(motion, portraits, draw, request.output_type)
         return frames, pose.float().cpu(), blink.float().cpu()

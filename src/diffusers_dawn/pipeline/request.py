@@ -1,16 +1,79 @@
-"""How clips are to be rendered: the settings of a pipeline call, checked before any work."""
+"""How clips are to be rendered: what a call asks for, how the machine is used, and the plan made of both."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any, NamedTuple
 
-from ..geometry.frame_windows import check_windows
+from ..geometry.frame_windows import FrameWindows, check_windows
 from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP
-from ..memory.estimate import ClipSize
+from ..memory.estimate import ClipSize, latent_copies
 from .clips import is_whole_number
 from .output import OUTPUT_TYPES
 
 MOST_HEAD_MOTION = 2
+# what are no arguments of a call: who has it instead
+MOVED = {
+    "window_frames": "enable_windows(frames, overlap)",
+    "window_overlap": "enable_windows(frames, overlap)",
+    "memory_budget": "set_memory_budget(num_bytes)",
+    "cache_interval": "enable_step_cache(interval)",
+    "decode_chunk_size": "set_decode_chunk_size(frames)",
+    "face_index": "prepare_portrait(image, face_index=...)",
+    "crop": "prepare_portrait(image, crop=...)",
+    "attention_kwargs": "set_adapters(names, weights)",
+}
+
+
+def refuse_moved(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a call does not have, and say where they are.
+
+    Args:
+        arguments: Such arguments.
+
+    Raises:
+        TypeError: There is one.
+    """
+    for name in arguments:
+        place = f"; use `{MOVED[name]}` of the pipeline" if name in MOVED else ""
+        raise TypeError(f"`{name}` is no argument of a call{place}")
+
+
+@dataclass(frozen=True)
+class MachineSettings:
+    """How a pipeline uses the machine, whatever it renders; see `DAWNPipeline.enable_windows` and its neighbours.
+
+    Attributes:
+        window_frames: Frames denoised at once; None: all where they fit in the memory, else 200 or 100.
+        window_overlap: Frames that neighbouring windows share at least.
+        memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
+        cache_interval: The full denoiser runs every so many calls; 1: in every call.
+        decode_chunk_size: Frames drawn at once.
+
+    Raises:
+        ValueError: A setting is not allowed.
+    """
+
+    window_frames: int | None = None
+    window_overlap: int = WINDOW_OVERLAP
+    memory_budget: int | None = None
+    cache_interval: int = 1
+    decode_chunk_size: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what is not allowed."""
+        for name in ("decode_chunk_size", "cache_interval"):
+            value = getattr(self, name)
+            if not is_whole_number(value) or value < 1:
+                raise ValueError(f"`{name}` is {value!r}, must be a whole number from 1")
+        for name in ("window_frames", "window_overlap"):
+            value = getattr(self, name)
+            if value is not None and not is_whole_number(value):
+                raise ValueError(f"`{name}` is {value!r}, must be a whole number")
+        check_windows(WINDOW_FRAMES[0] if self.window_frames is None else self.window_frames, self.window_overlap)
+        if self.memory_budget is not None and not (isinstance(self.memory_budget, Real) and self.memory_budget > 0):
+            raise ValueError(f"`memory_budget` is {self.memory_budget!r}, must be a positive number of bytes, or None")
 
 
 @dataclass(frozen=True)
@@ -20,22 +83,20 @@ class RenderRequest:
     Attributes:
         height: Height of the video [px].
         width: Width of the video [px].
-        num_inference_steps: Denoising steps; memory does not depend on them.
+        scheduler: What samples, with the times of its steps set.
+        num_inference_steps: Denoising steps.
         timesteps: Own times of the steps.
         sigmas: Own noise levels of the steps.
         guidance_scale: Weight of the conditions against the null condition.
         eta: Share of fresh noise.
         head_motion: Factor of the head's motion.
         output_type: Form of the frames.
-        decode_chunk_size: Frames drawn at once.
-        window_frames: Frames denoised at once; None: chosen by the memory.
-        window_overlap: Frames that neighbouring windows share at least.
-        memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
-        cache_interval: Every so many calls all levels of the denoiser run; 1: in every call.
+        machine: How the machine is used.
     """
 
     height: int
     width: int
+    scheduler: Any = None
     num_inference_steps: int = 1
     timesteps: list[int] | None = None
     sigmas: list[float] | None = None
@@ -43,11 +104,7 @@ class RenderRequest:
     eta: float = 1.0
     head_motion: float = 1.0
     output_type: str = "pil"
-    decode_chunk_size: int = 8
-    window_frames: int | None = None
-    window_overlap: int = WINDOW_OVERLAP
-    memory_budget: int | None = None
-    cache_interval: int = 1
+    machine: MachineSettings = MachineSettings()
 
     @property
     def schedule(self) -> tuple[int, list[int] | None, list[float] | None]:
@@ -82,17 +139,6 @@ class RenderRequest:
             raise ValueError(f"`head_motion` is {self.head_motion!r}, must be a number in [0, {MOST_HEAD_MOTION}]")
         if self.output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` is {self.output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
-        if not is_whole_number(self.decode_chunk_size) or self.decode_chunk_size < 1:
-            raise ValueError(f"`decode_chunk_size` is {self.decode_chunk_size!r}, must be a whole number from 1")
-        if not is_whole_number(self.cache_interval) or self.cache_interval < 1:
-            raise ValueError(f"`cache_interval` is {self.cache_interval!r}, must be a whole number from 1")
-        for name in ("window_frames", "window_overlap"):
-            value = getattr(self, name)
-            if value is not None and not is_whole_number(value):
-                raise ValueError(f"`{name}` is {value!r}, must be a whole number")
-        check_windows(WINDOW_FRAMES[0] if self.window_frames is None else self.window_frames, self.window_overlap)
-        if self.memory_budget is not None and not (isinstance(self.memory_budget, Real) and self.memory_budget > 0):
-            raise ValueError(f"`memory_budget` is {self.memory_budget!r}, must be a positive number of bytes, or None")
 
     def clip_size(self, num_frames: int, window_frames: int | None = None, batch_size: int = 1) -> ClipSize:
         """Say what the memory of a batch of clips depends on.
@@ -113,6 +159,21 @@ class RenderRequest:
             batch_size=batch_size,
             with_null=self.guidance_scale != 1.0,
             output_type=self.output_type,
-            decode_chunk_size=self.decode_chunk_size,
-            keeps_deep_features=self.cache_interval > 1,
+            decode_chunk_size=self.machine.decode_chunk_size,
+            keeps_deep_features=self.machine.cache_interval > 1,
+            latent_copies=latent_copies(self.scheduler),
         )
+
+
+class RenderPlan(NamedTuple):
+    """How clips of one length will be rendered, and what they need.
+
+    Attributes:
+        request: What was asked for, with sampler and steps.
+        windows: Frames denoised at once; a single window is one pass.
+        num_bytes: Estimated peak of the memory, weights included.
+    """
+
+    request: RenderRequest
+    windows: FrameWindows
+    num_bytes: int

@@ -106,7 +106,7 @@ def begin_clip(denoiser: Any, contexts: ClipContexts) -> None:
     if contexts.num_calls > 1 and isinstance(denoiser._cache_config, PyramidAttentionBroadcastConfig):
         raise ValueError(
             "`enable_cache`: pyramid attention broadcast knows one call per step, this clip takes "
-            f"{contexts.num_calls} (windows, and guidance); a TaylorSeerCacheConfig or `cache_interval` serves here"
+            f"{contexts.num_calls} (windows, and guidance); a TaylorSeerCacheConfig or `enable_step_cache` serves here"
         )
     denoiser._reset_stateful_cache()
 

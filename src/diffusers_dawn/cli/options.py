@@ -62,7 +62,7 @@ def command_parser(run: Mapping[str, Callable[[argparse.Namespace], None]]) -> a
     )
     command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
     command.add_argument(
-        "--cache-interval", type=int, default=1, help="compute the network's deep levels in every so many steps only"
+        "--cache-interval", type=int, default=1, help="run the full network every N steps, reuse deep features between"
     )
     command.add_argument("--guidance-scale", type=float, default=1.0, help="weight of the speech (default: 1)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")

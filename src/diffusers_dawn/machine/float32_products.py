@@ -1,4 +1,4 @@
-"""Matrix products in float32 by the faster of torch's libraries, where that computes them to the last digit.
+"""Use oneDNN for float32 products on CPUs where it is bit-exact.
 
 On x86 torch multiplies float32 matrices with MKL, which on processors that are not Intel's does without AVX-512, and
 convolves with oneDNN, which uses it: twice as fast. torch hands products to oneDNN, too, once it may compute them in

@@ -365,7 +365,7 @@ def _refuse_batch_of_samples(audio: Any, num_pictures: int) -> None:
     if isinstance(samples, np.ndarray | torch.Tensor) and samples.ndim == 2 and min(samples.shape) > 1:
         raise ValueError(
             f"`audio` is one array {tuple(samples.shape)} for {num_pictures} pictures, which would be the channels of"
-            " one recording: give a list of recordings, or the one channel that all shall say"
+            " one recording: pass one recording per picture, or one 1-D array shared by all"
         )
 
 

@@ -213,7 +213,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality", "balanced" or "fast",
                 as suits what the denoiser predicts (see `sampler_presets.presets_of`). None: "balanced" where no steps
                 are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
-            head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]; 0: the head keeps still.
+            head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]. 0 keeps the head
+                still; it still blinks.
             **moved: Refused: what configures the machine is a method of the pipeline, see `MOVED`.
 
         Returns:

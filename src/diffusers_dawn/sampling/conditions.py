@@ -47,7 +47,7 @@ def scale_head_motion(pose: torch.Tensor, reference_pose: torch.Tensor, factor: 
     Args:
         pose: Pose per frame (B, F, 6), as `records.POSE_NAMES`.
         reference_pose: Pose of the reference image (B, 6), which stays as it is.
-        factor: Factor of the differences to it; 0: the head keeps still.
+        factor: Factor of the differences to it; 0 keeps the head still.
 
     Returns:
         Pose per frame (B, F, 6).

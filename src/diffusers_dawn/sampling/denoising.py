@@ -61,7 +61,7 @@ class StepCache:
     """Deep features of a clip's denoiser, kept from one step for the next ones (DeepCache, arXiv 2312.00858).
 
     Args:
-        interval: Every so many calls all levels run; in between, those of the highest resolution only. 1: always all.
+        interval: Run the full network every `interval` steps and only its highest resolution in between; 1: always.
     """
 
     def __init__(self, interval: int = 1) -> None:

@@ -104,7 +104,7 @@ def training_config(scheduler: object) -> dict:
 
 
 def tell_training(scheduler: object, config: Mapping) -> None:
-    """Tell a scheduler for flow matching, or EDM's, that knows of no training how the denoiser was trained.
+    """Copy the denoiser's training settings into the config of a flow-matching or EDM scheduler that lacks them.
 
     Args:
         scheduler: Any scheduler; the config of one that lacks the training is extended, so that it is saved with it,

@@ -13,7 +13,7 @@ TREES = {"diffusers_dawn": (PACKAGE, PACKAGE_ROOMS), "training": (TRAINING, TRAI
 HEAVY = {
     "mediapipe": {"face.detector"},
     "librosa": {"media.recordings"},
-    "av": {"media.sources", "media.recordings", "media.videos", "media.video_writer"},
+    "av": {"media"},
     "transformers": {"speech.features", "pipeline.pipeline_dawn", "conversion.random_pipeline",
                      "conversion.published", "cli.messages"},
 }  # fmt: skip

@@ -1,14 +1,16 @@
 import io
 import os
+import struct
 import tempfile
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from diffusers_dawn.media.pictures import read_image
 from real_inputs import REAL, needs_real
@@ -97,7 +99,7 @@ def test_a_missing_picture_is_an_error(tmp_path):
         read_image(tmp_path / "none.png")
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize("content", [b"no picture", b"\x89PNG\r\n\x1a\n broken"])
 def test_an_unreadable_picture_is_an_error(tmp_path, content):
     (tmp_path / "broken.png").write_bytes(content)
     with pytest.raises(ValueError, match="`image` cannot be read"):
@@ -227,3 +229,46 @@ def test_postscript_is_refused_and_not_run():
         read_image(program)
     with Image.open(io.BytesIO(program)) as picture, pytest.raises(ValueError, match="`image` is an EPS file"):
         read_image(picture)
+
+
+def with_profile(picture: Image.Image, profile: bytes) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "PNG" if picture.mode != "CMYK" else "TIFF", icc_profile=profile)
+    return content.getvalue()
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1"])
+def test_the_profile_of_srgb_changes_nothing_in_any_mode(mode):
+    picture = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5).convert(mode)
+    plain = io.BytesIO()
+    picture.save(plain, "PNG")
+    difference = read_image(with_profile(picture, SRGB)).astype(int) - read_image(plain.getvalue())
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "profile"),
+    [(Image.new("RGB", (4, 4), "red"), b"no profile"), (Image.new("CMYK", (4, 4), "red"), SRGB[:200])],
+)
+def test_a_profile_that_cannot_be_used_is_warned_about_and_the_picture_read(picture, profile):
+    with pytest.warns(
+        UserWarning, match="`image` has a colour profile that cannot be used .*; its colours may be off"
+    ):
+        assert read_image(with_profile(picture, profile)).shape == (4, 4, 3)
+
+
+def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded(tmp_path):
+    content = bytearray(with_profile(Image.new("1", (8, 8)), SRGB))
+    content[16:24] = struct.pack(">II", 13_000, 10_000)  # of the header, whose checksum follows
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(ValueError, match="`image` is 13000x10000 px, must have 120 megapixels at most"):
+        read_image(bytes(content))
+
+
+def test_a_picture_that_does_not_fit_in_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("diffusers_dawn.media.pictures.free_bytes", lambda: 1000)
+    with pytest.raises(ValueError, match="`image` is 10x10 px, .* and fit in memory"):
+        read_image(Image.new("RGB", (10, 10)))

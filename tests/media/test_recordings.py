@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.media.recordings import count_channels, read_waveform, resample
+from diffusers_dawn.media.recordings import read_sound_layout, read_waveform, resample
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.records import FPS, Waveform
 from real_inputs import REAL, needs_real
@@ -114,6 +114,7 @@ def test_a_contradicting_sample_rate_is_an_error(tmp_path):
     ("source", "sample_rate_hz", "message"),
     [
         (tone(), None, "`sample_rate_hz` must be given"),
+        ((tone(), True), None, "is True, must be a positive whole number"),
         ((tone(), 0), None, "is 0, must be a positive whole number"),
         ((tone(), 16_000.0), None, "is 16000.0, must be a positive whole number"),
         (Waveform(tone(), 16_000.0), None, "is 16000.0, must be a positive whole number"),
@@ -134,7 +135,7 @@ def test_a_bad_waveform_is_an_error_that_names_the_argument(source, sample_rate_
         read_waveform(source, sample_rate_hz)
 
 
-@pytest.mark.parametrize("rate", [0, -16_000, 16_000.0, "16000"])
+@pytest.mark.parametrize("rate", [True, 0, -16_000, 16_000.0, "16000"])
 def test_a_rate_that_is_no_positive_whole_number_is_an_error_by_its_own_name(rate):
     with pytest.raises(ValueError, match=f"`sampling_rate` is {rate!r}, must be a positive whole number"):
         read_waveform(tone(), rate, rate_name="sampling_rate")
@@ -155,12 +156,11 @@ def test_missing_unreadable_empty_and_folder_recordings_are_errors(tmp_path):
         read_waveform(tmp_path / "none.wav")
     with pytest.raises(ValueError, match="`audio` is a directory"):
         read_waveform(tmp_path)
-    for content in (b"", b"this is no recording" * 50):
+    for content, message in ((b"", "is empty: .* 0 bytes"), (b"this is no recording" * 50, "cannot be decoded")):
         (tmp_path / "broken.wav").write_bytes(content)
-        with pytest.raises(ValueError, match="`audio` cannot be decoded"):
-            read_waveform(tmp_path / "broken.wav")
-        with pytest.raises(ValueError, match="`audio` cannot be decoded"):
-            read_waveform(content)
+        for source in (tmp_path / "broken.wav", content):
+            with pytest.raises(ValueError, match=f"`audio` {message}"):
+                read_waveform(source)
 
 
 def test_a_recording_without_samples_is_an_error(tmp_path):
@@ -201,14 +201,40 @@ def test_a_voice_in_another_channel_than_the_first_is_warned_about(tmp_path):
         read_waveform(np.stack([tone(peak=0.06), tone(peak=0.5)]), 16_000)
 
 
+@pytest.mark.parametrize(("channel", "peak"), [(0, 0.2), (1, 0.6), ("mix", 0.4), ("loudest", 0.6)])
+@pytest.mark.filterwarnings("ignore:.*faint")
+def test_the_wanted_channel_is_read_from_files_and_arrays(tmp_path, channel, peak):
+    channels = np.stack([tone(peak=0.2), tone(peak=0.6)])
+    path = write_audio(tmp_path / "two.wav", channels, 16_000, "pcm_s16le", layout="stereo")
+    for source in (path, (channels, 16_000), (channels.T, 16_000)):
+        assert np.abs(read_waveform(source, channel=channel).samples).max() == pytest.approx(peak, abs=1e-3)
+
+
+@pytest.mark.parametrize("channel", [-1, 1.0, True, "left", None])
+def test_what_chooses_no_channel_is_an_error(channel):
+    with pytest.raises(
+        ValueError, match="`channel` is .*, must be the number of a channel, from 0, or mix or loudest"
+    ):
+        read_waveform(tone(), 16_000, channel=channel)
+
+
+def test_a_channel_or_track_that_is_not_there_is_an_error(tmp_path):
+    path = write_audio(tmp_path / "mono.wav", tone()[None], 16_000, "pcm_s16le")
+    with pytest.raises(ValueError, match="`--audio-channel` is 1, but `audio` has 1 channel: allowed are 0 to 0, mix"):
+        read_waveform(path, channel=1, choice_names=("--audio-channel", "--audio-track"))
+    for track in (1, -1, True):
+        with pytest.raises(ValueError, match=f"`track` is {track}, must be the number of a sound track of `audio`"):
+            read_waveform(path, track=track)
+
+
 def test_channels_of_a_file_are_counted(tmp_path):
     mono = write_audio(tmp_path / "mono.wav", tone()[None], 16_000, "pcm_s16le")
     stereo = write_audio(tmp_path / "stereo.m4a", np.stack([tone()] * 2), 16_000, "aac", layout="stereo")
     write_video(tmp_path / "mute.mp4", moving_frames())
-    assert [count_channels(path) for path in (mono, stereo, tmp_path / "mute.mp4")] == [1, 2, 0]
-    assert count_channels(stereo.read_bytes()) == 2
+    layouts = [read_sound_layout(path) for path in (mono, stereo, tmp_path / "mute.mp4")]
+    assert layouts == [(1, 1), (1, 2), (0, 0)] and read_sound_layout(stereo.read_bytes()) == (1, 2)
     with pytest.raises(FileNotFoundError, match="`audio` does not exist"):
-        count_channels(tmp_path / "none.wav")
+        read_sound_layout(tmp_path / "none.wav")
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])

@@ -51,6 +51,20 @@ def test_texts_that_name_another_file_are_refused_and_do_not_open_it(beside, nam
 
 
 @pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("address", ["https://example.com/a.png", "file:///etc/hosts", "rtmp://127.0.0.1/live"])
+def test_addresses_are_said_not_to_be_fetched(name, address):
+    with pytest.raises(ValueError, match=f"`{name}` is an address, which is not fetched: {address}; download it"):
+        READERS[name](address)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("path", ["a" * 300, "a\0b"])
+def test_names_that_no_file_can_have_are_refused_by_the_argument(name, path):
+    with pytest.raises(ValueError, match=f"`{name}` cannot be opened"):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("name", READERS)
 def test_session_description_is_refused_without_waiting_for_the_network(tmp_path, name):
     (tmp_path / "session.sdp").write_bytes(SESSION)
     started = time.perf_counter()

@@ -44,6 +44,66 @@ def test_a_video_filmed_upright_is_read_upright(tmp_path):
     assert upright[:, :28].min() > 240 and upright[:, 36:].max() < 15
 
 
+QUADRANTS = np.array([[10, 90], [170, 240]])
+# (a, b, c, d) of x' = a x + c y, y' = b x + d y, and what becomes of the quadrants
+ORIENTATIONS = {
+    (1, 0, 0, 1): QUADRANTS,
+    (-1, 0, 0, 1): QUADRANTS[:, ::-1],
+    (1, 0, 0, -1): QUADRANTS[::-1],
+    (-1, 0, 0, -1): QUADRANTS[::-1, ::-1],
+    (0, 1, -1, 0): np.rot90(QUADRANTS, -1),
+    (0, -1, 1, 0): np.rot90(QUADRANTS),
+    (0, 1, 1, 0): QUADRANTS.T,
+    (0, -1, -1, 0): QUADRANTS[::-1, ::-1].T,
+}
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_a_video_is_read_turned_and_mirrored_as_its_display_matrix_says(tmp_path, matrix):
+    stored = np.kron(QUADRANTS, np.ones((32, 32))).astype(np.uint8)[None, ..., None].repeat(3, axis=-1)
+    write_video(tmp_path / "video.mov", stored)
+    content = bytearray((tmp_path / "video.mov").read_bytes())
+    matrix_at = content.index(b"tkhd") + 4 + 40
+    a, b, c, d = (part << 16 for part in matrix)
+    shift = [64 << 16 if min(pair) < 0 else 0 for pair in ((a, c), (b, d))]
+    content[matrix_at : matrix_at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, *shift, 1 << 30)
+    shown = read_video(bytes(content))[0][0, 16::32, 16::32, 0]
+    np.testing.assert_allclose(shown, ORIENTATIONS[matrix], atol=6)  # H.264 and limited range
+
+
+def write_anamorphic(path, aspect):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        for picture in moving_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [("4/3", (48, 85)), ("3/4", (64, 64)), ("1/1", (48, 64)), ("0/1", (48, 64))]
+)
+def test_pixels_that_are_not_square_become_so_by_the_side_that_grows(tmp_path, aspect, size):
+    assert read_video(write_anamorphic(tmp_path / "video.mp4", aspect))[0].shape == (3, *size, 3)
+
+
+def test_pictures_of_absurd_size_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    path = write_anamorphic(tmp_path / "video.mp4", "16/1")
+    monkeypatch.setattr("diffusers_dawn.media.videos.MOST_PIXELS", 40_000)
+    with pytest.raises(ValueError, match="`video` shows pictures of 1024x48 px, must be of 0 megapixels at most"):
+        read_video(path)
+
+
+def test_more_frames_than_fit_in_memory_are_refused(tmp_path, monkeypatch):
+    write_video(tmp_path / "video.mp4", moving_frames(12))
+    monkeypatch.setattr("diffusers_dawn.media.videos.free_bytes", lambda: 2 * 5 * 48 * 64 * 3)
+    monkeypatch.setattr("diffusers_dawn.media.videos.BYTES_PER_PX", 0)
+    with pytest.raises(ValueError, match=r"`video` has more frames than fit in memory: 5 of \(48, 64\) px"):
+        read_video(tmp_path / "video.mp4")
+
+
 def test_missing_unreadable_and_pictureless_videos_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="`video` does not exist"):
         read_video(tmp_path / "none.mp4")
@@ -54,7 +114,9 @@ def test_missing_unreadable_and_pictureless_videos_are_errors(tmp_path):
         read_video(path)
 
 
-@pytest.mark.parametrize("arguments", [{"fps": 0}, {"fps": -1.0}, {"max_frames": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"fps": 0}, {"fps": -1.0}, {"fps": float("inf")}, {"fps": float("nan")}, {"max_frames": 0}]
+)
 def test_reading_no_frames_is_an_error(tmp_path, arguments):
     with pytest.raises(ValueError, match="must be positive"):
         read_video(tmp_path / "none.mp4", **arguments)
@@ -106,11 +168,11 @@ def test_streaming_and_counting_refuse_what_reading_refuses(tmp_path):
 
 
 def test_streaming_and_counting_at_no_rate_or_from_before_the_start_is_an_error():
-    with pytest.raises(ValueError, match=r"`fps` \(0\) must be positive"):
+    with pytest.raises(ValueError, match=r"`fps` \(0\) must be positive and finite"):
         list(stream_video(b"", 0))
     with pytest.raises(ValueError, match=r"`first_frame` \(-1\) 0 or more"):
         list(stream_video(b"", 25, -1))
-    with pytest.raises(ValueError, match="`fps` is 0; it must be positive"):
+    with pytest.raises(ValueError, match="`fps` is 0, must be positive and finite"):
         count_video_frames(b"", 0)
 
 

@@ -2,7 +2,7 @@ import psutil
 import pytest
 import torch
 
-from diffusers_dawn.memory.budget import WINDOW_FRAMES, available_bytes, choose_windows, group_bytes
+from diffusers_dawn.memory.budget import WINDOW_FRAMES, available_bytes, choose_windows
 
 GIB = 2**30
 
@@ -77,23 +77,6 @@ def test_of_an_unknown_device_nothing_is_known():
     assert available_bytes(torch.device("meta"), []) is None
 
 
-@pytest.mark.parametrize(
-    ("limit", "used", "cache"),
-    [
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ],
-)
-def test_limit_of_a_container_leaves_what_is_not_used_but_by_a_cache_of_files(tmp_path, limit, used, cache):
-    (tmp_path / "memory").mkdir()
-    (tmp_path / limit).write_text("4000\n")
-    (tmp_path / used).write_text("3000\n")
-    (tmp_path / limit).with_name("memory.stat").write_text(f"anon 2500\n{cache} 500\n")
-    assert group_bytes(tmp_path) == [1500]
-    (tmp_path / limit).write_text("max\n")
-    assert group_bytes(tmp_path) == []
-
-
-def test_limit_of_a_container_bounds_what_is_free(monkeypatch):
-    monkeypatch.setattr("diffusers_dawn.memory.budget.group_bytes", lambda: [1000])
+def test_limits_of_the_process_bound_what_is_free(monkeypatch):
+    monkeypatch.setattr("diffusers_dawn.memory.budget.free_bytes", lambda: 1000)
     assert available_bytes(torch.device("cpu"), []) == 900

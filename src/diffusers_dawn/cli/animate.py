@@ -39,14 +39,19 @@ def animate(options: argparse.Namespace) -> None:
     check_output_path(output)
     check_options(options)
     device = choose_device(options.device)
-    waveform = read_waveform(options.audio)
+    waveform = read_waveform(
+        options.audio,
+        channel=options.audio_channel,
+        track=options.audio_track,
+        choice_names=("--audio-channel", "--audio-track"),
+    )
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     if options.pose_from is not None:
         check_driving_video(options.pose_from, num_frames)
     picture = read_image(options.image)
     if options.full_image:
         check_frame_size(*picture.shape[:2], name="--full-image")
-    _say_channels(options.audio)
+    _say_channels(options.audio, options.audio_channel, options.audio_track)
 
     seconds: dict[str, float] = {}
     with timed(seconds, "load"):
@@ -115,12 +120,15 @@ def _say_face(portrait: Portrait) -> None:
     )
 
 
-def _say_channels(audio: str) -> None:
-    from ..media.recordings import count_channels
+def _say_channels(audio: str, channel: int | str, track: int | None) -> None:
+    from ..media.recordings import read_sound_layout
 
-    # a pipe can be read only once
-    if Path(audio).is_file() and (num_channels := count_channels(audio)) > 1:
-        say(f"sound: the first of {num_channels} channels is heard, the others are not")
+    if not Path(audio).is_file():  # a pipe can be read only once
+        return
+    num_channels = read_sound_layout(audio, track=track).num_channels
+    if num_channels > 1:
+        heard = {0: "the first", "mix": "the mean", "loudest": "the loudest"}.get(channel, f"number {channel}")
+        say(f"sound: {heard} of {num_channels} channels is heard (--audio-channel takes another, mix or loudest)")
 
 
 def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:

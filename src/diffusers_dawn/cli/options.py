@@ -47,6 +47,16 @@ def command_parser(run: Mapping[str, Callable[[argparse.Namespace], None]]) -> a
     command = _command(commands, "animate", run, "render a talking video")
     command.add_argument("--image", required=True, help="portrait: any picture with a face")
     command.add_argument("--audio", required=True, help="speech: any file with sound, also a video")
+    command.add_argument(
+        "--audio-track", type=int, metavar="N", help="sound track of the file, from 0 (default: its default one)"
+    )
+    command.add_argument(
+        "--audio-channel",
+        type=lambda word: int(word) if word.isdecimal() else word,
+        default=0,
+        metavar="N",
+        help="channel that speaks, from 0; mix: all; loudest: the one with the most sound (default: 0)",
+    )
     command.add_argument("--output", "-o", required=True, help="the video to write, .mp4 or .mov")
     command.add_argument(
         "--checkpoint",
@@ -132,7 +142,9 @@ def check_options(options: argparse.Namespace) -> None:
         ValueError: An option is out of range, names no file, or contradicts another.
     """
     from ..media.frame_label import label_text
+    from ..media.sound_timeline import check_channel
 
+    check_channel(options.audio_channel, "--audio-channel")
     if options.preset is not None and (options.steps, options.scheduler) != (None, None):
         raise ValueError("`--preset` has its own sampler and steps; leave out `--steps` and `--scheduler`, or it")
     if not 0 <= options.seed <= LARGEST_SEED:

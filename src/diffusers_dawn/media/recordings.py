@@ -3,15 +3,19 @@
 All times count from the start of the container, so that the picture and the sound of one file stay together.
 """
 
+import math
 import os
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..records import FPS, Waveform
-from .sources import MediaSource, as_array, describe_source, open_container, time_s_of
+from .damaged_files import PacketDecoder
+from .sound_timeline import ChannelChoice, SoundTimeline, check_channel, pick_channel
+from .sources import MediaSource, as_array, describe_source, is_default, open_container, time_s_of
 
 if TYPE_CHECKING:
     import av
@@ -29,17 +33,33 @@ MAX_FLOAT_PEAK = 8.0
 MAX_CODEC_PADDING_S = 0.12
 
 
+class SoundLayout(NamedTuple):
+    """What a file says about its sound.
+
+    Attributes:
+        num_tracks: How many sound tracks it has.
+        num_channels: Channels of the one that is read; 0 where there is none.
+    """
+
+    num_tracks: int
+    num_channels: int
+
+
 def read_waveform(
     source: WaveformSource,
     sample_rate_hz: int | None = None,
     name: str = "audio",
     rate_name: str = "sample_rate_hz",
+    channel: ChannelChoice = 0,
+    track: int | None = None,
+    choice_names: tuple[str, str] = ("channel", "track"),
 ) -> Waveform:
-    """Read a recording: its first channel, at its own sample rate.
+    """Read a recording: one channel, at its own sample rate.
 
-    Reads every container that FFmpeg does, also the sound of a video. Sound that starts later than the picture is
-    preceded by silence; padding at the end that the codec added is cut. Raw AAC streams (.aac) say nothing about the
-    padding at their start: they come out 1024 samples or so late.
+    Reads every container that FFmpeg does, also the sound of a video. Samples lie where their time stamps say: sound
+    that starts later than the picture is preceded by silence, gaps and damaged places are silent, with a warning.
+    Padding at the end that the codec added is cut. Raw AAC streams (.aac) say nothing about the padding at their
+    start: they come out 1024 samples or so late.
 
     Args:
         source: File, its bytes, a binary stream, samples, samples with their rate, or a `Waveform`. Samples are 1-D,
@@ -47,17 +67,21 @@ def read_waveform(
         sample_rate_hz: Rate of samples given without one. Of other sources it must be the rate they have.
         name: Argument name for error messages.
         rate_name: That of the rate.
+        channel: Number of the channel, from 0, "mix" for the mean of all, or "loudest" for the one of most energy.
+        track: Number of a file's sound track, from 0; None: its default one, with a warning where there are others.
+        choice_names: Names of `channel` and `track` for error messages.
 
     Returns:
         Mono float32 waveform of at least one video frame's length.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be decoded, has no sound, is empty, shorter than one frame (1/25 s), not
-            finite, badly shaped or scaled, lacks a sample rate or contradicts `sample_rate_hz`, or that is no positive
-            whole number.
+        ValueError: If `source` cannot be decoded, has no sound, is empty, shorter than one frame (1/25 s), longer
+            than 4 hours or than fits in memory, not finite, badly shaped or scaled, lacks a sample rate, such a
+            channel or track, or contradicts `sample_rate_hz`, or that is no positive whole number.
         TypeError: If `source` is of another kind.
     """
+    check_channel(channel, choice_names[0])
     if sample_rate_hz is not None:
         _check_rate(sample_rate_hz, f"`{rate_name}` is {sample_rate_hz!r}")
     if isinstance(source, Waveform):
@@ -67,40 +91,47 @@ def read_waveform(
             raise ValueError(f"`{name}` is a tuple, but not one of samples and sample rate in this order")
         own_rate_hz = source[1]
         _check_rate(own_rate_hz, f"the sample rate of `{name}` is {own_rate_hz!r}")
-        samples, other_peak = _first_channel(as_array(source[0], name), name)
+        samples, other_peak = _channel_of(as_array(source[0], name), name, channel, choice_names[0])
     elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "read"):
-        samples, own_rate_hz, other_peak = _decode_audio(source, name)
+        samples, own_rate_hz, other_peak = _decode_audio(source, name, channel, track, choice_names)
     else:
-        samples, other_peak = _first_channel(as_array(source, name), name)
+        samples, other_peak = _channel_of(as_array(source, name), name, channel, choice_names[0])
         own_rate_hz = sample_rate_hz
         if own_rate_hz is None:
             raise ValueError(f"`{name}` holds samples without a rate: `{rate_name}` must be given")
     if sample_rate_hz not in {None, own_rate_hz}:
         raise ValueError(f"`{rate_name}` is {sample_rate_hz}, but `{name}` has {own_rate_hz} Hz")
-    _check_samples(samples, own_rate_hz, other_peak, name)
+    _check_samples(samples, own_rate_hz, name)
+    _warn_of_silence(samples, other_peak, name, channel)
     return Waveform(samples, int(own_rate_hz))
 
 
-def count_channels(source: MediaSource, name: str = "audio") -> int:
-    """Count the channels of a file, of which `read_waveform` reads the first, without decoding any.
+def read_sound_layout(source: MediaSource, name: str = "audio", track: int | None = None) -> SoundLayout:
+    """Find out which tracks and channels a file has, without decoding any.
 
     Args:
         source: File, its bytes, or a binary stream.
         name: Argument name for error messages.
+        track: Number of the track that is read, from 0; None: the file's default one, or else the first.
 
     Returns:
-        Number of channels; 0 where there is no sound.
+        Its layout.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be read.
+        ValueError: If `source` cannot be read, or has no such track.
     """
     with open_container(source, name) as container:
-        return container.streams.audio[0].channels if container.streams.audio else 0
+        tracks = container.streams.audio
+        return SoundLayout(len(tracks), _choose_track(tracks, name, track, "track").channels if tracks else 0)
 
 
-def _first_channel(array: np.ndarray, name: str) -> tuple[np.ndarray, float]:
-    """First channel as float32, and the largest magnitude of the others."""
+def _default_track(tracks: "Sequence[av.AudioStream]") -> int:
+    return next((index for index, track in enumerate(tracks) if is_default(track)), 0)
+
+
+def _channel_of(array: np.ndarray, name: str, channel: ChannelChoice, channel_name: str) -> tuple[np.ndarray, float]:
+    """The wanted channel as float32, and the largest magnitude of the others."""
     if array.ndim not in {1, 2}:
         raise ValueError(f"`{name}` has shape {array.shape}; allowed are 1-D samples and 2-D samples of channels")
     channels = array[None] if array.ndim == 1 else array
@@ -112,8 +143,8 @@ def _first_channel(array: np.ndarray, name: str) -> tuple[np.ndarray, float]:
         )
     if channels.size == 0:
         return np.zeros(0, np.float32), 0.0
-    peak = max((float(np.abs(_float_samples(channel, name)).max()) for channel in channels[1:]), default=0.0)
-    return np.ascontiguousarray(_float_samples(channels[0], name)), peak
+    samples, peak = pick_channel(_float_samples(channels, name), channel, name, channel_name)
+    return np.ascontiguousarray(samples), peak
 
 
 def _float_samples(samples: np.ndarray, name: str) -> np.ndarray:
@@ -127,35 +158,58 @@ def _float_samples(samples: np.ndarray, name: str) -> np.ndarray:
     raise ValueError(f"`{name}` holds {samples.dtype} samples; allowed are floats, int16, int32 and uint8")
 
 
-def _decode_audio(source: MediaSource, name: str) -> tuple[np.ndarray, int, float]:
-    """First channel, sample rate, and the largest magnitude of the other channels."""
-    blocks, other_peak, rate_hz, start_s = [], 0.0, None, 0.0
+def _decode_audio(
+    source: MediaSource, name: str, channel: ChannelChoice, track: int | None, choice_names: tuple[str, str]
+) -> tuple[np.ndarray, int, float]:
+    """The wanted channel, sample rate, and the largest magnitude of the other channels."""
+    timeline = None
     with open_container(source, name) as container:
-        if not container.streams.audio:
+        tracks = container.streams.audio
+        if not tracks:
             raise ValueError(f"`{name}` has no audio track ({describe_source(source)})")
-        stream = container.streams.audio[0]
-        for frame in container.decode(stream):
-            if rate_hz is None:
-                rate_hz = frame.sample_rate
-                start_s = time_s_of(frame, container) or 0.0
-            if frame.sample_rate != rate_hz:
-                raise ValueError(f"`{name}` changes its sample rate from {rate_hz} to {frame.sample_rate} Hz")
+        stream = _choose_track(tracks, name, track, choice_names[1])
+        if track is None:
+            _warn_of_other_tracks(tracks, name, choice_names[1])
+        decoder = PacketDecoder(container, stream, name, "silence takes their place")
+        for frame in decoder:
+            if timeline is None:
+                timeline = SoundTimeline(frame.sample_rate, channel, name, choice_names[0])
+            if frame.sample_rate != timeline.rate_hz:
+                raise ValueError(f"`{name}` changes its sample rate from {timeline.rate_hz} to {frame.sample_rate} Hz")
             samples = frame.to_ndarray()
             if not frame.format.is_planar:
                 samples = samples.reshape(-1, frame.layout.nb_channels).T
-            blocks.append(_float_samples(samples[0], name))
-            if len(samples) > 1:
-                other_peak = max(other_peak, float(np.abs(_float_samples(samples[1:], name)).max(initial=0)))
+            timeline.add(_float_samples(samples, name), time_s_of(frame, container))
         end_s = _declared_end_s(container, stream)
-    if rate_hz is None:
+    if timeline is None:
         raise ValueError(f"`{name}` is empty: its audio track holds no samples ({describe_source(source)})")
-    lead = round(start_s * rate_hz)
-    blocks.insert(0, np.zeros(max(lead, 0), np.float32))
-    samples = np.concatenate(blocks)[max(-lead, 0) :]
+    samples, rate_hz = timeline.finish(decoder.end_s, MAX_CODEC_PADDING_S), timeline.rate_hz
     # a larger excess is no padding: the header's duration is an estimate there (mp3 without an index)
     if end_s is not None and 0 < len(samples) / rate_hz - end_s <= MAX_CODEC_PADDING_S:
         samples = samples[: max(round(end_s * rate_hz), 1)]
-    return samples, rate_hz, other_peak
+    return samples, rate_hz, timeline.other_peak
+
+
+def _choose_track(
+    tracks: "Sequence[av.AudioStream]", name: str, track: int | None, track_name: str
+) -> "av.AudioStream":
+    track = _default_track(tracks) if track is None else track
+    if not (isinstance(track, Integral) and not isinstance(track, bool) and 0 <= track < len(tracks)):
+        raise ValueError(
+            f"`{track_name}` is {track!r}, must be the number of a sound track of `{name}`: 0 to {len(tracks) - 1}"
+        )
+    return tracks[track]
+
+
+def _warn_of_other_tracks(tracks: "Sequence[av.AudioStream]", name: str, track_name: str) -> None:
+    if len(tracks) > 1:
+        heard = _default_track(tracks)
+        why = "its default one" if is_default(tracks[heard]) else "the first"
+        warnings.warn(
+            f"`{name}` has {len(tracks)} sound tracks, of which number {heard} is heard, {why};"
+            f" `{track_name}` takes another (0 to {len(tracks) - 1})",
+            stacklevel=4,
+        )
 
 
 def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream.Stream") -> float | None:
@@ -169,31 +223,46 @@ def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream
 
 
 def _check_rate(rate_hz: int, what_is: str) -> None:
-    if not isinstance(rate_hz, Integral) or rate_hz <= 0:
+    if not isinstance(rate_hz, Integral) or isinstance(rate_hz, bool) or rate_hz <= 0:
         raise ValueError(f"{what_is}, must be a positive whole number [Hz]")
 
 
-def _check_samples(samples: np.ndarray, rate_hz: int, other_peak: float, name: str) -> None:
+def _check_samples(samples: np.ndarray, rate_hz: int, name: str) -> None:
     if len(samples) == 0:
         raise ValueError(f"`{name}` is empty")
-    if not np.isfinite(samples).all():
+    peak = _peak(samples)
+    if not math.isfinite(peak):
         raise ValueError(f"`{name}` holds samples that are NaN or infinite")
     if len(samples) * FPS < rate_hz:
         raise ValueError(
             f"`{name}` lasts {len(samples) / rate_hz:.4f} s; it must last one video frame (1/{FPS} s) at least"
         )
-    peak = float(np.abs(samples).max())
     if peak > MAX_FLOAT_PEAK:
         raise ValueError(f"`{name}` holds floats up to {peak:g}; allowed are floats in [-1, 1]")
-    if peak < SILENCE_PEAK:
-        where = "silent in its first channel, the only one that is used" if other_peak >= SILENCE_PEAK else "silent"
-        warnings.warn(f"`{name}` is {where}: the mouth will hardly move", stacklevel=3)
-    elif peak < FAINT_SHARE * other_peak:
+
+
+def _warn_of_silence(samples: np.ndarray, other_peak: float, name: str, channel: ChannelChoice) -> None:
+    peak = _peak(samples)
+    which = "its first channel" if channel == 0 else f"channel {channel}"
+    advice = "`loudest` or `mix` as its channel takes the voice"
+    if peak < SILENCE_PEAK and other_peak >= SILENCE_PEAK:
         warnings.warn(
-            f"`{name}` is faint in its first channel, the only one that is used (peak {peak:.2g}, in another channel"
-            f" {other_peak:.2g}): the mouth may hardly move",
+            f"`{name}` is silent in {which}, the only one that is used: the mouth will hardly move; {advice}",
             stacklevel=3,
         )
+    elif peak < SILENCE_PEAK:
+        warnings.warn(f"`{name}` is silent: the mouth will hardly move", stacklevel=3)
+    elif peak < FAINT_SHARE * other_peak:
+        warnings.warn(
+            f"`{name}` is faint in {which}, the only one that is used (peak {peak:.2g}, in another channel"
+            f" {other_peak:.2g}): the mouth may hardly move; {advice}",
+            stacklevel=3,
+        )
+
+
+def _peak(samples: np.ndarray) -> float:
+    """Largest magnitude; NaN where a sample is."""
+    return float(np.maximum(samples.max(), -samples.min()))  # a copy of all magnitudes would take their memory again
 
 
 def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:

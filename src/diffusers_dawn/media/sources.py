@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import av
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 MediaSource: TypeAlias = "str | os.PathLike | bytes | BinaryIO"
 
@@ -60,6 +64,8 @@ def open_container(source: MediaSource, name: str) -> Iterator["av.container.Inp
 def open_binary(source: MediaSource, name: str) -> Iterator[BinaryIO]:
     """Open a path or bytes for reading, by the argument's name; a stream stays as it is, and open."""
     if isinstance(source, bytes):
+        if not source:
+            raise ValueError(f"`{name}` is empty: it has 0 bytes")
         yield io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
         path = existing_file(source, name)
@@ -80,13 +86,26 @@ def time_s_of(frame: "av.frame.Frame | av.Packet", container: "av.container.Inpu
     return float(frame.pts * frame.time_base) - (container.start_time or 0) / 1e6
 
 
+def is_default(track: "av.stream.Stream") -> bool:
+    """Tell whether a file marks one of its tracks as the one to be played."""
+    return bool(track.disposition & import_av().stream.Disposition.default)
+
+
 def existing_file(path: str | os.PathLike, name: str) -> Path:
-    """Refuse a path that is no file, by the argument's name."""
+    """Refuse a path that is no file, or an empty one, by the argument's name."""
+    if ADDRESS.match(os.fspath(path)):
+        raise ValueError(f"`{name}` is an address, which is not fetched: {path}; download it and give the file")
     path = Path(path)
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"`{name}` does not exist: {path}") from error
+    except (OSError, ValueError) as error:  # a name that is too long or holds a zero, a folder that is closed
+        raise ValueError(f"`{name}` cannot be opened ({path}): {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
         raise ValueError(f"`{name}` is a directory: {path}; a file is needed")
-    if not path.exists():
-        raise FileNotFoundError(f"`{name}` does not exist: {path}")
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise ValueError(f"`{name}` is empty: {path} has 0 bytes")
     return path
 
 

@@ -2,22 +2,38 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..machine.free_memory import free_bytes
 from ..records import FPS
-from .sources import MediaSource, describe_source, open_container, time_s_of
+from .damaged_files import PacketDecoder
+from .sources import MediaSource, describe_source, import_av, is_default, open_container, time_s_of
+from .video_colours import has_high_dynamic_range, to_srgb
 
 if TYPE_CHECKING:
     import av
+
+# as much as the largest cameras film, and what a frame takes while its colours are converted
+MOST_PIXELS, BYTES_PER_PX = 120_000_000, 8
+# a matrix whose smaller part is above this share of the larger turns by no right angle
+SLANT_SHARE = 0.02
+# a still comes with the first packets of a film, or is one long before
+PROBED_PACKETS = 50
 
 
 def read_video(
     source: MediaSource, fps: float | None = None, max_frames: int | None = None, name: str = "video"
 ) -> tuple[np.ndarray, float]:
-    """Read the pictures of a video, turned upright as its metadata says.
+    """Read the pictures of a video as players show them.
+
+    They are turned and mirrored as the metadata says, widened where pixels are not square, converted to sRGB where
+    the range is high (HLG, PQ) or the gamut wide. What cannot be decoded is left out with a warning.
 
     Args:
         source: File, its bytes, or a binary stream.
@@ -31,16 +47,19 @@ def read_video(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be decoded or has no pictures, or `fps` or `max_frames` is not positive.
+        ValueError: If `source` cannot be decoded, has no pictures or more than fit in memory, or `fps` or `max_frames`
+            is not positive.
     """
-    if (fps is not None and fps <= 0) or (max_frames is not None and max_frames <= 0):
-        raise ValueError(f"`fps` ({fps}) and `max_frames` ({max_frames}) must be positive where they are given")
+    if (fps is not None and not 0 < fps < math.inf) or (max_frames is not None and max_frames <= 0):
+        raise ValueError(
+            f"`fps` ({fps}) and `max_frames` ({max_frames}) must be positive and finite where they are given"
+        )
     if fps is not None:
-        return np.stack(list(itertools.islice(stream_video(source, fps, name=name), max_frames))), fps
-    shots = list(
-        itertools.islice(((_upright(shot.frame), shot.native_fps) for shot in _shots(source, name)), max_frames)
-    )
-    return np.stack([picture for picture, _ in shots]), shots[0][1]
+        return _collect(itertools.islice(stream_video(source, fps, name=name), max_frames), name), fps
+    shots = _shots(source, name)
+    first = next(shots)
+    pictures = (_as_shown(shot) for shot in itertools.chain([first], shots))
+    return _collect(itertools.islice(pictures, max_frames), name), first.native_fps
 
 
 def stream_video(source: MediaSource, fps: float, first_frame: int = 0, name: str = "video") -> Iterator[np.ndarray]:
@@ -53,26 +72,39 @@ def stream_video(source: MediaSource, fps: float, first_frame: int = 0, name: st
         name: Argument name for error messages.
 
     Yields:
-        uint8 arrays (H, W, 3), turned upright as the metadata says. Neighbours may be the same object.
+        uint8 arrays (H, W, 3), as `read_video` gives. Neighbours may be the same object.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If `source` cannot be decoded or has no pictures, `fps` is not positive or `first_frame` negative.
     """
-    if fps <= 0 or first_frame < 0:
-        raise ValueError(f"`fps` ({fps}) must be positive, `first_frame` ({first_frame}) 0 or more")
+    if not 0 < fps < math.inf or first_frame < 0:
+        raise ValueError(f"`fps` ({fps}) must be positive and finite, `first_frame` ({first_frame}) 0 or more")
     index, shown, picture = 0, None, None
     for shot in _shots(source, name):
         # what was shown until now fills the time up to this frame; 1 us absorbs rounded time stamps
         while shown is not None and index / fps < shot.time_s - 1e-6:
             if index >= first_frame:
-                picture = _upright(shown.frame) if picture is None else picture
+                picture = _as_shown(shown) if picture is None else picture
                 yield picture
             index += 1
         shown, picture = shot, None
     for _ in range(max(index, first_frame), _num_frames_until(shown.time_s, shown.native_fps, fps)):
-        picture = _upright(shown.frame) if picture is None else picture
+        picture = _as_shown(shown) if picture is None else picture
         yield picture
+
+
+def _collect(pictures: Iterable[np.ndarray], name: str) -> np.ndarray:
+    collected, most = [], 0
+    for picture in pictures:
+        # each is there twice while they are joined
+        most = most or int(free_bytes() / (2 * picture.nbytes))
+        if len(collected) >= most:
+            raise ValueError(f"`{name}` has more frames than fit in memory: {most} of {picture.shape[:2]} px")
+        if collected and picture.shape != collected[0].shape:
+            raise ValueError(f"`{name}` changes its size from {collected[0].shape[:2]} to {picture.shape[:2]} px")
+        collected.append(picture)
+    return np.stack(collected)
 
 
 def count_video_frames(source: MediaSource, fps: float, name: str = "video") -> int:
@@ -90,51 +122,131 @@ def count_video_frames(source: MediaSource, fps: float, name: str = "video") -> 
         FileNotFoundError: If there is no such file.
         ValueError: If `source` cannot be read or has no pictures, or `fps` is not positive.
     """
-    if fps <= 0:
-        raise ValueError(f"`fps` is {fps}; it must be positive")
-    with open_container(source, name) as container:
-        stream, native_fps = _video_stream(container, source, name)
-        packets = [packet for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard]
-        times_s = [time_s_of(packet, container) for packet in packets]
-    if not packets:
+    if not 0 < fps < math.inf:
+        raise ValueError(f"`fps` is {fps}, must be positive and finite")
+    last_s, num_packets = None, 0
+    with _open_film(source, name) as (container, stream):
+        native_fps = _frame_rate(stream)
+        for packet in container.demux(stream):  # not all at once: they hold what they say
+            if packet.size > 0 and not packet.is_discard:
+                time_s = time_s_of(packet, container)
+                time_s = num_packets / native_fps if time_s is None else time_s
+                last_s = time_s if last_s is None else max(last_s, time_s)
+                num_packets += 1
+    if last_s is None:
         raise ValueError(f"`{name}` holds no pictures ({describe_source(source)})")
-    last_s = max(index / native_fps if time_s is None else time_s for index, time_s in enumerate(times_s))
     return _num_frames_until(last_s, native_fps, fps)
 
 
 class _Shot(NamedTuple):
-    """A stored picture, when it is shown, and how many there are per second on average."""
+    """A stored picture, when it is shown, how many there are per second on average, and the shape of its pixels."""
 
     frame: "av.VideoFrame"
     time_s: float
     native_fps: float
+    pixel_aspect: Fraction
 
 
 def _shots(source: MediaSource, name: str) -> Iterator[_Shot]:
     shot = None
-    with open_container(source, name) as container:
-        stream, native_fps = _video_stream(container, source, name)
-        stream.thread_type = "AUTO"
-        for index, frame in enumerate(container.decode(stream)):
+    with _open_film(source, name) as (container, stream):
+        stream.thread_type, native_fps = "AUTO", _frame_rate(stream)
+        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        _check_size(*_shown_size(stream.height, stream.width, pixel_aspect), name)
+        decoder = PacketDecoder(container, stream, name, "the picture before stays instead")
+        for index, frame in enumerate(decoder):
+            if shot is None:
+                _warn_of_changes(frame, name)
             time_s = time_s_of(frame, container)
-            shot = _Shot(frame, index / native_fps if time_s is None else time_s, native_fps)
+            shot = _Shot(frame, index / native_fps if time_s is None else time_s, native_fps, pixel_aspect)
             yield shot
     if shot is None:
         raise ValueError(f"`{name}` holds no pictures ({describe_source(source)})")
 
 
-def _video_stream(
-    container: "av.container.InputContainer", source: MediaSource, name: str
-) -> "tuple[av.video.stream.VideoStream, float]":
-    """The video track, and its average frames per second."""
-    if not container.streams.video:
-        raise ValueError(f"`{name}` has no video track ({describe_source(source)})")
-    stream = container.streams.video[0]
-    return stream, float(stream.average_rate or stream.guessed_rate or FPS)
+@contextmanager
+def _open_film(
+    source: MediaSource, name: str
+) -> "Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]":
+    """Open a file at the track that holds the film: not a cover or another still, the default one before others."""
+    with open_container(source, name) as container:
+        tracks = container.streams.video
+        if not tracks:
+            raise ValueError(f"`{name}` has no video track ({describe_source(source)})")
+        films = [track.index for track in tracks if not _is_cover(track)] or [tracks[0].index]
+        if len(films) == 1:
+            yield container, container.streams[films[0]]
+            return
+        films.sort(key=lambda index: not is_default(container.streams[index]))
+        moving = _tracks_with_several_pictures(container, films)
+    films = [index for index in films if index in moving] or films
+    if len(films) > 1:
+        warnings.warn(f"`{name}` has {len(films)} films, of which the default or first one is taken", stacklevel=4)
+    if hasattr(source, "seek"):
+        source.seek(0)
+    with open_container(source, name) as container:
+        yield container, container.streams[films[0]]
 
 
-def _upright(frame: "av.VideoFrame") -> np.ndarray:
-    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+def _is_cover(track: "av.video.stream.VideoStream") -> bool:
+    return bool(track.disposition & import_av().stream.Disposition.attached_pic)
+
+
+def _tracks_with_several_pictures(container: "av.container.InputContainer", indices: list[int]) -> set[int]:
+    """Find the tracks that hold more than one picture, as the beginning of the file says."""
+    counts = dict.fromkeys(indices, 0)
+    for packet in itertools.islice(container.demux([container.streams[index] for index in indices]), PROBED_PACKETS):
+        counts[packet.stream.index] += packet.size > 0
+        if min(counts.values()) > 1:
+            break
+    return {index for index, count in counts.items() if count > 1}
+
+
+def _frame_rate(stream: "av.video.stream.VideoStream") -> float:
+    return float(stream.average_rate or stream.guessed_rate or FPS)
+
+
+def _shown_size(height: int, width: int, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Size with square pixels; the side that is too short grows, so that no detail is lost."""
+    if pixel_aspect > 1:
+        return height, round(width * pixel_aspect)
+    return round(height / pixel_aspect), width
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+    if height * width > MOST_PIXELS or BYTES_PER_PX * height * width > free_bytes():
+        raise ValueError(
+            f"`{name}` shows pictures of {width}x{height} px, must be of {MOST_PIXELS / 1e6:.0f} megapixels at most,"
+            " and fit in memory"
+        )
+
+
+def _warn_of_changes(frame: "av.VideoFrame", name: str) -> None:
+    if has_high_dynamic_range(frame):
+        warnings.warn(f"`{name}` has a high dynamic range; it is read as one of standard range", stacklevel=3)
+    a, b, c, d = _display_matrix(frame)
+    straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
+    if min(max(abs(a), abs(d)), max(abs(b), abs(c))) > SLANT_SHARE * max(straight, crossed):
+        warnings.warn(f"`{name}` is turned by no right angle; it is read turned by the nearest one", stacklevel=3)
+
+
+def _display_matrix(frame: "av.VideoFrame") -> tuple[int, int, int, int]:
+    """How the picture is turned and mirrored: (a, b, c, d) of x' = a x + c y, y' = b x + d y."""
+    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    return a, b, c, d
+
+
+def _as_shown(shot: _Shot) -> np.ndarray:
+    """The picture with its colours, square pixels, turned and mirrored as the file says."""
+    frame = shot.frame
+    picture = to_srgb(frame, *_shown_size(frame.height, frame.width, shot.pixel_aspect))
+    a, b, c, d = _display_matrix(frame)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _num_frames_until(last_s: float, native_fps: float, fps: float) -> int:

@@ -1,12 +1,12 @@
 """How much memory there is, and how a clip is denoised within it: in one pass, in windows, or not at all."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import psutil
 import torch
 
 from ..geometry.frame_windows import FrameWindows, check_windows, plan_windows
+from ..machine.free_memory import free_bytes
 
 # Frames per window, tried in this order where one pass does not fit. 200 are the 8 s that the published script renders
 # at once; time per frame hardly depends on it, so shorter windows only waste more on their overlaps
@@ -15,13 +15,6 @@ WINDOW_OVERLAP = 40
 # the rest is left to other programs, and to what an estimate errs by
 USABLE_SHARE = 0.9
 GIB = 2**30
-# Limits of a container or a job (Linux' control groups, of version 2 and 1): limit, use, and the part of the use that
-# is a cache of files
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
-GROUP_FILES = (
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-)
 
 
 def available_bytes(device: torch.device, modules: Iterable[torch.nn.Module]) -> int | None:
@@ -44,29 +37,8 @@ def available_bytes(device: torch.device, modules: Iterable[torch.nn.Module]) ->
         # weights that are mapped from their files count as available, because the system may drop them again
         memory = psutil.Process().memory_info()
         held = min(loaded, memory.rss - getattr(memory, "shared", 0))
-        free = min(psutil.virtual_memory().available, *group_bytes())
-        return round(USABLE_SHARE * free) + held
+        return round(USABLE_SHARE * free_bytes()) + held
     return None
-
-
-def group_bytes(root: Path = CONTROL_GROUPS) -> list[int]:
-    """Find how much memory the limits of a container leave, which the system's own numbers do not know.
-
-    Args:
-        root: Folder of the control groups (admin-guide/cgroup-v2 of the Linux kernel).
-
-    Returns:
-        Bytes that a limit leaves; none where there is no limit.
-    """
-    left = []
-    for limit_name, used_name, details_name, cache_name in GROUP_FILES:
-        try:
-            limit, used = (int((root / name).read_text()) for name in (limit_name, used_name))
-            details = dict(line.split() for line in (root / details_name).read_text().splitlines())
-            left.append(max(limit - used + int(details.get(cache_name, 0)), 0))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return left
 
 
 def choose_windows(

@@ -8,8 +8,9 @@ uninterrupted run. Most time goes into finding faces, on the CPU: start one proc
 (`accelerate launch --multi_gpu --num_processes 16`, also where there is no GPU; `--cpu` starts one process only).
 Processes on several machines need a file system that they share.
 
-Who is seen decides what is training and what is test. HDTF's file names tell it by
-`--identity_pattern "(RD_Radio\d+|W[DR]A_[A-Za-z]+)"`, CREMA-D's by `--identity_pattern "(?:^|/)(\d{4})_"`.
+Who is seen decides what is training and what is test: by default the outermost folder, as in VoxCeleb and MEAD. HDTF's
+file names tell it by `--identity_pattern "(RD_Radio\d+|W[DR]A_[A-Za-z]+)"`, CREMA-D's by
+`--identity_pattern "(?:^|/)(\d{4})_"`.
 """
 
 import sys
@@ -32,8 +33,9 @@ from training.data.clip_plan import (
     SourceVideo,
     identities_by_share,
     identities_in_list,
-    identity_of,
+    identities_of,
     list_videos,
+    names_that_look_shared,
     plan_clips,
     plan_shards,
     read_names,
@@ -120,7 +122,8 @@ def _plan(options: argparse.Namespace) -> tuple[Path, list[SourceVideo]]:
     if any(options.output.glob("*.jsonl")) or (options.output / "dataset.json").exists():
         raise ValueError(f"`output`: {options.output} holds a data set that was made otherwise; choose a new folder")
     pattern = None if options.identity_pattern is None else re.compile(options.identity_pattern)
-    identities = {path: identity_of(path, pattern) for path in paths}
+    identities = identities_of(paths, pattern)
+    _say_identities(identities, pattern is None)
     if options.test_split is None:
         test = identities_by_share(list(identities.values()), options.test_share, options.seed)
     else:
@@ -138,6 +141,21 @@ def _plan(options: argparse.Namespace) -> tuple[Path, list[SourceVideo]]:
         videos.append(SourceVideo(path, num_bytes, identities[path], split, num_frames, problem))
     write_plan(options.output, settings, videos)
     return root, videos
+
+
+def _say_identities(identities: dict[str, str], by_default: bool) -> None:
+    """Say who was taken for whom, and warn of names that may be one person's: they may come into both splits."""
+    names = sorted(set(identities.values()))
+    where = "folder or file names" if by_default else "`identity_pattern`"
+    print(f"identities by {where}: {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+    shared = names_that_look_shared(names) if by_default else {}
+    if shared:
+        examples = "; ".join(" and ".join(group[:2]) for group in list(shared.values())[:3])
+        print(
+            f"prepare_clips: warning: {examples} count as different persons, who may come into training and test; if "
+            "they are one, give `identity_pattern`",
+            file=sys.stderr,
+        )
 
 
 def _length_of(root: Path, path: str, min_clip_seconds: float) -> tuple[int, str | None]:
@@ -246,7 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--min_face_px", type=int, help="smallest face in the video that is taken (default: a third of --size)")
     add("--allow_silent", action="store_true", help="take clips whose sound track is silent")
     add(
-        "--identity_pattern", help="regular expression whose first group is who is seen (default: folder or file name)"
+        "--identity_pattern",
+        help="regular expression whose first group is who is seen (default: the outermost folder, or the file's name)",
     )
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test_split", type=Path, help="list of identities or videos for the test, one per line")

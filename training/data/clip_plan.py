@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,35 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm"),
     ".wmv",
 )
+# folders that sort files, not persons
+FOLDERS_OF_NO_ONE = frozenset([
+    "train",
+    "training",
+    "trainval",
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "test",
+    "testing",
+    "eval",
+    "data",
+    "dataset",
+    "datasets",
+    "clip",
+    "clips",
+    "video",
+    "videos",
+    "mp4",
+    "mov",
+    "avi",
+    "webm",
+    "raw",
+    "all",
+    "part1",
+    "part2",
+])
+LAST_PART = re.compile(r"(.+)[-_. ]+[^-_. ]+")
 SPLITS = ("train", "test")
 PLAN_NAME = "plan.json"
 # leaves room for a hash and the clip's number, see clip_members.CLIP_ID_PATTERN
@@ -118,8 +147,9 @@ def identity_of(path: str, pattern: re.Pattern | None = None) -> str:
 
     Args:
         path: Path of the video below the common folder, with forward slashes.
-        pattern: Searched in the path; its first group is the identity. None: the name of the folder that the video
-            lies in, or the video's own name without suffix where it lies in the common folder itself.
+        pattern: Searched in the path; its first group is the identity. None: the outermost folder that the video lies
+            in, as VoxCeleb, MEAD and RAVDESS sort theirs, names that say no more than "train" or "mp4" passed over;
+            the video's own name without suffix where there is no such folder.
 
     Returns:
         The identity.
@@ -129,11 +159,49 @@ def identity_of(path: str, pattern: re.Pattern | None = None) -> str:
     """
     parts = PurePosixPath(path)
     if pattern is None:
-        return parts.parent.name or parts.stem
+        folders = (folder for folder in parts.parent.parts if folder.lower() not in FOLDERS_OF_NO_ONE)
+        return next(folders, parts.stem)
     match = pattern.search(path)
     if match is None or not match[1]:
         raise ValueError(f"`identity_pattern` {pattern.pattern!r} finds no identity in {path}")
     return match[1]
+
+
+def identities_of(paths: Sequence[str], pattern: re.Pattern | None = None) -> dict[str, str]:
+    """Tell who is seen in each of many videos; folders that hold all of them do not tell them apart.
+
+    Args:
+        paths: Paths of the videos below the common folder.
+        pattern: See `identity_of`.
+
+    Returns:
+        Identity by path.
+
+    Raises:
+        ValueError: If the pattern finds nothing in one of them.
+    """
+    if pattern is not None:
+        return {path: identity_of(path, pattern) for path in paths}
+    folders = [PurePosixPath(path).parent.parts for path in paths]
+    num_shared = len(os.path.commonprefix(folders)) if len(paths) > 1 else 0
+    return {path: identity_of(str(PurePosixPath(*PurePosixPath(path).parts[num_shared:]))) for path in paths}
+
+
+def names_that_look_shared(identities: Iterable[str]) -> dict[str, list[str]]:
+    """Find identities that differ only in what stands last in their names, as two clips of one person do.
+
+    Args:
+        identities: Names of identities.
+
+    Returns:
+        Identities by what they share, such as `{"1001_DFA_ANG": ["1001_DFA_ANG_HI", "1001_DFA_ANG_LO"]}`; none where
+        all of them share it, as numbered persons do.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(identities)):
+        match = LAST_PART.fullmatch(name)
+        groups.setdefault(match[1] if match else name, []).append(name)
+    return {} if len(groups) == 1 else {shared: names for shared, names in groups.items() if len(names) > 1}
 
 
 def identities_in_list(identities: dict[str, str], names: Sequence[str]) -> tuple[set[str], list[str]]:

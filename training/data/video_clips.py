@@ -27,6 +27,8 @@ MIN_SCENE_CORRELATION = 0.75
 THUMBNAIL_SIDE_PX = 32
 # the edge is repeated where the square sticks out of the picture: little of it is learned from, much of it is seen
 MAX_OUTSIDE_SHARE = 0.1
+# a second face of half the size may be the one that speaks; in a tenth of the frames it may be a mistake or a passer-by
+NEAR_FACE_SHARE, MAX_SHARE_WITH_OTHERS = 0.5, 0.1
 # sound that ends this much before the picture is filled up with silence: encoders lose up to two blocks of AAC
 MAX_SILENT_END_S = 0.12
 # what the machine fails by, not a video: disk, open files, network drive, rights
@@ -110,8 +112,10 @@ class ClipMaker:
             self._sound = _Sound(path)
         samples = self._sound.samples_of(clip, self._settings.allow_silent)
         frames = self._to_follow.read(path, clip.start, clip.num_frames)
-        faces = follow_face(refuse_cuts(frames), self._detector, "clip")
+        company = _Company(self._detector)
+        faces = follow_face(refuse_cuts(frames), company, "clip")
         missing = find_missing_frames(faces, name="clip")
+        company.refuse(len(faces))
         crop = choose_crop(faces, self._settings.min_face_px)
         size_px = self._settings.size_px
         frames = self._to_cut_out.read(path, clip.start, clip.num_frames)
@@ -124,6 +128,7 @@ class ClipMaker:
             "start_frame": clip.start,
             "crop": [crop.left, crop.top, crop.side],
             "interpolated_frames": list(missing),
+            "frames_with_other_faces": company.num_seen,
         }
         return PreparedClip(clip.clip_id, clip.video.identity, pictures, samples, labels, info)
 
@@ -244,6 +249,35 @@ def measure_faces(faces: Sequence[FaceState | None], crop: SquareCrop, size_px: 
         "face_box_px": interpolate_missing(in_square, lambda face: np.array(face.box_px)),
         "mouth_px": interpolate_missing(in_square, lambda face: face.mouth_px),
     }
+
+
+class _Company:
+    """A face detector that notes where others are seen beside the person who speaks.
+
+    Args:
+        detector: Finds the faces.
+
+    Attributes:
+        num_seen: Frames that show more than one face.
+    """
+
+    def __init__(self, detector: FaceDetector) -> None:
+        self.num_seen, self._num_near, self._detector = 0, 0, detector
+
+    def __call__(self, image: np.ndarray) -> list[FaceState]:
+        faces = self._detector(image)
+        if len(faces) > 1:
+            second, first = sorted(box_area(face.box_px) for face in faces)[-2:]
+            self.num_seen += 1
+            self._num_near += second >= NEAR_FACE_SHARE**2 * first
+        return faces
+
+    def refuse(self, num_frames: int) -> None:
+        if self._num_near > MAX_SHARE_WITH_OTHERS * num_frames:
+            raise ClipSkipped(
+                f"another face, of half the size or more, is seen in {self._num_near} of {num_frames} frames: who "
+                "speaks is not known"
+            )
 
 
 class _Sound:

@@ -1,5 +1,6 @@
 """Pose and blink along a driving video, and their transfer to another portrait (cross-identity reenactment)."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -56,6 +57,11 @@ def track_face(
     """
     faces = follow_face(frames, detector, name)
     missing = find_missing_frames(faces, max_missing, name)
+    most_faces = max(face.num_faces for face in faces if face is not None)
+    if most_faces > 1:
+        warnings.warn(
+            f"`{name}` shows up to {most_faces} faces, of which the largest at first is followed", stacklevel=2
+        )
     first = next(face for face in faces if face is not None)
     states = interpolate_missing(faces, lambda face: np.array([*pose_in_crop_of(face, first), *face.blink]))
     return FaceTrack(pose=states[:, :6], blink=states[:, 6:], missing=missing)

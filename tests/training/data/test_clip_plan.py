@@ -11,8 +11,10 @@ from training.data.clip_plan import (
     cut_into_clips,
     identities_by_share,
     identities_in_list,
+    identities_of,
     identity_of,
     list_videos,
+    names_that_look_shared,
     plan_clips,
     plan_shards,
     read_names,
@@ -75,10 +77,45 @@ def test_a_list_that_is_no_text_is_an_error(tmp_path):
 # who is seen
 
 
-def test_the_identity_is_the_folder_or_else_the_files_name():
-    assert identity_of("anna/holiday/1.mp4") == "holiday"
-    assert identity_of("anna/1.mp4") == "anna"
-    assert identity_of("anna.mp4") == "anna"
+@pytest.mark.parametrize(
+    ("path", "identity"),
+    [
+        ("anna/holiday/1.mp4", "anna"),
+        ("anna/1.mp4", "anna"),
+        ("anna_1.mp4", "anna_1"),
+        ("M003/video/front/neutral/level_1/001.mp4", "M003"),  # MEAD
+        ("id10270/abc/00001.mp4", "id10270"),  # VoxCeleb
+        ("dev/mp4/id10270/abc/00001.mp4", "id10270"),
+        ("Actor_01/01-01-03-01-01-01-01.mp4", "Actor_01"),  # RAVDESS
+        ("train/anna_1.mp4", "anna_1"),
+    ],
+)
+def test_the_identity_is_the_outermost_folder_of_a_person_or_else_the_files_name(path, identity):
+    assert identity_of(path) == identity
+
+
+@given(
+    persons=st.lists(st.from_regex(r"[a-z]{2}[0-9]{1,3}", fullmatch=True), min_size=2, max_size=6, unique=True),
+    above=st.sampled_from(["", "mp4/", "study/", "study/dev/", "Study B/raw/"]),
+    below=st.sampled_from(["", "front/", "video/front/level_1/"]),
+)
+def test_persons_are_kept_apart_and_whole_in_any_layout_of_folders(persons, above, below):
+    paths = {f"{above}{who}/{below}{take}.mp4": who for who in persons for take in ("001", "002")}
+    assert identities_of(list(paths)) == paths
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["1001_DFA_HI", "1001_DFA_LO", "1002_DFA_HI"], {"1001_DFA": ["1001_DFA_HI", "1001_DFA_LO"]}),
+        (["anna-1", "anna-2", "ben"], {"anna": ["anna-1", "anna-2"]}),
+        (["Actor_01", "Actor_02"], {}),
+        (["M003", "M005"], {}),
+        (["anna", "ben"], {}),
+    ],
+)
+def test_names_that_may_be_one_persons_are_found(names, shared):
+    assert names_that_look_shared(names) == shared
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -181,6 +182,31 @@ def test_a_clip_without_a_face_is_skipped(make):
 def test_a_clip_that_loses_the_face_is_skipped(make):
     reason = skipped(make, frames_with_face(without=range(20, 26)))
     assert reason.startswith("`clip` does not show the face in 6 of 40 frames, up to 6 in a row; allowed are 10% ")
+
+
+class TwoFaces(GreenFaceDetector):
+    """Beside the green face, one of another size in the first so many frames."""
+
+    def __init__(self, share, num_frames):
+        self.share, self.num_left = share, num_frames
+
+    def __call__(self, image):
+        faces = super().__call__(image)
+        self.num_left -= 1
+        other = replace(faces[0], box_px=(0.0, self.share * FACE_PX, 0.0, self.share * FACE_PX))
+        return sorted([*faces, other], key=lambda face: -box_area(face.box_px)) if self.num_left >= 0 else faces
+
+
+@pytest.mark.parametrize(("share", "num_frames"), [(0.55, 20), (1.0, 5), (1.4, 40)])
+def test_a_clip_of_two_persons_is_skipped(make, share, num_frames):
+    reason = skipped(make, frames_with_face(), detector=TwoFaces(share, num_frames))
+    assert reason.startswith(f"another face, of half the size or more, is seen in {num_frames} of 40 frames")
+
+
+@pytest.mark.parametrize(("share", "num_frames"), [(0.4, 40), (1.0, 4), (1.0, 0)])
+def test_small_faces_in_the_background_and_single_mistakes_are_counted_only(make, share, num_frames):
+    clip = make(frames_with_face(), detector=TwoFaces(share, num_frames))
+    assert clip.info["frames_with_other_faces"] == num_frames
 
 
 def test_a_clip_with_a_cut_is_skipped(make):

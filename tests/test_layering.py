@@ -13,7 +13,8 @@ TREES = {"diffusers_dawn": (PACKAGE, PACKAGE_ROOMS), "training": (TRAINING, TRAI
 HEAVY = {
     "mediapipe": {"face.detector"},
     "librosa": {"media.recordings"},
-    "av": {"media"},
+    "av": {"media.damaged_files", "media.recordings", "media.sources", "media.video_colours", "media.video_writer",
+           "media.videos"},
     "transformers": {"speech.features", "pipeline.pipeline_dawn", "conversion.random_pipeline",
                      "conversion.published", "cli.messages"},
 }  # fmt: skip

@@ -18,33 +18,10 @@ VIDEO_SUFFIXES = (
     ".wmv",
 )
 # folders that sort files, not persons
-FOLDERS_OF_NO_ONE = frozenset([
-    "train",
-    "training",
-    "trainval",
-    "val",
-    "valid",
-    "validation",
-    "dev",
-    "test",
-    "testing",
-    "eval",
-    "data",
-    "dataset",
-    "datasets",
-    "clip",
-    "clips",
-    "video",
-    "videos",
-    "mp4",
-    "mov",
-    "avi",
-    "webm",
-    "raw",
-    "all",
-    "part1",
-    "part2",
-])
+FOLDERS_OF_NO_ONE = {
+    *("train", "training", "trainval", "val", "valid", "validation", "dev", "test", "testing", "eval"),
+    *("data", "dataset", "datasets", "clip", "clips", "video", "videos", "mp4", "mov", "avi", "webm", "raw", "all"),
+}
 LAST_PART = re.compile(r"(.+)[-_. ]+[^-_. ]+")
 SPLITS = ("train", "test")
 PLAN_NAME = "plan.json"

@@ -27,7 +27,7 @@ MIN_SCENE_CORRELATION = 0.75
 THUMBNAIL_SIDE_PX = 32
 # the edge is repeated where the square sticks out of the picture: little of it is learned from, much of it is seen
 MAX_OUTSIDE_SHARE = 0.1
-# a second face of half the size may be the one that speaks; in a tenth of the frames it may be a mistake or a passer-by
+# a second face of half the size may be the one that speaks; in a tenth of the frames it is a mistake or a passer-by
 NEAR_FACE_SHARE, MAX_SHARE_WITH_OTHERS = 0.5, 0.1
 # sound that ends this much before the picture is filled up with silence: encoders lose up to two blocks of AAC
 MAX_SILENT_END_S = 0.12

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from training.data.dataset_info import read_dataset_info
 SHARD_NAME = re.compile(r"([a-z]+)-(\d{5})\.tar")
 # a tar file ends with two empty blocks
 TAR_BLOCK, TAR_END = tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE
+# and is filled up to a multiple of this
+TAR_RECORD = tarfile.RECORDSIZE
 
 
 class ClipSkipped(Exception):
@@ -116,6 +118,7 @@ def write_shard(path: Path, clip_ids: Sequence[str], make_clip: Callable[[str], 
     if done != list(clip_ids)[: len(done)] or (path.exists() and len(done) != len(clip_ids)):
         raise ValueError(f"`path`: {path} was begun with other clips; choose a new folder")
     if path.exists():
+        check_finished(path, lines)
         return _report(path, lines, 0)
     end = max((line["end"] for line in lines if "end" in line), default=0)
     with open(partial, "ab") as shard, open(journal, "ab") as journal_file:
@@ -175,6 +178,28 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
     except ValueError as error:
         raise ValueError(f"`path`: {journal} is damaged: {error}") from error
+
+
+def check_finished(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a finished shard that is cut short, or whose journal does not tell of all that it holds.
+
+    Args:
+        path: The tar file.
+        lines: What its journal says, see `read_journal`.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    end = max((line["end"] for line in lines if "end" in line), default=0) + TAR_END
+    size = path.stat().st_size
+    if size < end:
+        raise ValueError(f"`dataset` holds a shard that is cut short: {path} has less than {end} bytes")
+    journal = path.with_suffix(".jsonl")
+    if size != -(-end // TAR_RECORD) * TAR_RECORD or not journal.read_bytes().endswith(b"\n"):
+        raise ValueError(
+            f"`dataset` holds a shard whose journal is damaged: {journal} does not tell of all that {path.name} holds;"
+            " delete both and prepare them again"
+        )
 
 
 def _to_disk(file: io.BufferedIOBase) -> None:
@@ -328,20 +353,19 @@ def finished_shards(folder: Path, split: str) -> list[Path]:
     Raises:
         ValueError: If one is missing or unfinished.
     """
-    names = [SHARD_NAME.fullmatch(journal.with_suffix(".tar").name) for journal in folder.glob(f"{split}-*.jsonl")]
+    parts = [*folder.glob(f"{split}-*.jsonl"), *folder.glob(f"{split}-*.tar")]
+    names = [SHARD_NAME.fullmatch(part.with_suffix(".tar").name) for part in parts]
     last = max((int(name[2]) for name in names if name is not None), default=-1)
     paths = [shard_path(folder, split, index) for index in range(last + 1)]
     for path in paths:
-        if not path.is_file():
+        if not (path.is_file() and path.with_suffix(".jsonl").is_file()):
             raise ValueError(f"`dataset` holds a shard that is missing or unfinished: {path}; finish the preparation")
     return paths
 
 
 def _entries_of(path: Path) -> list[ClipEntry]:
-    lines = [line for line in read_journal(path) if "skipped" not in line]
-    end = max((line["end"] for line in lines), default=0) + TAR_END
-    if path.stat().st_size < end:
-        raise ValueError(f"`dataset` holds a shard that is cut short: {path} has less than {end} bytes")
+    lines = read_journal(path)
+    check_finished(path, lines)
     return [
         ClipEntry(
             clip_id=line["clip_id"],
@@ -351,4 +375,5 @@ def _entries_of(path: Path) -> list[ClipEntry]:
             members={suffix: (offset, size) for suffix, (offset, size) in line["members"].items()},
         )
         for line in lines
+        if "skipped" not in line
     ]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import load
 from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.training_utils import EMAModel
@@ -153,11 +156,12 @@ class Checkpoints:
             Where the training stood.
 
         Raises:
-            ValueError: Steps had another number of samples, or other networks were trained.
+            ValueError: Steps had another number of samples, other networks were trained, or a file is damaged.
         """
-        values = json.loads((checkpoint / "progress.json").read_text())
-        average_steps = values.pop("average_steps", {})
-        progress = Progress(**values)
+        with _damage_named(checkpoint):
+            values = json.loads((checkpoint / "progress.json").read_text())
+            average_steps = values.pop("average_steps", {})
+            progress = Progress(**values)
         if progress.samples_per_step != samples_per_step:
             raise ValueError(
                 f"`resume_from_checkpoint` {checkpoint.name} was trained with {progress.samples_per_step} samples per "
@@ -177,7 +181,14 @@ class Checkpoints:
                 f"`mixed_precision` is fp16, but `resume_from_checkpoint` {checkpoint.name} was trained without loss "
                 "scaling; take bf16 or no"
             )
-        self.accelerator.load_state(str(checkpoint))
+        with _damage_named(checkpoint):
+            self.accelerator.load_state(str(checkpoint))
+            # accelerate passes over random states that it cannot read, and another training would go on
+            own = checkpoint / f"random_states_{self.accelerator.process_index}.pkl"
+            num_processes_then = len(list(checkpoint.glob("random_states_*.pkl")))
+            # processes that there were not then begin with states of their own
+            if own.exists() or self.accelerator.process_index <= num_processes_then - 1 or not num_processes_then:
+                check_random_states(own)
         for name, steps in average_steps.items() if self.averages is not None else ():
             self.averages.averages[name].optimization_step = steps
         return progress
@@ -226,6 +237,40 @@ def complete_or_removed(partial: Path) -> Iterator[None]:
             reason = " ".join(str(error).split())
             raise OSError(f"`output_dir` {partial.parent} cannot take {partial.name}: {reason}") from error
         raise
+
+
+@contextmanager
+def _damage_named(checkpoint: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # damaged or hostile pickles fail in any way
+        if isinstance(error, ValueError) and str(error).startswith("`"):
+            raise
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ValueError(f"`resume_from_checkpoint` {checkpoint.name} is damaged: {reason}") from error
+
+
+def check_random_states(path: Path) -> None:
+    """Refuse random states that are not those of this process now.
+
+    Args:
+        path: File of a checkpoint that was loaded.
+
+    Raises:
+        ValueError: They were not taken, because the file is missing or damaged.
+    """
+    try:
+        states = load(path)
+        taken = (
+            random.getstate() == states["random_state"]
+            and torch.equal(torch.get_rng_state(), states["torch_manual_seed"])
+            and np.array_equal(np.random.get_state()[1], states["numpy_random_seed"][1])
+        )
+    except Exception as error:  # a damaged pickle fails in any way
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ValueError(f"`resume_from_checkpoint`: {path} cannot be read: {reason}") from error
+    if not taken:
+        raise ValueError(f"`resume_from_checkpoint`: the random states of {path} are damaged")
 
 
 def write_trained(network: ModelMixin, folder: Path) -> None:

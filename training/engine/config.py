@@ -112,6 +112,10 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` is {value}, must be at least 1")
+        for name, most in MOST.items():
+            value = getattr(self, name, None)
+            if value is not None and value > most:
+                raise ValueError(f"`{name}` is {value}, must be at most {most}")
         for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -145,6 +149,25 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """
     if value not in allowed:
         raise ValueError(f"`{name}` is {value!r}, must be one of {', '.join(map(str, allowed))}")
+
+
+# far above what any training has: what is larger is a slip, and would take all memory or all numbers
+MOST = {
+    "train_batch_size": 10_000,
+    "gradient_accumulation_steps": 10_000,
+    "dataloader_num_workers": 1000,
+    "num_validation_clips": 10_000,
+    "max_train_steps": 10**9,
+    "num_train_epochs": 10**9,
+    "clip_repeats": 10**6,
+    "min_frames": 10_000,
+    "max_frames": 10_000,
+    "validation_frames": 10_000,
+    "learning_rate": 1.0,
+    "lr_end": 1.0,
+    "adam_epsilon": 1.0,
+    "adam_weight_decay": 1000.0,
+}
 
 
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -267,7 +290,7 @@ def read_settings(path: Path, name: str = "--config") -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except OSError as error:
         raise ValueError(f"`{name}` {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # deep nesting, impossible dates and numbers fail in any way
         raise ValueError(f"`{name}` {path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"`{name}` {path} must hold keys with values")
@@ -303,7 +326,7 @@ def _value_of(key: str, text: str | None, hint: object) -> object:
         return None if text == "null" and hint == str | None else text
     try:
         return True if text is None else yaml.load(text, _PlainLoader)
-    except yaml.YAMLError as error:
+    except Exception as error:  # as in a file
         raise ValueError(f"`--{key}` is {text!r}, which is not a YAML value") from error
 
 
@@ -315,7 +338,7 @@ def _as_type(name: str, value: object, hint: object) -> object:
         if kind is float and not isinstance(value, bool) and isinstance(value, int | float | str):
             try:
                 return float(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         if kind is tuple and isinstance(value, list):
             return tuple(value)

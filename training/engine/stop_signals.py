@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a training: noticed at once, obeyed between two steps, by all processes after the same one."""
+"""Signals to stop a training: noticed at once, obeyed between two steps, by all processes after the same one."""
 
 import signal
 import threading
@@ -8,7 +8,8 @@ from types import FrameType, TracebackType
 import torch
 from accelerate import Accelerator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# the last one comes where a terminal is closed; Windows has none
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # what comes this soon after the first is the same wish: launchers pass on what the processes got already
 SAME_WISH_S = 1.0
 # shells call a process that a signal ended so

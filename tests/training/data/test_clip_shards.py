@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_clips import SIZE_PX, made_clip, made_dataset, made_or_skipped
 
@@ -318,6 +318,31 @@ def test_a_shard_cut_short_is_an_error_that_names_it(tmp_path):
     content = (tmp_path / "train-00001.tar").read_bytes()
     (tmp_path / "train-00001.tar").write_bytes(content[: len(content) // 3])
     with pytest.raises(ValueError, match=r"cut short: .*train-00001.tar has less than \d+ bytes"):
+        ClipShards(tmp_path)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 0.999), shard=st.sampled_from([0, 1]))
+def test_a_finished_shard_with_a_part_of_its_journal_is_an_error_wherever_it_is_read(tmp_path, share, shard):
+    if not (tmp_path / "dataset.json").exists():
+        made_dataset(tmp_path, ("anna_1", "ben_1", "ben_2", "cleo_1"))
+    journal = tmp_path / f"train-0000{shard}.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: int(share * len(whole))])
+    clip_ids = [("anna_1", "ben_1"), ("ben_2", "cleo_1")][shard]
+    try:
+        with pytest.raises(ValueError, match=f"journal is damaged: .*{journal.name}"):
+            ClipShards(tmp_path)
+        with pytest.raises(ValueError, match=r"begun with other clips|journal is damaged"):
+            write_shard(journal.with_suffix(".tar"), clip_ids, made_clip)
+    finally:
+        journal.write_bytes(whole)
+
+
+def test_a_shard_without_its_journal_is_an_error_that_names_it(tmp_path):
+    made_dataset(tmp_path)
+    (tmp_path / "train-00001.jsonl").unlink()
+    with pytest.raises(ValueError, match="missing or unfinished: .*train-00001.tar"):
         ClipShards(tmp_path)
 
 

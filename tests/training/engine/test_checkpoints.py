@@ -21,6 +21,13 @@ def config(tiny_data_set, tmp_path) -> PBNetConfig:
     return loop_config(tiny_data_set, tmp_path / "out")
 
 
+@pytest.fixture(scope="module")
+def one_step(tiny_data_set, tmp_path_factory) -> PBNetConfig:
+    config = replace(loop_config(tiny_data_set, tmp_path_factory.mktemp("one") / "out"), max_train_steps=1)
+    run(config)
+    return replace(config, max_train_steps=2)
+
+
 def test_networks_of_other_sizes_than_the_checkpoint_s_are_refused(config):
     run(replace(config, max_train_steps=1))
     # as if the data set had been made anew with a wider audio encoder
@@ -46,6 +53,30 @@ def test_loss_scaling_that_the_checkpoint_knows_nothing_of_is_refused(config):
     shutil.rmtree(Path(config.output_dir, "checkpoint-1", "pbnet_ema"))
     with pytest.raises(ValueError, match="`mixed_precision` is fp16, but .* checkpoint-1 was trained without"):
         checkpoints.load(Path(config.output_dir, "checkpoint-1"), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("random_states_0.pkl", lambda content: content[: len(content) // 2]),
+        ("random_states_0.pkl", lambda content: b""),
+        ("random_states_0.pkl", None),
+        ("optimizer.bin", lambda content: b"cos\nsystem\n(S'echo ran'\ntR."),
+        ("optimizer.bin", lambda content: content[:100]),
+        ("progress.json", lambda content: b"{"),
+    ],
+)
+def test_damaged_file_of_a_checkpoint_is_refused_in_one_sentence(one_step, name, damage):
+    file = Path(one_step.output_dir, "checkpoint-1", name)
+    content = file.read_bytes()
+    file.unlink()
+    if damage is not None:
+        file.write_bytes(damage(content))
+    try:
+        with pytest.raises(ValueError, match="^`resume_from_checkpoint`.* [^\n]*$"):
+            run(replace(one_step, resume_from_checkpoint="latest"))
+    finally:
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("largest_bytes", [100, 3_000, 20_000])

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from training.engine.config import TrainingConfig, config_to_yaml, parse_config
+from training.engine.config import MOST, TrainingConfig, config_to_yaml, parse_config
 
 NEEDED = ["--dataset", "clips", "--output_dir", "out"]
 
@@ -156,3 +156,25 @@ def test_file_that_is_no_settings_is_refused(tmp_path):
     file.write_text("a: !!python/object/apply:os.system [ls]\n")
     with pytest.raises(ValueError, match="is not YAML"):
         parse_config(Settings, "", ["--config", str(file)])
+
+
+HOSTILE_YAML = ["[" * 5000, "seed: !!timestamp 2020-99-99", "seed: 2020-13-45", "seed: !!int x", "? [a]\n: 1", "\x00"]
+
+
+@pytest.mark.parametrize("text", HOSTILE_YAML)
+def test_yaml_that_fails_in_other_ways_is_refused_in_one_sentence(tmp_path, text):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"`--config` .* (is not YAML|must hold)|unknown key|`seed` is"):
+        parse_config(Settings, "", ["--config", str(file)])
+
+
+@pytest.mark.parametrize("name", [name for name in MOST if hasattr(Settings, name)])
+def test_absurdly_large_settings_are_refused(name):
+    with pytest.raises(ValueError, match=f"`{name}` is .*, must be at most"):
+        parse_config(Settings, "", [*NEEDED, f"--{name}", str(int(MOST[name]) * 1000)])
+
+
+def test_numbers_beyond_all_numbers_are_refused():
+    with pytest.raises(ValueError, match="`learning_rate` is "):
+        parse_config(Settings, "", [*NEEDED, "--learning_rate", "1" + "0" * 400])

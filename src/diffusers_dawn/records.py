@@ -58,6 +58,7 @@ class FaceState:
         mouth_px: Float array (20, 2): mouth landmarks (x, y) [px], in the order of points 48 to 67 of the 68-point
             convention; None when the detector gives none.
         num_faces: How many faces the picture shows.
+        score: How sure the detector is that a face is there and upright, in [0, 1]; None when it does not say.
     """
 
     pose: np.ndarray
@@ -66,6 +67,7 @@ class FaceState:
     image_size: tuple[int, int]
     mouth_px: np.ndarray | None = None
     num_faces: int = 1
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,10 @@ class Portrait:
         image: uint8 array (S, S, 3), RGB.
         face: The face in that square.
         crop: Where the square lies in the picture it was cut from; None when it is the whole picture.
+        quarter_turns: By how many quarters, counter-clockwise, that picture was turned first to be upright.
     """
 
     image: np.ndarray
     face: FaceState
     crop: SquareCrop | None = None
+    quarter_turns: int = 0

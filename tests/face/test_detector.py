@@ -1,5 +1,10 @@
+import copy
+import os
+import pickle
+import subprocess
 import sys
 import types
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,10 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusers_dawn.face.crop import choose_face, crop_face_state, crop_square, is_framed, portrait_crop
+from diffusers_dawn.face.crop import (
+    choose_face,
+    crop_face_state,
+    crop_square,
+    is_framed,
+    portrait_crop,
+    prepare_portrait,
+)
 from diffusers_dawn.face.detector import INSTALLATION, MediaPipeFaceDetector
+from diffusers_dawn.face.upright import find_upright
 from diffusers_dawn.media.pictures import read_image
 from real_inputs import REAL, needs_real
+from shared_cases import CASES, needs_cases
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PORTRAITS = ("portrait_1.jpeg", "portrait_2.jpeg", "portrait_anime.jpeg")
@@ -33,6 +47,61 @@ def test_a_mediapipe_without_face_models_is_an_error_that_says_what_to_install(m
 def test_the_version_to_install_is_that_of_the_extra():
     settings = (Path(__file__).parents[2] / "setup.cfg").read_text(encoding="utf-8")
     assert f"\n    {INSTALLATION.removeprefix('pip install ')};" in settings
+
+
+def test_a_copy_of_a_detector_is_a_new_one(detector):
+    picture = read_image(EXAMPLES / "portrait_1.png")
+    assert len(detector(picture)) == 1
+    for copied in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        with copied:
+            assert copied is not detector and len(copied(picture)) == 1
+
+
+FORK = """
+import os
+from pathlib import Path
+from diffusers_dawn.face.detector import MediaPipeFaceDetector
+from diffusers_dawn.media.pictures import read_image
+
+picture = read_image(Path("examples/portrait_1.png"))
+detector = MediaPipeFaceDetector()
+assert len(detector(picture)) == 1
+for find in (lambda: MediaPipeFaceDetector()(picture), lambda: detector(picture)):
+    child = os.fork()
+    if not child:
+        try:
+            find()
+        except RuntimeError as error:
+            os._exit(7 if "get_context('spawn')" in str(error) else 8)
+        os._exit(9)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_after_a_search_is_refused_in_a_sentence_instead_of_hanging(detector):
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", FORK], cwd=root, capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["7", "7"], done.stderr
+
+
+@needs_cases
+@pytest.mark.parametrize(("name", "degrees"), [("sideways.png", 270), ("upside_down.png", 180)])
+def test_a_lying_portrait_is_turned_upright(detector, name, degrees):
+    with pytest.warns(UserWarning, match=f"`image` is turned by {degrees} degrees counter-clockwise"):
+        portrait = prepare_portrait(CASES / "sideways_photo" / name, None, None, None, detector)
+    assert portrait.quarter_turns == degrees // 90 and abs(portrait.face.pose[2]) < 10
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_upright_portrait_is_not_turned_and_its_copy_on_the_head_is(detector, number):
+    picture = read_image(EXAMPLES / f"portrait_{number}.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find_upright(picture, detector)[0] == 0
+    with pytest.warns(UserWarning, match="turned by"):
+        assert find_upright(picture[::-1, ::-1], detector)[0] == 2
 
 
 def test_a_picture_without_a_face_shows_none(detector):

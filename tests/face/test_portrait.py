@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from diffusers_dawn import FaceState, Portrait
 from diffusers_dawn.face.crop import prepare_portrait
+from diffusers_dawn.face.upright import find_upright
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -78,3 +80,56 @@ def test_box_may_stick_out_of_the_picture_and_a_mouth_come_as_lists():
     state = changed(box_px=(-5, 95, 20, 60), mouth_px=np.full((20, 2), 45.0).tolist())
     assert prepare_portrait(picture(90, 90), state, None, None, no_detector).face is state
     assert prepare_portrait(picture(90, 90), state, None, True, no_detector).face.mouth_px.shape == (20, 2)
+
+
+def turned_faces(rolls_deg: dict[int, float], scores: dict[int, float]):
+    """A detector that tells by the place of the white corner how many quarters `marked` was turned."""
+
+    def detect(image: np.ndarray) -> list[FaceState]:
+        corner = {0: image[0, 0], 1: image[-1, 0], 2: image[-1, -1], 3: image[0, -1]}
+        turns = next(turns for turns, pixel in corner.items() if pixel[0] == 255)
+        if turns not in rolls_deg:
+            return []
+        height, width = image.shape[:2]
+        found = face(height, width)
+        return [replace(found, pose=np.array([0, 0, rolls_deg[turns], 4.8e-4, 60, 70]), score=scores.get(turns))]
+
+    return detect
+
+
+def marked() -> np.ndarray:
+    image = np.zeros((60, 60, 3), np.uint8)
+    image[0, 0] = 255
+    return image
+
+
+@pytest.mark.parametrize(
+    ("rolls_deg", "scores", "quarter_turns", "message"),
+    [
+        ({0: 0}, {0: 0.9}, 0, None),
+        ({0: 25, 2: 0}, {0: 0.83, 2: 0.95}, 0, None),
+        ({0: 0, 2: 0}, {0: 0.7, 2: 0.93}, 2, "turned by 180 degrees"),
+        ({0: 0, 2: 0}, {0: 0.75, 2: 0.82}, 0, None),
+        ({0: 0}, {}, 0, None),  # a detector that does not say how sure it is
+        ({0: 90, 3: 0}, {0: 0.4, 3: 0.9}, 3, "turned by 270 degrees"),
+        ({0: -90, 1: 0}, {0: 0.4, 1: 0.9}, 1, "turned by 90 degrees"),
+        ({0: 90, 3: 0}, {}, 0, "shows a head with a roll of 90 degrees: turn it upright"),
+        ({0: 80, 3: 75}, {0: 0.4, 3: 0.9}, 0, "shows a head with a roll of 80 degrees"),
+        ({1: 0}, {1: 0.9}, 1, "turned by 90 degrees"),
+        ({2: 0}, {2: 0.6}, 0, None),
+        ({}, {}, 0, None),
+    ],
+)
+def test_a_head_is_turned_upright_where_that_is_sure_and_else_warned_about(rolls_deg, scores, quarter_turns, message):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        turns, faces = find_upright(marked(), turned_faces(rolls_deg, scores))
+    assert turns == quarter_turns and len(faces) == (quarter_turns in rolls_deg)
+    assert [message in str(warning.message) for warning in caught] == ([True] if message else [])
+
+
+def test_a_portrait_says_how_its_picture_was_turned():
+    detector = turned_faces({0: 0, 2: 0}, {0: 0.5, 2: 0.95})
+    with pytest.warns(UserWarning, match="turned by 180"):
+        portrait = prepare_portrait(marked(), None, None, None, detector)
+    assert portrait.quarter_turns == 2 and np.array_equal(portrait.image, np.rot90(marked(), 2))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..media.pictures import read_image
 from ..records import FaceState, Portrait, SquareCrop
+from .upright import find_upright
 
 # Share of the square that the landmark box (chin to upper forehead) takes in DAWN's training clips, and where its
 # centre lies; tuned by eye on portraits: all hair above, the neck and the beginning of the shoulders below
@@ -20,6 +21,7 @@ MIN_SIDE_SHARE = 0.7
 FRAMED_HEIGHTS = (0.35, 0.8)
 FRAMED_OFFSET = 0.15
 PASTED_ROWS = 256
+LARGEST_STATE = 1e6
 # memory of `paste_each` for every pixel of the image, which is among it: copies, and the square at four bytes each
 PASTE_BYTES_PER_PX = 18
 
@@ -64,24 +66,26 @@ def prepare_portrait(
         if (face, face_index, crop) != (None, None, None):
             raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`: it has its own")
         return image
-    picture = read_image(image)
-    height, width = picture.shape[:2]
+    picture, quarter_turns = read_image(image), 0
     if face is not None and face_index is not None:
         raise ValueError("give only one of `face` and `face_index`")
     face = _face_state(face) if isinstance(face, dict) else face
     needs_crop = crop is True
     if face is None:
-        face = choose_face(detect_faces(picture), face_index)
+        quarter_turns, faces = find_upright(picture, detect_faces)
+        picture = np.ascontiguousarray(np.rot90(picture, quarter_turns))
+        face = choose_face(faces, face_index)
         needs_crop = crop or (crop is None and not is_framed(face))
+    height, width = picture.shape[:2]
     check_face(face, (height, width))
     if needs_crop:
         square = portrait_crop(face)
-        return Portrait(crop_square(picture, square), crop_face_state(face, square), square)
+        return Portrait(crop_square(picture, square), crop_face_state(face, square), square, quarter_turns)
     if height != width:
         raise ValueError(
             f"`image` is {width}x{height}, must be square unless it is cropped; `crop=True` crops around the face"
         )
-    return Portrait(picture, face)
+    return Portrait(picture, face, quarter_turns=quarter_turns)
 
 
 def _face_state(fields: dict[str, Any]) -> FaceState:
@@ -128,9 +132,11 @@ def check_face(face: FaceState, image_size: tuple[int, int]) -> None:
     shapes = {"pose": (6,), "blink": (2,), "box_px": (4,)} | ({} if face.mouth_px is None else {"mouth_px": (20, 2)})
     for name, shape in shapes.items():
         values = np.asarray(getattr(face, name), dtype=float)
-        if values.shape != shape or not np.isfinite(values).all():
+        if values.shape != shape or not (np.abs(values) <= LARGEST_STATE).all():  # also false for NaN
             wanted = " times ".join(map(str, shape))
-            raise ValueError(f"`face.{name}` is {getattr(face, name)}, must be {wanted} finite numbers")
+            raise ValueError(
+                f"`face.{name}` is {getattr(face, name)}, must be {wanted} finite numbers up to {LARGEST_STATE:g}"
+            )
     if tuple(face.image_size) != tuple(image_size):
         raise ValueError(f"`face.image_size` is {face.image_size}, but `image` is {tuple(image_size)} (height, width)")
     (x_min, x_max, y_min, y_max), (height, width) = face.box_px, image_size

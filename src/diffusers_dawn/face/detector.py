@@ -5,8 +5,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,12 @@ MESH_CROP_TO_DETECTION = 2.0
 MESH_CROP_SIZE_PX = 256
 # the last version with these models, also extra `face` in setup.cfg
 INSTALLATION = "pip install mediapipe==0.10.14"
+
+
+# a box (x_min, x_max, y_min, y_max) [px] and the detector's score
+_Detection: TypeAlias = tuple[tuple[float, float, float, float], float]
+# the process that made the first graph; threads of mediapipe's do not live on in a fork of it
+_first_process: int | None = None
 
 
 class FaceDetector(Protocol):
@@ -44,7 +51,8 @@ class MediaPipeFaceDetector:
 
     The face mesh alone misses faces that are small in the picture. Therefore two face detectors (near, far) look too,
     and the mesh looks again at an enlarged crop around each face that it missed. If the whole picture shows no face,
-    the detectors look at overlapping quarters of it. Threads may share one: they wait for each other.
+    the detectors look at overlapping quarters of it. Threads may share one: they wait for each other. A copy, also in
+    another process, is a new one with the same settings; a process that was forked after a search finds no faces.
 
     Args:
         max_num_faces: Largest number of faces that the mesh looks for in the whole picture.
@@ -55,6 +63,7 @@ class MediaPipeFaceDetector:
 
     def __init__(self, max_num_faces: int = 10):
         solutions = _import_mediapipe_solutions()
+        self._max_num_faces = max_num_faces
         # two threads in one graph end the process
         self._lock = threading.Lock()
         self._graphs: dict[str, Any] = {}
@@ -86,8 +95,11 @@ class MediaPipeFaceDetector:
             ValueError: If the image has another shape or type.
         """
         check_image(image)
-        faces_px = self.landmarks(image)
-        states = [face_state_from_landmarks(points, image.shape[:2], len(faces_px)) for points in faces_px]
+        faces = self._landmarks_and_scores(image)
+        states = [
+            replace(face_state_from_landmarks(points, image.shape[:2], len(faces)), score=score)
+            for points, score in faces
+        ]
         return sorted(states, key=lambda state: -box_area(state.box_px))
 
     def landmarks(self, image: np.ndarray) -> list[np.ndarray]:
@@ -99,11 +111,21 @@ class MediaPipeFaceDetector:
         Returns:
             Per face an array (478, 3) [px]: x, y (down), z (away from the viewer, relative to the head).
         """
+        return [points for points, _ in self._landmarks_and_scores(image)]
+
+    def _landmarks_and_scores(self, image: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        _refuse_forked_process()
         with self._lock:
             return self._find(image)
 
+    def __reduce__(self) -> tuple[type["MediaPipeFaceDetector"], tuple[int]]:
+        """Copy it as a new one: graphs and locks cannot be copied."""
+        return MediaPipeFaceDetector, (self._max_num_faces,)
+
     def close(self) -> None:
         """Free the graphs; a later call makes new ones."""
+        if _first_process not in (None, os.getpid()):
+            return  # they are the parent's, and freeing them here would wait for its threads
         with self._lock:
             for graph in self._graphs.values():
                 graph.close()
@@ -122,10 +144,12 @@ class MediaPipeFaceDetector:
         """Free the graphs."""
         self.close()
 
-    def _find(self, image: np.ndarray) -> list[np.ndarray]:
+    def _find(self, image: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """Landmarks of each face, and how sure the detectors are of it."""
         height, width = image.shape[:2]
         faces_px = _without_duplicates(self._run_mesh("mesh", image))
-        for box_px in self._detect(image, search_quarters=not faces_px):
+        detections = self._detect(image, search_quarters=not faces_px)
+        for box_px, _ in detections:
             if any(_overlap(box_px, landmark_box(points)) > SAME_FACE_OVERLAP for points in faces_px):
                 continue
             x_min, x_max, y_min, y_max = box_px
@@ -138,7 +162,7 @@ class MediaPipeFaceDetector:
                 # a face in the filled border, or beside the one that was looked for, is none of this detection
                 if 0 <= x < width and 0 <= y < height and _overlap(box_px, landmark_box(points)) > SAME_FACE_OVERLAP:
                     faces_px.append(points)
-        return _without_duplicates(faces_px)
+        return [(points, _score_of(points, detections)) for points in _without_duplicates(faces_px)]
 
     def _run(self, name: str, image: np.ndarray) -> Any:
         image = np.ascontiguousarray(image)
@@ -146,6 +170,8 @@ class MediaPipeFaceDetector:
             warnings.filterwarnings("ignore", message="SymbolDatabase.GetPrototype")
             if name in self._graphs:
                 return self._graphs[name].process(image)
+            global _first_process
+            _first_process = os.getpid()
             with _native_stderr_muted():
                 self._graphs[name] = self._makers[name]()
                 return self._graphs[name].process(image)
@@ -156,28 +182,46 @@ class MediaPipeFaceDetector:
         # the mesh measures depth in image widths
         return [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark]) for face in faces]
 
-    def _detect(self, image: np.ndarray, search_quarters: bool) -> list[tuple[float, float, float, float]]:
-        boxes_px = self._detect_in(image)
-        if boxes_px or not search_quarters:
-            return boxes_px
+    def _detect(self, image: np.ndarray, search_quarters: bool) -> list[_Detection]:
+        found = self._detect_in(image)
+        if found or not search_quarters:
+            return found
         side = (max(image.shape[:2]) + 1) // 2
         for top in range(0, max(image.shape[0] - side // 2, 1), side // 2 or 1):
             for left in range(0, max(image.shape[1] - side // 2, 1), side // 2 or 1):
-                boxes_px += [
-                    (x_min + left, x_max + left, y_min + top, y_max + top)
-                    for x_min, x_max, y_min, y_max in self._detect_in(image[top : top + side, left : left + side])
+                found += [
+                    ((x_min + left, x_max + left, y_min + top, y_max + top), score)
+                    for (x_min, x_max, y_min, y_max), score in self._detect_in(
+                        image[top : top + side, left : left + side]
+                    )
                 ]
-        return boxes_px
+        return found
 
-    def _detect_in(self, image: np.ndarray) -> list[tuple[float, float, float, float]]:
+    def _detect_in(self, image: np.ndarray) -> list[_Detection]:
         height, width = image.shape[:2]
-        boxes_px = []
+        found = []
         for name in ("near", "far"):
             for detection in self._run(name, image).detections or []:
                 box = detection.location_data.relative_bounding_box
                 x_min, y_min = box.xmin * width, box.ymin * height
-                boxes_px.append((x_min, x_min + box.width * width, y_min, y_min + box.height * height))
-        return boxes_px
+                box_px = (x_min, x_min + box.width * width, y_min, y_min + box.height * height)
+                found.append((box_px, detection.score[0]))
+        return found
+
+
+def _refuse_forked_process() -> None:
+    if _first_process not in (None, os.getpid()):
+        raise RuntimeError(
+            "faces were searched before this process was forked, which mediapipe does not survive: start processes by"
+            " multiprocessing.get_context('spawn'), or search faces only after the fork"
+        )
+
+
+def _score_of(points: np.ndarray, detections: list[_Detection]) -> float:
+    """Mean score of the two detectors for a face, 0 for one that does not see it."""
+    box_px = landmark_box(points)
+    scores = [score for other_px, score in detections if _overlap(box_px, other_px) > SAME_FACE_OVERLAP]
+    return sum(sorted(scores)[-2:]) / 2
 
 
 def _import_mediapipe_solutions() -> Any:
@@ -192,7 +236,10 @@ def _import_mediapipe_solutions() -> Any:
             f"finding faces needs mediapipe: {INSTALLATION} on Python up to 3.12, or pass `face`"
         ) from error
     if not hasattr(mediapipe, "solutions"):
-        raise ImportError(f"mediapipe {mediapipe.__version__} comes without the face models: {INSTALLATION}")
+        raise ImportError(
+            f"mediapipe {mediapipe.__version__} comes without the face models, as all versions above 0.10.14 do:"
+            f" {INSTALLATION} on Python up to 3.12, or pass `face`"
+        )
     return mediapipe.solutions
 
 

@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,28 @@ class SavedWithCode:
     """
 
     model_card: str | None = None
+
+    def __copy__(self) -> "SavedWithCode":
+        """Copy the pipeline; its parts are the same."""
+        return self._copied(dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SavedWithCode":
+        """Copy the pipeline with its parts."""
+        return self._copied(lambda attributes: copy.deepcopy(attributes, memo), memo)
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled, which torch does not allow to models with normed weights."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled: save it by `save_pretrained`, load it in the other process;"
+            " `from_pipe` makes further pipelines of the same weights in this one"
+        )
+
+    def _copied(self, copy_attributes: Callable[[dict], dict], memo: dict[int, Any] | None = None) -> "SavedWithCode":
+        made = type(self).__new__(type(self))
+        if memo is not None:
+            memo[id(self)] = made
+        vars(made).update(copy_attributes(vars(self)))
+        return made
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -86,8 +109,10 @@ class SavedWithCode:
             The pipeline.
 
         Raises:
-            ValueError: A component's weights lack tensors.
+            ValueError: A component's weights lack tensors, or `dtype` names no floating type of torch.
         """
+        for name in kwargs.keys() & {"dtype", "torch_dtype"}:
+            kwargs[name] = _floating_dtype(kwargs[name], name)
         if "torch_dtype" not in kwargs:
             # by themselves, transformers would load in the precision that was saved, and diffusers in float32
             kwargs.setdefault("dtype", torch.float32)
@@ -129,3 +154,16 @@ class SavedWithCode:
         if "model_card" in vars(pipeline):  # else both find it where their parts were loaded from
             made.model_card = pipeline.model_card
         return made
+
+
+def _floating_dtype(dtype: Any, name: str) -> Any:
+    """Find the type that a text such as "bfloat16" names, also in a dict of them; "auto" stays."""
+    if isinstance(dtype, dict):
+        return {part: _floating_dtype(of_part, name) for part, of_part in dtype.items()}
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) and dtype != "auto" else dtype
+    is_floating = isinstance(found, torch.dtype) and found.is_floating_point
+    if not (is_floating or found is None and dtype is None or found == "auto"):
+        raise ValueError(
+            f"`{name}` is {dtype!r}, must be a floating type of torch such as torch.bfloat16, or its name"
+        )
+    return found

@@ -1,6 +1,7 @@
 import struct
 import sys
 import warnings
+from contextlib import nullcontext
 from fractions import Fraction
 
 import av
@@ -40,6 +41,34 @@ def test_every_container_decodes_without_lag_to_its_true_length(tmp_path, suffix
     # Matroska rounds to milliseconds; Opus in it ends up to 10 ms late as it declares no duration
     assert abs(waveform.duration_s - len(samples) / rate_hz) < 0.010
     assert abs(lag_s(waveform.samples, samples, rate_hz)) < 0.001
+
+
+def test_a_file_of_64_bit_integers_is_read_at_full_scale(tmp_path):
+    path = write_audio(tmp_path / "wide.wav", tone(peak=0.5)[None], 16_000, "pcm_s64le")
+    np.testing.assert_allclose(read_waveform(path).samples, tone(peak=0.5), atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(num_bad=st.integers(1, 12), seed=st.integers(0, 99))
+def test_damaged_packets_are_silent_and_all_others_keep_their_time(tmp_path_factory, num_bad, seed):
+    """A click in every packet of 20 ms: those that are left lie where they did."""
+    path = tmp_path_factory.mktemp("damaged") / "clicks.mkv"
+    rng = np.random.default_rng(seed)
+    samples = np.zeros(16_000, np.int16)
+    samples[::320] = 20_000
+    lost = set(rng.choice(np.arange(1, 50), num_bad, replace=False).tolist())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for index in sorted(set(range(50)) - lost):
+            frame = av.AudioFrame.from_ndarray(samples[None, 320 * index : 320 * (index + 1)], "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, 320 * index, Fraction(1, 16_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    has_gap = any(index < max(set(range(50)) - lost) for index in lost)
+    with pytest.warns(UserWarning, match="gap.* of silence as its") if has_gap else nullcontext():
+        read = read_waveform(path).samples
+    expected = [320 * index for index in range(50) if index not in lost]
+    assert np.flatnonzero(read).tolist() == expected
 
 
 def test_a_recording_is_the_same_from_every_kind_of_source(tmp_path):

@@ -215,9 +215,25 @@ def test_writing_outside_of_the_block_is_an_error(tmp_path):
         VideoWriter(tmp_path / "video.mp4").write(moving_frames())
 
 
-def test_no_frame_rate_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="`fps` is 0"):
-        VideoWriter(tmp_path / "video.mp4", fps=0)
+@pytest.mark.parametrize("fps", [0, -25, float("inf"), float("nan"), 1e9, "25", True, None])
+def test_no_frame_rate_is_an_error(tmp_path, fps):
+    with pytest.raises(ValueError, match=r"`fps` is .*, must be a number above 0, up to 1000"):
+        write_video(tmp_path / "x.mp4", moving_frames(), fps=fps)
+
+
+@pytest.mark.parametrize("metadata", [{"comment": 5}, {5: "five"}, {"comment": None}])
+def test_tags_that_are_no_texts_are_an_error(tmp_path, metadata):
+    with pytest.raises(ValueError, match="`metadata` has .*, must be texts by texts"):
+        write_video(tmp_path / "x.mp4", moving_frames(), metadata=metadata)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["take:1", "http:", "file:x"])
+def test_a_folder_with_a_colon_is_no_protocol(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir(folder)
+    write_video(f"{folder}/x.mp4", moving_frames())
+    assert os.listdir(folder) == ["x.mp4"] and os.listdir() == [folder]
 
 
 # output paths

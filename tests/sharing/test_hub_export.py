@@ -2,6 +2,7 @@
 
 import ast
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,22 @@ def test_command_writes_both_files(tmp_path, capsys):
     assert str(tmp_path / "dawn.py") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["dawn.txt", "a-b.py", "missing/dawn.py"])
+@pytest.mark.parametrize("name", ["dawn.txt", "a-b.py", "missing/dawn.py", "class.py", "torch.py", "wave.py"])
 def test_unfit_names_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="`output`"):
         export_community(tmp_path / name)
+
+
+def test_full_disk_leaves_nothing_and_the_same_command_works_afterwards(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="dawn.py cannot be written: File too large"):
+            export_community(tmp_path / "dawn.py")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    export_community(tmp_path / "dawn.py")
 
 
 @pytest.mark.parametrize("name", ["dawn.py", "dawn.md"])

@@ -27,6 +27,8 @@ def animate(options: argparse.Namespace) -> None:
     Args:
         options: The parsed options.
     """
+    import numpy as np
+
     from ..face.crop import paste_each
     from ..media.frame_label import FrameLabel
     from ..media.pictures import read_image
@@ -78,6 +80,9 @@ def animate(options: argparse.Namespace) -> None:
         label = FrameLabel(options.label, *label_size, font=options.label_font)
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
+    picture = np.ascontiguousarray(np.rot90(picture, portrait.quarter_turns))
+    if label is not None and options.full_image:
+        label = FrameLabel(options.label, *picture.shape[:2], font=options.label_font)
     _say_face(portrait)
     say(f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {_described(plan)}, seed {options.seed}")
     motion = {} if options.head_motion == 1.0 else {"head_motion": options.head_motion}

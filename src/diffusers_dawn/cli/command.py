@@ -4,14 +4,16 @@ import argparse
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from ..machine.allocator import keep_freed_memory
 from .animate import animate
-from .messages import plain_warnings, quiet_libraries, say
-from .options import command_parser
+from .messages import PatientStream, plain_warnings, quiet_libraries, say
+from .options import LARGEST_SEED, command_parser
 
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # What goes wrong with what a user gives has a sentence of its own; of anything else the line names the kind too
 USER_ERRORS = (ValueError, OSError, ImportError)
 
@@ -23,6 +25,7 @@ def program() -> int:
         Exit status, as of `main`.
     """
     keep_freed_memory()
+    sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)
     return main()
 
 
@@ -37,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     commands = {"animate": animate, "convert": convert, "init": init, "export-community": community}
     options = command_parser(commands).parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with plain_warnings():
+        with _stopped_by_signals(), plain_warnings():
             options.run(options)
     except KeyboardInterrupt:
         print("dawn: interrupted, nothing was written", file=sys.stderr)
@@ -88,6 +90,8 @@ def init(options: argparse.Namespace) -> None:
     from ..conversion.random_pipeline import random_pipeline
     from ..sharing.checkpoint_folder import check_new_folder, save_new
 
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
     quiet_libraries()
     check_new_folder(options.output)
     save_new(random_pipeline(options.size, options.seed), options.output)
@@ -106,5 +110,22 @@ def community(options: argparse.Namespace) -> None:
     say(f"wrote {path}, and {readme} with its row and section for the README there")
 
 
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Turn the first signal to stop into a KeyboardInterrupt; later ones do not cut its clearing away short."""
+    numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
+    # what is ignored stays so, as under nohup
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

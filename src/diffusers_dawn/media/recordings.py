@@ -179,6 +179,8 @@ def _decode_audio(
             samples = frame.to_ndarray()
             if not frame.format.is_planar:
                 samples = samples.reshape(-1, frame.layout.nb_channels).T
+            if samples.dtype == np.int64:  # of a file they are full scale; of arrays that is not known
+                samples = (samples >> 32).astype(np.int32)
             timeline.add(_float_samples(samples, name), time_s_of(frame, container))
         end_s = _declared_end_s(container, stream)
     if timeline is None:

@@ -2,17 +2,18 @@
 
 import math
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..machine.output_places import check_place, part_beside
 from ..records import FPS, Waveform
 from .recordings import resample
 from .sources import import_av
@@ -29,6 +30,7 @@ BT709, LIMITED_RANGE = 1, 1
 MOST_MACROBLOCKS, MOST_SIDE_PX = 139_264, 16_384
 # what writing holds, measured with libx264's defaults: it looks 40 frames ahead, at about 4 bytes a pixel
 LOOKAHEAD_FRAMES, LOOKAHEAD_BYTES_PER_PX, WRITER_BYTES_PER_PX = 42, 4, 50
+MOST_FPS = 1000
 SYNTHETIC_COMMENT = "synthetic video made by diffusers_dawn"
 
 
@@ -40,22 +42,17 @@ def check_output_path(path: str | os.PathLike, name: str = "output") -> None:
         name: Argument name for error messages.
 
     Raises:
-        ValueError: If the path is a directory or another special file, its folder does not exist or is not
-            writable, or its suffix is neither .mp4 nor .mov.
+        ValueError: If the path is a directory or another special file, cannot be written to (see
+            `output_places.check_place`), or its suffix is neither .mp4 nor .mov.
     """
     path = Path(path)
+    check_place(path, name)
     if path.is_dir():
         raise ValueError(f"`{name}` is a directory: {path}; the name of a file is needed")
     if path.suffix.lower() not in VIDEO_CONTAINERS:
         raise ValueError(f"`{name}` ends in {path.suffix!r}: {path}; allowed are {', '.join(VIDEO_CONTAINERS)}")
-    if len(os.fsencode(path.name)) > 255:
-        raise ValueError(f"`{name}` has a name of {len(os.fsencode(path.name))} bytes; file systems allow 255")
     if path.exists() and not path.is_file():
         raise ValueError(f"`{name}` is not a regular file: {path}")
-    if not path.parent.is_dir():
-        raise ValueError(f"`{name}` lies in a folder that does not exist: {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"`{name}` lies in a folder that is not writable: {path.parent}")
 
 
 def check_frame_size(height: int, width: int, name: str = "frames") -> None:
@@ -107,7 +104,8 @@ class VideoWriter:
             and made by this package; give `{}` for one that is not.
 
     Raises:
-        ValueError: If `path` cannot be written to (see `check_output_path`) or `fps` is not positive.
+        ValueError: If `path` cannot be written to (see `check_output_path`) `fps` is not positive or
+            above 1000, or `metadata` holds anything but texts.
         OSError: If writing fails, as on a full disk; also of `write` and at the end of the block.
         ImportError: If PyAV is not installed.
     """
@@ -119,8 +117,11 @@ class VideoWriter:
         waveform: Waveform | None = None,
         metadata: dict[str, str] | None = None,
     ):
-        if fps <= 0:
-            raise ValueError(f"`fps` is {fps}; it must be positive")
+        if not (isinstance(fps, Real) and not isinstance(fps, bool) and 0 < fps <= MOST_FPS):
+            raise ValueError(f"`fps` is {fps!r}, must be a number above 0, up to {MOST_FPS}")
+        for key, value in (metadata or {}).items():
+            if not (isinstance(key, str) and isinstance(value, str)):
+                raise ValueError(f"`metadata` has {key!r}: {value!r}, must be texts by texts")
         check_output_path(path, "path")
         self.path = Path(path)
         self.num_frames = 0
@@ -132,14 +133,16 @@ class VideoWriter:
         self._metadata = {"comment": SYNTHETIC_COMMENT} if metadata is None else dict(metadata)
         self._frame_shape: tuple[int, ...] | None = None
         self._container = None
-        self._partial_path = self.path.with_name(f".{secrets.token_hex(8)}{self.path.suffix}")
+        self._place = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
         """Open the hidden file."""
         av = import_av()
         container_format = VIDEO_CONTAINERS[self.path.suffix.lower()]
         options = {"movflags": "+faststart"}
-        with self._failures_named():
+        # absolute: FFmpeg would take a folder with a colon in its name for a protocol
+        self._partial_path = self._place.enter_context(part_beside(self.path))
+        with self._failures_named(), self._place_freed_on_failure():
             self._container = av.open(str(self._partial_path), "w", format=container_format, options=options)
         self._container.metadata.update(self._metadata)
         return self
@@ -193,7 +196,15 @@ class VideoWriter:
                 with suppress(OSError):  # what went wrong first is what counts
                     container.close()
         finally:
-            self._partial_path.unlink(missing_ok=True)
+            self._place.close()
+
+    @contextmanager
+    def _place_freed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._place.close()
+            raise
 
     @contextmanager
     def _failures_named(self) -> Iterator[None]:

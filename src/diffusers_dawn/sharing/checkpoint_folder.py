@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+
+from ..machine.output_places import check_place, part_beside
 
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
@@ -72,12 +73,15 @@ def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
 
     Raises:
         ValueError: The folder holds something, or cannot be made.
+        OSError: It cannot be written, as on a full disk; nothing of it stays.
     """
     check_new_folder(folder)
     folder = Path(folder).absolute()
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        complete = Path(temporary) / "pipeline"
-        pipeline.save_pretrained(complete)
+    with part_beside(folder) as complete:
+        try:
+            pipeline.save_pretrained(complete)
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors say so of a full disk
+            raise OSError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
         if folder.exists():
             folder.rmdir()
         complete.rename(folder)
@@ -91,14 +95,11 @@ def check_new_folder(folder: str | Path, name: str = "output") -> None:
         name: Argument name for error messages.
 
     Raises:
-        ValueError: It holds something, is a file, or its parent does not exist.
+        ValueError: It holds something, is a file, or cannot be written to (see `output_places.check_place`).
     """
     folder = Path(folder).absolute()
+    check_place(folder, name)
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"`{name}` {folder} is not empty; a new or empty folder is needed")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`{name}` {folder} is a file; a new or empty folder is needed")
-    if not folder.parent.is_dir():
-        raise ValueError(f"`{name}` lies in a folder that does not exist: {folder.parent}")
-    if not os.access(folder.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"`{name}` lies in a folder that is not writable: {folder.parent}")

@@ -1,8 +1,13 @@
 """Code for others to host: the files of a Hub repository, and the single one for diffusers' examples/community."""
 
+import keyword
+import os
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from .. import __version__
+from ..machine.output_places import check_place, part_beside
 from .portable_code import self_contained_source
 
 _PACKAGE = "diffusers_dawn"
@@ -19,6 +24,8 @@ BUNDLED = tuple(
         "pipeline.pipeline_dawn",
     )
 )
+# what the file itself imports
+_HIDDEN = {"av", "diffusers", "librosa", "mediapipe", "numpy", "PIL", "torch", "transformers"}
 _ORIGIN = f"# Written by {_PACKAGE} {__version__} from its modules; changes belong there."
 _REPOSITORY_HEADER = f"{_ORIGIN}\n# SPDX-License-Identifier: Apache-2.0"
 _COMMUNITY_HEADER = f"""\
@@ -99,22 +106,36 @@ def export_community(path: str | Path) -> tuple[Path, Path]:
         The file, and the Markdown file beside it.
 
     Raises:
-        ValueError: The name is that of no Python module, the folder does not exist, or one of the files does.
+        ValueError: The name is that of no Python module or of one that would be hidden, one of the files exists, or
+            the folder cannot be written to.
+        OSError: They cannot be written, as on a full disk; nothing of them stays.
     """
     path = Path(path)
     readme = path.with_suffix(".md")
-    if path.suffix != ".py" or not path.stem.isidentifier():
+    if path.suffix != ".py" or not path.stem.isidentifier() or keyword.iskeyword(path.stem):
         raise ValueError(f"`output` is {path}, must be named like a Python module, such as dawn.py")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"`output` lies in a folder that does not exist: {path.absolute().parent}")
+    if path.stem in sys.stdlib_module_names | _HIDDEN:
+        raise ValueError(f"`output` is {path}, which would hide the module {path.stem}; choose another name")
     for file in (path, readme):
+        check_place(file, "output")
         if file.exists():
             raise ValueError(f"`output` would overwrite {file}")
     # a repository's own code goes before any `custom_pipeline`, so the file is imported by its name
     example = _EXAMPLE.format(module=path.stem, name="DAWNPipeline", arguments='"your-name/dawn"')
     constants = {"EXAMPLE_DOC_STRING": _example_docstring(example)}
-    path.write_text(self_contained_source(BUNDLED, _COMMUNITY_HEADER, constants), encoding="utf-8")
-    readme.write_text(_README.format(module=path.stem, example=example), encoding="utf-8")
+    texts = {
+        path: self_contained_source(BUNDLED, _COMMUNITY_HEADER, constants),
+        readme: _README.format(module=path.stem, example=example),
+    }
+    with ExitStack() as places:
+        parts = {file: places.enter_context(part_beside(file)) for file in texts}
+        try:
+            for file, part in parts.items():
+                part.write_text(texts[file], encoding="utf-8")
+            for file, part in parts.items():
+                os.replace(part, file)
+        except OSError as error:
+            raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
     return path, readme
 
 

@@ -32,6 +32,7 @@ PACKAGE_ROOMS = (
 # The one room where the order of modules counts, too.
 MODELS = (
     "hooked_methods",
+    "size_limits",
     "attention",
     "blocks_2d",
     "video_layers",

@@ -309,3 +309,9 @@ def test_text_that_is_no_mapping_or_no_yaml_is_an_error():
         read_options("- a: 1")
     with pytest.raises(ValueError, match="not readable as YAML"):
         read_options("a: [1, 2")
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 5000, "a: 2020-13-45", "a: !!timestamp x"])
+def test_options_that_fail_in_other_ways_are_an_error(text):
+    with pytest.raises(ValueError, match="`source` is not readable as YAML"):
+        read_options(text)

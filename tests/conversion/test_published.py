@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from diffusers_dawn.conversion.published import convert_published, read_checkpoint
+from diffusers_dawn.conversion.published import _check_tensors, convert_published, read_checkpoint
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sharing.checkpoint_folder import save_new
 from diffusers_dawn.sharing.model_card import packaged_card
@@ -291,3 +291,9 @@ def test_checkpoints_are_read_as_they_were_written(tmp_path):
 def test_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="`lfg` .* is not a file"):
         read_checkpoint(tmp_path, "lfg")
+
+
+@pytest.mark.parametrize("tensors", [{5: torch.ones(1)}, {"weight": 3}, {("a", "b"): torch.ones(1)}])
+def test_weights_by_other_keys_than_text_are_an_error(tensors):
+    with pytest.raises(ValueError, match="`dawn` holds .* among its weights, must hold tensors by text"):
+        _check_tensors(tensors, "dawn")

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -10,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from diffusers_dawn.models.attention import (
     RelativePositionBias,
     RotaryEmbedding,
+    _backend_for_bias,
     attend_by_products,
     attend_in_band,
     attend_in_blocks,
@@ -199,3 +201,11 @@ def test_bias_equals_the_t5_buckets(num_buckets, max_distance):
     bias = make_bias(1, num_buckets, max_distance)
     buckets = torch.tensor([t5_bucket(offset, num_buckets, max_distance) for offset in range(-reach, reach + 1)])
     assert torch.equal(bias(reach), bias.table.weight[buckets].t())
+
+
+@pytest.mark.parametrize("backend", ["flash", "_flash_3_hub", "sage", "_native_flash", "native", "flex"])
+def test_a_backend_that_takes_no_bias_leaves_attention_over_frames_to_torch(backend):
+    name = AttentionBackendName(backend)
+    chosen = _backend_for_bias(name)
+    assert chosen == (name if backend in ("native", "flex") else AttentionBackendName.NATIVE)
+    assert _backend_for_bias(None) is None  # torch's own is active

@@ -301,3 +301,23 @@ def test_tracks_of_another_length_are_refused(name, frames, num_frames):
 
 def test_tracks_of_the_clips_length_are_accepted():
     assert count_frames(ClipInput(image=None, audio=SECOND, pose=tracks(20), blink=tracks(20, 2)), 20) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": ["a", None]}, "`image` is a list that holds None"),
+        ({"audio": ["x", None]}, "`audio` is a list that holds None"),
+        ({"face": 5}, "`face` is 5, must be a `FaceState`, a dict of its fields, or a list of them"),
+        ({"face": [FACE, "me"]}, "`face` is 'me', must be"),
+        ({"num_videos_per_prompt": 10**9}, "`num_videos_per_prompt` is 1000000000, must be .* from 1 to 1000"),
+        ({"pose": "still"}, r"`pose` is a str, must be numbers \(F, 6\)"),
+        ({"blink": [["a", "b"]]}, r"`blink` is a list, must be numbers \(F, 2\)"),
+        ({"pose": [[0] * 6, [0] * 5]}, r"`pose` is a list, must be numbers \(F, 6\)"),
+        ({"pose": np.full((4, 6), 1e30)}, r"`pose` holds values up to 1e\+30, must be at most 10000"),
+        ({"audio": None, "audio_embeds": torch.full((4, 8), 1e6)}, "`audio_embeds` holds values up to 1e"),
+    ],
+)
+def test_what_is_no_clip_is_refused_by_its_name(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        collect_clips(**{"image": "a", "audio": "x"} | arguments)

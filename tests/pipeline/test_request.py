@@ -32,6 +32,7 @@ def test_numpys_numbers_are_allowed():
         ({"num_inference_steps": 10.0}, "`num_inference_steps` is 10.0"),
         ({"guidance_scale": "2"}, "`guidance_scale` is '2'"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
+        ({"guidance_scale": 1e300}, r"`guidance_scale` is 1e\+300, must be a number in \[0, 1000\]"),
         ({"guidance_scale": float("inf")}, "`guidance_scale` is inf"),
         ({"eta": "1"}, "`eta` is '1', must be a number in"),
         ({"eta": None}, "`eta` is None"),

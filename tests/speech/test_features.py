@@ -269,3 +269,21 @@ def test_model_without_convolutions_is_an_error():
 def test_encoder_with_an_adapter_is_an_error():
     with pytest.raises(ValueError, match="has it an adapter"):
         hidden_states(make_waveform(16_000), make_encoder("wav2vec2", add_adapter=True), make_extractor())
+
+
+@pytest.mark.parametrize("rate_hz", [0, -16_000, 10**9, "16000", 16_000.0, None])
+def test_feature_extractor_of_an_impossible_rate_is_an_error(hubert, rate_hz):
+    extractor = make_extractor()
+    extractor.sampling_rate = rate_hz
+    with pytest.raises(ValueError, match="`feature_extractor` has the sampling rate .*, must have a whole number"):
+        hidden_states(make_waveform(1000), hubert, extractor)
+
+
+def test_feature_extractor_that_makes_no_finite_samples_is_an_error(hubert):
+    class Nothing(Wav2Vec2FeatureExtractor):
+        def __call__(self, *_, **__):
+            return {}
+
+    nothing = Nothing()
+    with pytest.raises(ValueError, match="`feature_extractor` must make finite `input_values`"):
+        hidden_states(make_waveform(1000), hubert, nothing)

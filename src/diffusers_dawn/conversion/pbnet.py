@@ -129,7 +129,7 @@ def read_options(source: str | os.PathLike) -> dict:
     text = source if path is None else path.read_text(encoding="utf-8")
     try:
         options = yaml.load(text, Loader=_PlainLoader)
-    except yaml.YAMLError as error:
+    except Exception as error:  # deep nesting, impossible dates and numbers fail in any way
         raise ValueError(f"`source` is not readable as YAML: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"`source` holds a {type(options).__name__}, must hold a mapping of options")

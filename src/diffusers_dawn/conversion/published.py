@@ -129,6 +129,13 @@ def read_checkpoint(path: str | Path, name: str) -> Any:
         raise ValueError(f"`{name}` {path} cannot be read as a checkpoint: {reason}") from error
 
 
+def _check_tensors(tensors: Mapping, name: str) -> None:
+    """Refuse weights that are not tensors by text, which nothing here can rename."""
+    strange = [key for key, tensor in tensors.items() if not (isinstance(key, str) and torch.is_tensor(tensor))]
+    if strange:
+        raise ValueError(f"`{name}` holds {strange[0]!r} among its weights, must hold tensors by text")
+
+
 def _build(model_class: type, config: dict, tensors: Mapping[str, torch.Tensor], name: str) -> torch.nn.Module:
     model = model_class(**config)
     load_strictly(model, tensors, name)
@@ -139,6 +146,7 @@ def _entry(checkpoint: Any, key: str, name: str) -> Mapping[str, torch.Tensor]:
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get(key), Mapping):
         found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
         raise ValueError(f"`{name}` must hold a dict with an entry `{key}`; it holds {found[:200]}")
+    _check_tensors(checkpoint[key], name)
     return checkpoint[key]
 
 

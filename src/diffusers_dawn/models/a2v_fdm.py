@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from functools import wraps
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
+from diffusers.hooks import FasterCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.cache_utils import CacheMixin
@@ -18,6 +19,7 @@ from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .condition_attention import ConditionContext
 from .hooked_methods import hooked_like_forward
+from .size_limits import check_sizes, check_windows_in_time
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
 from .video_attention import FrameContext, TemporalAttention, add_attention
 from .video_layers import PartialConv2d
@@ -82,7 +84,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         blink_scale: Factor of each blink difference; None: 1, as published.
 
     Raises:
-        ValueError: `flow_scale` is not positive, or `pose_scale` or `blink_scale` is not as long as its condition.
+        ValueError: A size or window is out of range, `flow_scale` is not positive, or `pose_scale` or `blink_scale` is
+            not as long as its condition.
     """
 
     _supports_gradient_checkpointing = True
@@ -115,6 +118,24 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         blink_scale: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
+        check_sizes({
+            "sample_size": sample_size,
+            "in_channels": in_channels,
+            "reference_channels": reference_channels,
+            "face_location_channels": face_location_channels,
+            "block_out_channels": block_out_channels,
+            "audio_dim": audio_dim,
+            "pose_dim": pose_dim,
+            "blink_dim": blink_dim,
+            "num_attention_heads": num_attention_heads,
+            "attention_head_dim": attention_head_dim,
+            "condition_heads": condition_heads,
+            "condition_head_dim": condition_head_dim,
+            "position_buckets": position_buckets,
+            "position_max_distance": position_max_distance,
+            "norm_num_groups": norm_num_groups,
+        })
+        check_windows_in_time({"temporal_window": temporal_window})
         for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
             if scale is not None and len(scale) != width:
                 raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
@@ -194,11 +215,32 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             elif not (config.cache_identifiers or config.skip_predict_identifiers):
                 config = replace(config, cache_identifiers=[ATTENTIONS])
         else:
+            reason = "others ask for transformer blocks"
+            if isinstance(config, FasterCacheConfig):
+                reason = "FasterCache wants both conditions of guidance in one batch, here they are calls of their own"
             raise ValueError(
                 f"`config` is a {type(config).__name__}, must be a PyramidAttentionBroadcastConfig or a "
-                "TaylorSeerCacheConfig: others ask for transformer blocks; see also the pipeline's `enable_step_cache`"
+                f"TaylorSeerCacheConfig: {reason}; see also the pipeline's `enable_step_cache`"
             )
         super().enable_cache(config)
+
+    def set_adapters(self, adapter_names: list[str] | str, weights: Any = None) -> None:
+        """Choose active adapters and their weights, see `PeftAdapterMixin.set_adapters`.
+
+        Args:
+            adapter_names: One adapter or several.
+            weights: One number for all, or one each; None: 1.
+
+        Raises:
+            ValueError: A weight is no number: weights by blocks know only the names of diffusers' own networks.
+        """
+        for weight in weights if isinstance(weights, list | tuple) else [weights]:
+            if weight is not None and not isinstance(weight, Real):
+                raise ValueError(
+                    f"`adapter_weights` has {weight!r}, must be one number per adapter: weights by blocks know only"
+                    " the blocks of diffusers' own networks"
+                )
+        super().set_adapters(adapter_names, weights)
 
     @wraps(ModelMixin.save_pretrained, assigned=())  # pipelines look at its signature for what it takes
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:

@@ -4,12 +4,21 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    _AttentionBackendRegistry,
+    dispatch_attention_fn,
+)
 from torch import nn
 from torch.nn import functional
 
 # queries of a block of the band [frames]; 20 to 50 are equally fast on a CPU (benchmarks/README.md)
 BLOCK_SIZE = 40
+# of diffusers' attention backends, those that take a bias, which attention over frames adds to its scores
+BACKENDS_WITH_BIAS = frozenset((
+    *("native", "_native_cudnn", "_native_efficient", "_native_math", "_native_npu", "_native_xla"),
+    *("flex", "xformers"),
+))
 
 
 class RotaryEmbedding(nn.Module):
@@ -326,8 +335,15 @@ def _gather(part: torch.Tensor, frames: slice, turns: torch.Tensor | None) -> to
     return gathered.flatten(0, 2)
 
 
+def _backend_for_bias(backend: Any) -> Any:
+    """The backend where it adds a bias to the scores, or else torch's own, such as beside flash attention in space."""
+    active = _AttentionBackendRegistry.get_active_backend()[0] if backend is None else backend
+    return backend if getattr(active, "value", active) in BACKENDS_WITH_BIAS else AttentionBackendName.NATIVE
+
+
 def _attend_fused(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float, backend: Any
 ) -> torch.Tensor:
+    backend = _backend_for_bias(backend)
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # as backends take them
     return dispatch_attention_fn(query, key, value, attn_mask=bias, scale=scale, backend=backend).transpose(1, 2)

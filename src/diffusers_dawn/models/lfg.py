@@ -12,6 +12,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from ..geometry.flow import warp
 from .image_coding import EncodedImage, ImageDecoder, ImageEncoder
 from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPredictor, Regions
+from .size_limits import check_sizes
 
 IMAGE_SAMPLINGS = ("bilinear", "bicubic")
 
@@ -119,6 +120,15 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         with_motion_estimator: bool = True,
     ):
         super().__init__()
+        check_sizes({
+            "image_size": image_size,
+            "num_regions": num_regions,
+            "block_out_channels": block_out_channels,
+            "num_bottleneck_blocks": num_bottleneck_blocks,
+            "flow_channels": flow_channels,
+            "region_channels": region_channels,
+            "background_channels": background_channels,
+        })
         if motion_stride != 2 ** (len(block_out_channels) - 1):
             raise ValueError(
                 f"`motion_stride` is {motion_stride}, must be {2 ** (len(block_out_channels) - 1)} "

@@ -15,6 +15,7 @@ from ..machine.float32_products import with_fast_products
 from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
 from .shared_latents import mean_of_pieces, spread_pieces
+from .size_limits import check_sizes, check_windows_in_time
 
 # which networks a value of `networks` stands for, and how many numbers per frame each of them moves
 NETWORK_STATES = {
@@ -138,6 +139,9 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             "max_distance": max_distance,
         }
         blink_sizes = dict(blink_sizes or {})
+        check_sizes({**sizes, "latent_stride": latent_stride})
+        check_sizes({name: value for name, value in blink_sizes.items() if name in sizes})
+        check_windows_in_time({"pose_window": pose_window, "blink_window": blink_window})
         strange = sorted(blink_sizes.keys() - (sizes.keys() - {"audio_dim"}))
         if strange:
             raise ValueError(f"`blink_sizes` has {', '.join(strange)}, may only have {', '.join(sizes)} but audio_dim")

@@ -92,6 +92,10 @@ class PositionLinear(nn.Linear):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map (B, I) to (B, O), float32."""
+        if type(self.weight) not in (torch.Tensor, nn.Parameter):
+            # weights of a quantisation, which has no products but those of linear layers
+            with torch.autocast(features.device.type, enabled=False):
+                return functional.linear(features.float(), self.weight, self.bias)
         return (self.weight.float() * features[:, None]).sum(dim=-1) + self.bias.float()
 
 

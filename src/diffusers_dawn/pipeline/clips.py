@@ -14,6 +14,10 @@ from ..media.recordings import read_waveform
 from ..records import BLINK_DIM, FPS, POSE_DIM, FaceState, Portrait, Waveform
 from ..speech.features import num_video_frames
 
+MOST_VIDEOS_PER_PROMPT = 1000
+# poses are degrees and pixels, speech features below 100; from about 1e5 on half precision overflows
+LARGEST_INPUT = 1e4
+
 
 @dataclass(frozen=True)
 class ClipInput:
@@ -83,8 +87,11 @@ def collect_clips(
         raise ValueError("`image` is missing: a path, PIL image, array or tensor, or a list of them")
     if (audio is None) == (audio_embeds is None):
         raise ValueError("give either `audio` or `audio_embeds`")
-    if not is_whole_number(num_videos_per_prompt) or num_videos_per_prompt < 1:
-        raise ValueError(f"`num_videos_per_prompt` is {num_videos_per_prompt!r}, must be a whole number from 1")
+    if not is_whole_number(num_videos_per_prompt) or not 1 <= num_videos_per_prompt <= MOST_VIDEOS_PER_PROMPT:
+        raise ValueError(
+            f"`num_videos_per_prompt` is {num_videos_per_prompt!r}, must be a whole number from 1 to"
+            f" {MOST_VIDEOS_PER_PROMPT}"
+        )
     columns = {
         "image": _batch(image, 4),
         "audio": _batch(audio, 3),
@@ -94,6 +101,12 @@ def collect_clips(
         "blink": _tracks("blink", blink, BLINK_DIM),
         "audio_embeds": _tracks("audio_embeds", audio_embeds, None),
     }
+    for name, values in (("image", columns["image"]), ("audio", columns["audio"])):
+        if any(value is None for value in values) and (name == "image" or audio is not None):
+            raise ValueError(f"`{name}` is a list that holds None; every clip needs one")
+    for state in columns["face"]:
+        if state is not None and not isinstance(state, FaceState | dict):
+            raise ValueError(f"`face` is {state!r}, must be a `FaceState`, a dict of its fields, or a list of them")
     if len(columns["image"]) > 1 and len(columns["audio"]) == 1:
         _refuse_batch_of_samples(columns["audio"][0], len(columns["image"]))
     lengths = {name: len(values) for name, values in columns.items() if len(values) != 1}
@@ -375,7 +388,10 @@ def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | Non
     if isinstance(value, list) and not value:
         return []
     parts = value if isinstance(value, list) and np.ndim(value[0]) == 2 else [value]
-    tracks = [part if torch.is_tensor(part) else torch.as_tensor(np.asarray(part)) for part in parts]
+    try:
+        tracks = [part if torch.is_tensor(part) else torch.as_tensor(np.asarray(part, float)) for part in parts]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` is a {type(value).__name__}, must be numbers (F, {width or 'D'})") from error
     if len(tracks) == 1 and tracks[0].ndim == 3:
         tracks = list(tracks[0])
     for track in tracks:
@@ -383,4 +399,7 @@ def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | Non
             raise ValueError(f"`{name}` is {tuple(track.shape)}, must be (F, {width or 'D'}), F at least 1")
         if not torch.isfinite(track).all():
             raise ValueError(f"`{name}` holds values that are not finite")
+        largest = float(track.abs().max())
+        if largest > LARGEST_INPUT:
+            raise ValueError(f"`{name}` holds values up to {largest:g}, must be at most {LARGEST_INPUT:g}")
     return [track.float() for track in tracks]

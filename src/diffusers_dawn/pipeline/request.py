@@ -12,7 +12,7 @@ from ..memory.estimate import ClipSize, latent_copies
 from .clips import is_whole_number
 from .output import OUTPUT_TYPES
 
-MOST_HEAD_MOTION = 2
+MOST_HEAD_MOTION, MOST_GUIDANCE = 2, 1000
 # what are no arguments of a call: who has it instead
 MOVED = {
     "window_frames": "enable_windows(frames, overlap)",
@@ -131,8 +131,8 @@ class RenderRequest:
             raise ValueError(
                 f"`num_inference_steps` is {self.num_inference_steps!r}, must be a whole number in [1, {most_steps}]"
             )
-        if not (isinstance(self.guidance_scale, Real) and 0 <= self.guidance_scale < math.inf):
-            raise ValueError(f"`guidance_scale` is {self.guidance_scale!r}, must be a finite number from 0")
+        if not (isinstance(self.guidance_scale, Real) and 0 <= self.guidance_scale <= MOST_GUIDANCE):
+            raise ValueError(f"`guidance_scale` is {self.guidance_scale!r}, must be a number in [0, {MOST_GUIDANCE}]")
         if not (isinstance(self.eta, Real) and 0 <= self.eta <= 1):
             raise ValueError(f"`eta` is {self.eta!r}, must be a number in [0, 1]")
         if not (isinstance(self.head_motion, Real) and 0 <= self.head_motion <= MOST_HEAD_MOTION):

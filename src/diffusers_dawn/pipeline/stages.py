@@ -16,6 +16,7 @@ from ..sampling.denoising import ClipContexts, StepCache, begin_clip, predict
 from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
 from .clips import face_masks, image_tensor, initial_states, is_whole_number, read_recording
+from .finite_numbers import check_finite
 
 # pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
 PIECES_PER_GROUP = 25
@@ -79,7 +80,9 @@ class StagesOfDAWN:
             raise ValueError(
                 f"`num_frames` is {num_frames!r}, must be a whole number in [1, {available}], what `audio` lasts"
             )
-        return extract_features(waveform, self.audio_encoder, self.feature_extractor, available, num_frames)
+        features = extract_features(waveform, self.audio_encoder, self.feature_extractor, available, num_frames)
+        check_finite(features, "speech features", {"audio_encoder": self.audio_encoder}, "`audio`")
+        return features
 
     @torch.no_grad()
     def predict_motion(
@@ -106,7 +109,11 @@ class StagesOfDAWN:
         if self.pbnet is None:
             raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
         inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
-        return self.pbnet.generate(*inputs, generator=generator)
+        tracks = self.pbnet.generate(*inputs, generator=generator)
+        for track in tracks:
+            if track is not None:
+                check_finite(track, "PBNet's motion", {"pbnet": self.pbnet}, "`audio_embeds` or the portrait's state")
+        return tracks
 
     @torch.no_grad()
     def prepare_conditions(
@@ -179,8 +186,11 @@ class StagesOfDAWN:
         shape = (batch_size, self.unet.config.in_channels, num_frames, height // stride, width // stride)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        elif tuple(latents.shape) != shape:
-            raise ValueError(f"`latents` is {tuple(latents.shape)}, must be {shape}")
+        elif not torch.is_tensor(latents) or tuple(latents.shape) != shape:
+            given = tuple(latents.shape) if torch.is_tensor(latents) else f"a {type(latents).__name__}"
+            raise ValueError(f"`latents` is {given}, must be a tensor {shape}")
+        elif not torch.isfinite(latents).all():
+            raise ValueError("`latents` holds values that are not finite")
         return latents.to(device=device, dtype=torch.float32) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
     def denoise(
@@ -230,6 +240,8 @@ class StagesOfDAWN:
                 if on_step_end is not None:
                     latents = on_step_end(index, timestep, latents)
         self._progress["timestep"] = None
+        inputs = "`latents`, `audio_embeds`, `pose`, `blink`, the portrait's state or `guidance_scale`"
+        check_finite(latents, "the motion", {"unet": self.unet, "lfg": self.lfg}, inputs)
         return latents
 
     @torch.no_grad()
@@ -249,7 +261,12 @@ class StagesOfDAWN:
         latents = latents.to(self._execution_device)
         height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
         encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
+        is_first = True
         for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
             motion = motion_from_latents(group, self.unet.config.flow_scale)
             for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
+                # a GPU would wait for each answer, so there the first piece stands for all
+                if frames.device.type == "cpu" or is_first:
+                    check_finite(frames, "a frame", {"lfg": self.lfg}, "the motion or `image`")
+                is_first = False
                 yield frames.float().clamp(0, 1)

@@ -21,6 +21,7 @@ PUBLISHED_FRAMES = 3 * FRAMES_PER_PIECE
 # In longer ones neighbouring pieces share this many frames, over which one passes into the next: there each has heard
 # 2 s of the other's side. A second is where the error near a cut falls to that of frames far from any
 SHARED_FRAMES = 200
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 192_000
 
 
 def num_video_frames(num_samples: int, sample_rate_hz: int) -> int:
@@ -110,9 +111,16 @@ def _prepare_samples(
     reach, stride = _receptive_field(encoder)
     if len(waveform.samples) == 0 or not np.isfinite(waveform.samples).all():
         raise ValueError("`waveform` is empty or has samples that are not finite; it must have finite samples")
-    samples = resample(waveform, feature_extractor.sampling_rate).samples
-    values = feature_extractor(samples, sampling_rate=feature_extractor.sampling_rate, return_tensors="pt")
-    values = values.input_values
+    rate_hz = feature_extractor.sampling_rate
+    if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise ValueError(
+            f"`feature_extractor` has the sampling rate {rate_hz!r}, must have a whole number from {LOWEST_RATE_HZ} to"
+            f" {HIGHEST_RATE_HZ} [Hz]"
+        )
+    samples = resample(waveform, rate_hz).samples
+    values = feature_extractor(samples, sampling_rate=rate_hz, return_tensors="pt").get("input_values")
+    if values is None or values.ndim != 2 or not torch.isfinite(values).all():
+        raise ValueError("`feature_extractor` must make finite `input_values` (1, num_samples) of a recording")
     if values.shape[1] < reach:
         values = functional.pad(values, (0, reach - values.shape[1]))
     return values, (values.shape[1] - reach) // stride + 1

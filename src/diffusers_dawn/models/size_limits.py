@@ -1,0 +1,47 @@
+"""Sizes that a network's config may have, checked before anything is built."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+
+MOST_CHANNELS, MOST_LAYERS, MOST_WINDOW_FRAMES = 2**14, 256, 10**5
+MOST_LEVELS = 16
+
+
+def check_sizes(sizes: Mapping[str, int | Sequence[int]]) -> None:
+    """Refuse sizes with which no network can be built.
+
+    Args:
+        sizes: Sizes by the names of a config; those that begin with "num_" and end in "blocks" or "layers" count
+            layers, sequences hold channels per level.
+
+    Raises:
+        ValueError: One is no whole number, below 1, or absurdly large.
+    """
+    for name, value in sizes.items():
+        most = MOST_LAYERS if name.startswith("num_") and name.endswith(("blocks", "layers")) else MOST_CHANNELS
+        several = isinstance(value, list | tuple)
+        if several and not 1 <= len(value) <= MOST_LEVELS:
+            raise ValueError(f"`{name}` has {len(value)} levels, must have 1 to {MOST_LEVELS}")
+        least = 0 if most == MOST_LAYERS else 1
+        if not all(_is_whole(size) and least <= size <= most for size in (value if several else [value])):
+            raise ValueError(
+                f"`{name}` is {value!r}, must be a whole number from {least} to {most}{' per level' * several}"
+            )
+
+
+def check_windows_in_time(windows: Mapping[str, int | None]) -> None:
+    """Refuse windows of attention over frames that see nothing or need absurd memory.
+
+    Args:
+        windows: How far a frame sees, by the names of a config; None: without limit.
+
+    Raises:
+        ValueError: One is no whole number, negative, or absurdly large.
+    """
+    for name, value in windows.items():
+        if value is not None and not (_is_whole(value) and 0 <= value <= MOST_WINDOW_FRAMES):
+            raise ValueError(f"`{name}` is {value!r}, must be a whole number from 0 to {MOST_WINDOW_FRAMES}, or None")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

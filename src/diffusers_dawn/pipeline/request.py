@@ -1,6 +1,5 @@
 """How clips are to be rendered: what a call asks for, how the machine is used, and the plan made of both."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real

@@ -23,10 +23,13 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
+from diffusers_dawn.face.person import PersonSegmenter
+from diffusers_dawn.face.pose import box_area, landmark_box
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
 from training.data.clip_plan import (
@@ -92,7 +95,7 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
         features = SpeechFeatures(options.audio_encoder, device)
     settings = ClipSettings(options.size, _min_face_px(options), options.allow_silent)
     with MediaPipeFaceDetector() as detector:
-        maker = ClipMaker(root, clips, settings, detector, features)
+        maker = ClipMaker(root, clips, settings, detector, features, *_measures_of_pictures(options, detector))
         done = sum(len(read_journal(path)) for path, _ in own)
         total = sum(len(of_shard) for _, of_shard in own)
         label = "clips" if state.num_processes == 1 else f"clips of process 1 of {state.num_processes}"
@@ -107,6 +110,32 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
     if features is not None:
         info = DatasetInfo(options.size, stored_encoder_name(options.audio_encoder, options.output), features.dim)
     together(state, lambda: _finish(options.output, info))
+
+
+def _measures_of_pictures(
+    options: argparse.Namespace, detector: MediaPipeFaceDetector
+) -> tuple[Callable | None, Callable | None]:
+    """What the clips' pictures are measured by, and how they are changed, see `ClipMaker`."""
+    segment = PersonSegmenter() if options.morphable_head or options.replace_background else None
+    motion = None
+    if options.morphable_head is not None:
+        # needs the packages of the extra `synthetic`
+        from training.synthetic.puppets.head_fit import HeadFitter
+        from training.synthetic.puppets.morphable_head import load_morphable_head
+        from training.synthetic.puppets.video_motion import VideoMotion
+
+        fitter = HeadFitter(load_morphable_head(options.morphable_head))
+        motion = VideoMotion(fitter, lambda frame: _largest_face(detector, frame), segment, options.motion_references)
+    if not options.replace_background:
+        return motion, None
+    from training.synthetic.puppets.replaced_background import replace_background
+
+    return motion, lambda frames, clip_id: replace_background(frames, segment, clip_id)
+
+
+def _largest_face(detector: MediaPipeFaceDetector, frame: np.ndarray) -> np.ndarray | None:
+    faces_px = detector.landmarks(frame)
+    return max(faces_px, key=lambda points: box_area(landmark_box(points)), default=None)
 
 
 def _plan(options: argparse.Namespace) -> tuple[Path, list[SourceVideo]]:
@@ -207,6 +236,9 @@ def _content_arguments(options: argparse.Namespace) -> dict:
         "test_split": None if options.test_split is None else read_names(options.test_split),
         "test_share": options.test_share,
         "seed": options.seed,
+        "morphable_head": None if options.morphable_head is None else options.morphable_head.name,
+        "motion_references": options.motion_references,
+        "replace_background": options.replace_background,
     }
 
 
@@ -232,6 +264,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError(f"`size` is {options.size}; allowed are even numbers from 16")
     if options.min_face_px is not None and options.min_face_px < 1:
         raise ValueError(f"`min_face_px` is {options.min_face_px}; it must be positive")
+    if options.motion_references < 1:
+        raise ValueError(f"`motion_references` is {options.motion_references}; it must be positive")
     if options.clips_per_shard < 1:
         raise ValueError(f"`clips_per_shard` is {options.clips_per_shard}; it must be positive")
     if not 0 <= options.test_share < 1:
@@ -271,6 +305,14 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--test_split", type=Path, help="list of identities or videos for the test, one per line")
     test.add_argument("--test_share", type=float, default=0.1, help="share of identities for the test (default: 0.1)")
     add("--seed", type=int, default=0, help="seed of the test share (default: 0)")
+    add(
+        "--morphable_head",
+        type=Path,
+        metavar="HEAD.npz",
+        help="morphable head that is fitted to every frame, so that clips know their motion (see training/README.md)",
+    )
+    add("--motion_references", type=int, default=2, help="frames that motion is measured from (default: 2)")
+    add("--replace_background", action="store_true", help="put drawn backgrounds behind the people")
     add("--device", help="where the audio encoder runs (default: a GPU if there is one)")
     add("--quiet", action="store_true", help="show no progress bars")
     add("--debug", action="store_true", help="show tracebacks")

@@ -31,8 +31,9 @@ from diffusers_dawn.sampling.prediction import (
 )
 from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
-from training.data.clip_shards import ClipShards
+from training.data.clip_mixture import open_clips
 from training.data.datasets import MotionWindows, check_eyes
+from training.data.known_motion import KnownMotion
 from training.data.motion_cache import MotionCache, estimate_motion
 from training.engine import commands
 from training.engine.checkpoints import write_trained
@@ -46,6 +47,7 @@ from training.objectives.noise_levels import noise_levels, snr_weights
 
 logger = logging.getLogger("training")
 
+MOTIONS = ("estimated", "known")
 # the published denoiser attends to 40 frames either way and learned from windows of 20
 WINDOW_TO_TRAINING_FRAMES = 2
 LORA_USAGE = """from diffusers_dawn import DAWNPipeline
@@ -79,6 +81,7 @@ class A2VConfig(TrainingConfig):
         timestep_shift: Draws steps nearer to pure noise, see `noise_levels.shifted_timestep`; 1: all alike, as
             published. More suits networks that predict the clean sample and are to sample in few steps.
         colour_jitter: Whether colours are jittered; needs motion that is estimated in the step.
+        motion: "estimated": LFG estimates the targets, as published; "known": data sets say them, see `train_lfg.py`.
         cached_references: Motion is estimated once, from so many reference frames per clip; 0: anew in every step.
         validation_frames: Longest clip rendered for validation.
         validation_inference_steps: Denoising steps of validation.
@@ -102,6 +105,7 @@ class A2VConfig(TrainingConfig):
     snr_gamma: float | None = None
     timestep_shift: float = 1.0
     colour_jitter: bool = True
+    motion: str = "estimated"
     cached_references: int = 0
     validation_frames: int = 100
     validation_inference_steps: int = 20
@@ -137,6 +141,9 @@ class A2VConfig(TrainingConfig):
                 raise ValueError("`lora_rank` is given without `pretrained_model`, which the adapter changes")
         if self.cached_references < 0:
             raise ValueError(f"`cached_references` is {self.cached_references}, must not be negative")
+        check_choice("motion", self.motion, MOTIONS)
+        if self.cached_references and self.motion == "known":
+            raise ValueError("`cached_references` must be 0 where `motion` is 'known': nothing is estimated")
         if self.cached_references and self.colour_jitter:
             raise ValueError("`colour_jitter` must be false with `cached_references`: cached motion knows one colour")
 
@@ -243,7 +250,7 @@ class A2VStage:
 
     def __init__(self, config: A2VConfig) -> None:
         self.config = config
-        self.clips = ClipShards(config.dataset, "train")
+        self.clips = open_clips(config.dataset, "train")
         size, audio_dim = self.clips.info.size_px, self.clips.info.audio_dim
         if config.eye_weight:
             check_eyes(self.clips, "eye_weight", config.eye_weight)
@@ -289,7 +296,7 @@ class A2VStage:
 
     def samples(self) -> Dataset:
         """Cut windows out of the clips; with a cache, estimate their motion first, shards shared by the processes."""
-        config, cache = self.config, None
+        config, cache = self.config, KnownMotion(self.clips) if self.config.motion == "known" else None
         if config.cached_references:
             cache = MotionCache(self.clips, self.lfg, config.cached_references)
             state = PartialState()

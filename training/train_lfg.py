@@ -17,11 +17,12 @@ from torch.utils.data import Dataset
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
-from training.data.clip_shards import ClipShards
+from training.data.clip_mixture import open_clips
 from training.data.datasets import FramePairs, check_eyes
+from training.data.known_pairs import KnownPairs
 from training.data.mouth import LOWER_LIP, UPPER_LIP
 from training.engine import commands
-from training.engine.config import TrainingConfig
+from training.engine.config import TrainingConfig, check_choice
 from training.engine.loop import run_script
 from training.engine.networks import build_network
 from training.evaluation.validation import (
@@ -33,6 +34,7 @@ from training.evaluation.validation import (
     validation_clips,
 )
 from training.objectives.box_masks import box_mask, mouth_box_mask
+from training.objectives.known_motion import KnownMotionObjective
 from training.objectives.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
 from training.objectives.random_transform import RandomTransform
 from training.objectives.region_losses import (
@@ -46,6 +48,7 @@ from training.objectives.vgg import VGG19Features, load_vgg19
 
 logger = logging.getLogger("training")
 
+MOTIONS = ("estimated", "known")
 # outer corners among the 20 mouth landmarks
 MOUTH_CORNERS = (0, 6)
 
@@ -55,6 +58,9 @@ class LFGConfig(TrainingConfig):
     """Settings of LFG's training, besides those of every training.
 
     Attributes:
+        motion: "estimated": the network finds the motion between two frames itself, as published; "known": data sets
+            of `make_photo_clips.py`, or of `prepare_clips.py --morphable_head`, say it, and only encoder and decoder
+            are trained (the network needs no motion estimator). Terms about regions and landmarks do not apply then.
         vgg: File, folder or Hub id of VGG19's weights, for the perceptual loss; None: pixels and image gradients are
             compared instead.
         reconstruction_weight: Weight of that comparison.
@@ -62,6 +68,9 @@ class LFGConfig(TrainingConfig):
         mouth_weight: How much a pixel of the mouth's box counts beside another one; only without `vgg`.
         eye_weight: The same for the boxes of the eyes. Above 1 the flow is led from lids to lids, too, and four more
             regions to the lids; for data sets with the label `eyes_px`, as synthetic ones are.
+        hidden_weight: The same for what the source does not show; only where the motion is known.
+        crop_px: Side of a square around the face that is trained on; None: whole pictures. Only where the motion is
+            known.
         shift_weight: Weight of the regions' positions moving with the image.
         affine_weight: Weight of the regions' shapes moving with the image.
         landmark_weight: Weight of the first six regions lying on lips and face; 0 as published.
@@ -80,11 +89,14 @@ class LFGConfig(TrainingConfig):
         validation_frames: Longest clip of a validation.
     """
 
+    motion: str = "estimated"
     vgg: str | None = None
     reconstruction_weight: float = 10.0
     pyramid_scales: tuple[float, ...] = (1, 0.5, 0.25, 0.125)
     mouth_weight: float = 1.0
     eye_weight: float = 1.0
+    hidden_weight: float = 1.0
+    crop_px: int | None = None
     shift_weight: float = 10.0
     affine_weight: float = 10.0
     landmark_weight: float = 0.0
@@ -103,6 +115,14 @@ class LFGConfig(TrainingConfig):
     def __post_init__(self) -> None:
         """Refuse values that no training can have."""
         super().__post_init__()
+        check_choice("motion", self.motion, MOTIONS)
+        if self.motion == "known":
+            if self.vgg is not None:
+                raise ValueError("`vgg` must be null where `motion` is 'known': pixels are weighted there")
+        elif self.crop_px is not None or self.hidden_weight != 1:
+            raise ValueError(
+                "`crop_px` and `hidden_weight` are for `motion` 'known'; otherwise they must be null and 1"
+            )
         terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth", "closed_eye")
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
@@ -116,7 +136,7 @@ class LFGConfig(TrainingConfig):
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
         if not 0 <= self.blink_share <= 1:
             raise ValueError(f"`blink_share` is {self.blink_share}, must be in [0, 1]")
-        for name in ("mouth_weight", "eye_weight"):
+        for name in ("mouth_weight", "eye_weight", "hidden_weight"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
             if getattr(self, name) != 1 and self.vgg is not None:
@@ -266,9 +286,9 @@ class LFGStage:
         if config.gradient_checkpointing:
             raise ValueError("`gradient_checkpointing` must be false: it would move LFG's batch norms twice per step")
         self.config = config
-        self.clips = ClipShards(config.dataset, "train")
+        self.clips = open_clips(config.dataset, "train")
         for name, usual in (("eye_weight", 1), ("closed_eye_weight", 0)):
-            if getattr(config, name) != usual:
+            if getattr(config, name) != usual and config.motion == "estimated":
                 check_eyes(self.clips, name, getattr(config, name))
         size = self.clips.info.size_px
         self.lfg = build_network(
@@ -277,18 +297,24 @@ class LFGStage:
             config.pretrained_model,
             "lfg",
             config.seed,
-            changeable=("image_sampling",),
+            changeable=("image_sampling", "image_border", "image_size"),
             image_size=size,
         )
         vgg = None if config.vgg is None else load_vgg19(config.vgg)
         logger.info("comparing %s", "pixels and image gradients (no `vgg`)" if vgg is None else "VGG19 features")
         self.networks: dict[str, ModelMixin] = {"lfg": self.lfg}
-        self.objectives = {"lfg": ReconstructionObjective(self.lfg, vgg, config)}
+        if config.motion == "known":
+            weights = (config.mouth_weight, config.eye_weight, config.hidden_weight)
+            self.objectives = {"lfg": KnownMotionObjective(self.lfg, *weights, config.pyramid_scales)}
+        else:
+            self.objectives = {"lfg": ReconstructionObjective(self.lfg, vgg, config)}
         self.frozen = () if vgg is None else (vgg,)
 
     def samples(self) -> Dataset:
         """Draw pairs of frames out of the clips."""
         config = self.config
+        if config.motion == "known":
+            return KnownPairs(self.clips, config.crop_px, config.colour_jitter, config.flip)
         eyes = config.eye_weight != 1 or config.closed_eye_weight != 0
         return FramePairs(self.clips, config.colour_jitter, config.flip, eyes, config.blink_share)
 
@@ -318,7 +344,14 @@ class LFGStage:
         # float frames (F, H, W, 3)
         device = next(self.lfg.parameters()).device
         images = torch.from_numpy(clip.frames).to(device).permute(0, 3, 1, 2).float() / 255
-        parts = [self.lfg(images[:1].expand_as(part), part).prediction for part in images.split(8)]
+        if self.config.motion == "known":
+            motion = torch.from_numpy(clip.labels["motion"][:, 0].astype(np.float32)).to(device)
+            flow, occlusion = motion[:, :2].permute(0, 2, 3, 1)[None], motion[None, :, 2:]
+            parts = [
+                frames[0] for frames in self.lfg.decode_chunks(self.lfg.encode_image(images[:1]), flow, occlusion)
+            ]
+        else:
+            parts = [self.lfg(images[:1].expand_as(part), part).prediction for part in images.split(8)]
         return torch.cat(parts).permute(0, 2, 3, 1).float().clamp(0, 1).cpu().numpy()
 
 

@@ -20,7 +20,9 @@ import numpy as np
 from training.data.clip_members import PreparedClip, decode_labels, decode_samples, encode_members
 from training.data.clip_video import decode_frames
 from training.data.dataset_info import read_dataset_info
+from training.data.features_beside import LABEL, encoder_beside, read_features
 
+SPLITS = ("train", "test")
 SHARD_NAME = re.compile(r"([a-z]+)-(\d{5})\.tar")
 # a tar file ends with two empty blocks
 TAR_BLOCK, TAR_END = tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE
@@ -247,7 +249,8 @@ class ClipShards:
         entries: The clips.
 
     Raises:
-        ValueError: If there is no such data set or split, a shard is missing, unfinished or cut short.
+        ValueError: If there is no such data set or split, a shard is missing, unfinished or cut short, or the features
+            beside the shards are those of several encoders.
     """
 
     def __init__(self, folder: str | os.PathLike, split: str = "train"):
@@ -259,6 +262,7 @@ class ClipShards:
         )
         if not self.entries:
             raise ValueError(f"`dataset` holds no clips of the split {split!r}: {self.folder}")
+        self._has_features_beside = self._find_features_beside()
 
     def __len__(self) -> int:
         """Count the clips."""
@@ -298,7 +302,14 @@ class ClipShards:
         Raises:
             ValueError: If there is no such label, or the shard is damaged.
         """
-        return self._decode(self.entries[index], "npz", lambda content: decode_labels(content, names))
+        inside = names
+        if self._has_features_beside and names is not None:
+            inside = [name for name in names if name != LABEL]
+        labels = self._decode(self.entries[index], "npz", lambda content: decode_labels(content, inside))
+        if self._has_features_beside and (names is None or LABEL in names):
+            entry = self.entries[index]
+            labels[LABEL] = read_features(self.folder / entry.shard, entry.clip_id)
+        return labels
 
     def read_samples(self, index: int) -> np.ndarray:
         """Read the sound of a clip.
@@ -327,6 +338,18 @@ class ClipShards:
             ValueError: If the shard is damaged.
         """
         return self._decode(self.entries[index], "json", json.loads)
+
+    def _find_features_beside(self) -> bool:
+        encoders = {encoder_beside(self.folder / shard) for shard in {entry.shard for entry in self.entries}}
+        # those of another encoder are left by a run that has not finished
+        if self.info.audio_encoder not in encoders:
+            return False
+        if len(encoders) > 1:
+            raise ValueError(
+                f"`dataset` {self.folder} has speech features of several encoders beside its shards; run "
+                "add_speech_features.py to its end"
+            )
+        return self.info.audio_encoder is not None
 
     def _decode(self, entry: ClipEntry, suffix: str, decode: Callable[[bytes], Any]) -> Any:
         offset, size = entry.members[suffix]

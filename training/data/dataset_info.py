@@ -45,7 +45,17 @@ def write_dataset_info(folder: str | os.PathLike, info: DatasetInfo) -> None:
     path = Path(folder) / "dataset.json"
     if path.exists() and read_dataset_info(folder) != info:
         raise ValueError(f"`folder` holds another data set already, see {path}; choose a new folder")
-    write_text_atomically(path, json.dumps(asdict(info), indent=2) + "\n")
+    replace_dataset_info(folder, info)
+
+
+def replace_dataset_info(folder: str | os.PathLike, info: DatasetInfo) -> None:
+    """Write dataset.json, also where there is another one.
+
+    Args:
+        folder: The data set's folder.
+        info: Its content.
+    """
+    write_text_atomically(Path(folder) / "dataset.json", json.dumps(asdict(info), indent=2) + "\n")
 
 
 def read_dataset_info(folder: str | os.PathLike) -> DatasetInfo:

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
 from training.data.colour_jitter import ColourJitter
 from training.data.draw import Draw
+from training.data.known_motion import KnownMotion
 from training.data.motion_cache import MotionCache
 from training.objectives.noise_levels import shifted_timestep
 
@@ -19,13 +21,22 @@ NUM_TRAIN_TIMESTEPS = 1000
 MIRRORED_MOUTH = [6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17]
 
 
-def _images(frames: np.ndarray) -> torch.Tensor:
+def as_images(frames: np.ndarray) -> torch.Tensor:
     """Turn uint8 frames (F, H, W, 3) into float images (F, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
 
 
-def _mirrored(name: str, places: np.ndarray, last: int) -> np.ndarray:
-    # landmarks and boxes [px] in a mirror whose last column is `last`
+def mirrored_places(name: str, places: np.ndarray, last: int) -> np.ndarray:
+    """Mirror landmarks or boxes.
+
+    Args:
+        name: "mouth_px", "eyes_px" or "face_box_px".
+        places: Places per frame (F, ...) [px].
+        last: Last column of the picture [px].
+
+    Returns:
+        Array like `places`.
+    """
     if name == "mouth_px":
         return places[:, MIRRORED_MOUTH] * [-1, 1] + [last, 0]
     if name == "eyes_px":
@@ -100,13 +111,13 @@ class FramePairs(Dataset):
             openness = self.clips.read_labels(draw.index, ["blink"])["blink"].mean(axis=1)
             blinks = np.flatnonzero(openness < 0.5 * np.median(openness))
             chosen[1] = rng.choice(blinks) if len(blinks) else chosen[1]
-        pair = _images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
+        pair = as_images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
         pair = self.jitter(pair, rng)
         labels = self.clips.read_labels(draw.index, self.labels)
         places = {name: values[chosen] for name, values in labels.items()}
         if self.flip and rng.random() < 0.5:
             pair = pair.flip(-1)
-            places = {name: _mirrored(name, values, pair.shape[-1] - 1) for name, values in places.items()}
+            places = {name: mirrored_places(name, values, pair.shape[-1] - 1) for name, values in places.items()}
         return {
             "source": pair[0],
             "driving": pair[1],
@@ -158,7 +169,8 @@ class MotionWindows(Dataset):
         reference: "first": the window's first frame; "random": any frame of the clip.
         null_probability: Share of frames that lose their conditions.
         colour_jitter: Whether colours of a sample are jittered.
-        cache: Motion that was estimated before; None: frames are given, their motion is estimated in the step.
+        cache: Motion that is known, or was estimated before; None: frames are given, their motion is estimated in the
+            step.
         eyes: Whether to tell where the eyes are, which synthetic clips know.
         timestep_shift: Draws diffusion steps nearer to pure noise; 1: all alike.
 
@@ -174,7 +186,7 @@ class MotionWindows(Dataset):
         reference: str = "first",
         null_probability: float = 0.1,
         colour_jitter: bool = True,
-        cache: MotionCache | None = None,
+        cache: MotionCache | KnownMotion | None = None,
         eyes: bool = False,
         timestep_shift: float = 1.0,
     ) -> None:
@@ -187,15 +199,26 @@ class MotionWindows(Dataset):
                 f"`max_frames` is {max_frames}, but no clip of {clips.folder} is as long; prepare longer clips or "
                 "lower it"
             )
+        self._place_of = {index: place for place, index in enumerate(self.indices)}
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.null_probability, self.cache = reference, null_probability, cache
         self.timestep_shift = timestep_shift
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
-        self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter and cache is None else None
+        self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter else None
+        if cache is not None and cache.depends_on_colours:
+            self.jitter = None
+        if isinstance(clips, ClipMixture):
+            self.choose = self._choose
 
     def __len__(self) -> int:
         """Count the clips that are long enough."""
         return len(self.indices)
+
+    def _choose(self, rng: np.random.Generator) -> int:
+        while True:
+            place = self._place_of.get(self.clips.choose(rng))
+            if place is not None:
+                return place
 
     def draw_num_frames(self, rng: np.random.Generator) -> int:
         """Draw the length of all windows of a step."""
@@ -241,7 +264,7 @@ class MotionWindows(Dataset):
         self, index: int, reference: int, window: range, rng: np.random.Generator
     ) -> dict[str, torch.Tensor]:
         wanted = [reference, *window] if self.cache is None else [reference]
-        images = _images(self.clips.read_frames(index, wanted))
+        images = as_images(self.clips.read_frames(index, wanted))
         if self.jitter is not None:
             images = self.jitter(images, rng)
         return {"reference": images[0]} | ({"frames": images[1:]} if self.cache is None else {})

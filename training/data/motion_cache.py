@@ -62,6 +62,9 @@ class MotionCache:
         num_references: References per clip.
     """
 
+    # what was estimated from one colouring need not hold for another
+    depends_on_colours = True
+
     def __init__(self, clips: ClipShards, lfg: LatentFlowGenerator, num_references: int) -> None:
         self.entries = clips.entries
         self.folder = Path(clips.folder, "motion_cache", f"{weights_fingerprint(lfg)}-{num_references}")

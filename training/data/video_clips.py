@@ -62,6 +62,8 @@ class ClipMaker:
         settings: What is made of them.
         detector: Finds the faces of a frame.
         features: Computes audio features (num_frames, D) of a recording; None: none are stored.
+        more_labels: Measures more labels of the cut-out frames (F, S, S, 3), see `PreparedClip`; None: there are none.
+        retouch: Changes the cut-out frames of the clip of that name after they were measured; None: they stay.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class ClipMaker:
         settings: ClipSettings,
         detector: FaceDetector,
         features: Callable[[Waveform, int], np.ndarray] | None = None,
+        more_labels: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None,
+        retouch: Callable[[np.ndarray, str], np.ndarray] | None = None,
     ):
         self._root = root
         self._clips = {clip.clip_id: clip for clip in clips}
         self._settings = settings
         self._detector = detector
-        self._features = features
+        self._features, self._more_labels, self._retouch = features, more_labels, retouch
         self._to_follow, self._to_cut_out = FrameCursor(), FrameCursor()
         self._sound: _Sound | None = None
 
@@ -121,6 +125,10 @@ class ClipMaker:
         frames = self._to_cut_out.read(path, clip.start, clip.num_frames)
         pictures = np.stack([crop_square(frame, crop, size_px) for frame in frames])
         labels = measure_faces(faces, crop, size_px)
+        if self._more_labels is not None:
+            labels |= self._more_labels(pictures)
+        if self._retouch is not None:
+            pictures = self._retouch(pictures, clip.clip_id)
         if self._features is not None:
             labels["audio_features"] = self._sound.features_of(clip, self._features)
         info = {

@@ -26,7 +26,8 @@ class TrainingConfig:
     """What every training has in common; the names are those of diffusers' training scripts.
 
     Attributes:
-        dataset: Folder of a prepared data set (see `prepare_clips.py` and `make_synthetic_clips.py`).
+        dataset: Folder of a prepared data set (see `prepare_clips.py`, `make_synthetic_clips.py` and
+            `make_photo_clips.py`), or shares of the samples by folder, as "{clips: 0.3, photos: 0.7}".
         output_dir: Folder of checkpoints, logs, validation clips, and of the result.
         model: Arguments of the trained network's constructor that differ from its defaults.
         pretrained_model: Folder or Hub id of a network of the same kind (or a pipeline that has one) to start from.
@@ -64,7 +65,7 @@ class TrainingConfig:
         debug: Whether to show tracebacks.
     """
 
-    dataset: str
+    dataset: str | dict[str, float]
     output_dir: str
     model: dict[str, Any] = field(default_factory=dict)
     pretrained_model: str | None = None
@@ -324,6 +325,8 @@ def _value_of(key: str, text: str | None, hint: object) -> object:
         if text is None:
             raise ValueError(f"`--{key}` needs a value")
         return None if text == "null" and hint == str | None else text
+    if hint == (str | dict[str, float]) and text is not None and not text.startswith("{"):
+        return text
     try:
         return True if text is None else yaml.load(text, _PlainLoader)
     except Exception as error:  # as in a file

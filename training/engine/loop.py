@@ -268,6 +268,7 @@ class _Run:
             self.accelerator.num_processes,
             getattr(samples, "draw_num_frames", None),
             accumulation,
+            getattr(samples, "choose", None),
         )
         loader = DataLoader(
             samples,

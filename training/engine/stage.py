@@ -37,7 +37,10 @@ class Stage(Protocol):
     frozen: Sequence[nn.Module]
 
     def samples(self) -> Dataset:
-        """Data set whose items are asked for by `Draw`; `draw_num_frames(rng)` where the length varies by step."""
+        """Data set whose items are asked for by `Draw`.
+
+        It has `draw_num_frames(rng)` where the length varies by step, `choose(rng)` where clips are not drawn alike.
+        """
         ...
 
     def validate(self) -> Validation:

@@ -27,6 +27,7 @@ class BatchPlan(Sampler[list[Draw]]):
         num_processes: How many there are.
         draw_num_frames: Draws the number of frames of a step; None: the data set fixes it.
         batches_per_step: Batches that are accumulated for a step.
+        choose: Draws the clip of a sample; None: every pass takes every clip once.
 
     Raises:
         ValueError: There is no clip.
@@ -43,12 +44,14 @@ class BatchPlan(Sampler[list[Draw]]):
         num_processes: int = 1,
         draw_num_frames: Callable[[np.random.Generator], int] | None = None,
         batches_per_step: int = 1,
+        choose: Callable[[np.random.Generator], int] | None = None,
     ) -> None:
         if num_clips < 1:
             raise ValueError("`dataset` holds no clips to train on")
         self.num_clips, self.batch_size, self.num_batches, self.seed = num_clips, batch_size, num_batches, seed
         self.first_batch, self.process_index, self.num_processes = first_batch, process_index, num_processes
         self.draw_num_frames, self.batches_per_step = draw_num_frames, batches_per_step
+        self.choose = choose
 
     def __len__(self) -> int:
         """Count the batches that are left."""
@@ -66,6 +69,10 @@ class BatchPlan(Sampler[list[Draw]]):
             first = (batch * self.num_processes + self.process_index) * self.batch_size
             draws = []
             for sample in range(first, first + self.batch_size):
+                if self.choose is not None:
+                    index = self.choose(np.random.default_rng((self.seed, 2, sample)))
+                    draws.append(Draw(index, (self.seed, 3, sample), num_frames))
+                    continue
                 number, place = divmod(sample, self.num_clips)
                 if number != its_pass:
                     permutation = np.random.default_rng((self.seed, 2, number)).permutation(self.num_clips)

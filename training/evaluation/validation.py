@@ -1,6 +1,7 @@
 """Judging a training by what users get: clips of people it has not seen, rendered by the pipeline."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -71,11 +72,11 @@ class TruthClip(NamedTuple):
         return Portrait(self.frames[0], face)
 
 
-def validation_clips(dataset: str, count: int, max_frames: int) -> list[TruthClip]:
+def validation_clips(dataset: str | Mapping[str, float], count: int, max_frames: int) -> list[TruthClip]:
     """Read clips of people that the training has not seen.
 
     Args:
-        dataset: Folder of the prepared data set.
+        dataset: Folder of the prepared data set, or shares by folder, the first of which is used.
         count: How many, at most.
         max_frames: How much of each.
 
@@ -83,6 +84,7 @@ def validation_clips(dataset: str, count: int, max_frames: int) -> list[TruthCli
         The first clips of the test split, of the training split (which is logged) where there are none; clips of one
         frame are left out.
     """
+    dataset = dataset if isinstance(dataset, str) else next(iter(dataset))
     journals = [read_journal(path) for path in finished_shards(Path(dataset), "test")]
     has_tests = any("skipped" not in line for lines in journals for line in lines)
     if not has_tests:
@@ -114,7 +116,7 @@ def read_truth_clip(clips: ClipShards, index: int, max_frames: int) -> TruthClip
 
 def render_clips(
     pipe: DAWNPipeline,
-    dataset: str,
+    dataset: str | Mapping[str, float],
     count: int,
     max_frames: int,
     num_inference_steps: int,

@@ -62,7 +62,7 @@ class MediaPipeFaceDetector:
     """
 
     def __init__(self, max_num_faces: int = 10):
-        solutions = _import_mediapipe_solutions()
+        solutions = import_mediapipe_solutions()
         self._max_num_faces = max_num_faces
         # two threads in one graph end the process
         self._lock = threading.Lock()
@@ -172,7 +172,7 @@ class MediaPipeFaceDetector:
                 return self._graphs[name].process(image)
             global _first_process
             _first_process = os.getpid()
-            with _native_stderr_muted():
+            with native_stderr_muted():
                 self._graphs[name] = self._makers[name]()
                 return self._graphs[name].process(image)
 
@@ -224,7 +224,15 @@ def _score_of(points: np.ndarray, detections: list[_Detection]) -> float:
     return sum(sorted(scores)[-2:]) / 2
 
 
-def _import_mediapipe_solutions() -> Any:
+def import_mediapipe_solutions() -> Any:
+    """Import MediaPipe's solutions, which come with their models.
+
+    Returns:
+        The module `mediapipe.solutions`.
+
+    Raises:
+        ImportError: mediapipe is missing, or is a version without these models.
+    """
     try:
         import mediapipe
     except ImportError as error:
@@ -244,7 +252,7 @@ def _import_mediapipe_solutions() -> Any:
 
 
 @contextmanager
-def _native_stderr_muted() -> Iterator[None]:
+def native_stderr_muted() -> Iterator[None]:
     """Drop what is written to the process's error stream.
 
     TensorFlow Lite prints several lines when a graph starts and heeds no setting. Exceptions are not affected.

@@ -29,13 +29,30 @@ def coordinate_grid(height: int, width: int, device: torch.device | str | None =
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def resize_flow(flow: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def cell_centres(height: int, width: int, device: torch.device | str | None = None) -> torch.Tensor:
+    """List where the middles of all cells lie in the image: a flow that moves nothing, for `grid_sample`.
+
+    Args:
+        height: Number of rows.
+        width: Number of columns.
+        device: Where the grid lives.
+
+    Returns:
+        Float32 tensor (height, width, 2) of x, y in (-1, 1).
+    """
+    x, y = ((torch.arange(count, device=device) + 0.5) * (2 / count) - 1 for count in (width, height))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def resize_flow(flow: torch.Tensor, height: int, width: int, border: str = "black") -> torch.Tensor:
     """Resize a flow bilinearly; its values stay, as they do not depend on the resolution.
 
     Args:
         flow: Sampling positions (N, h, w, 2).
         height: Wanted number of rows.
         width: Wanted number of columns.
+        border: "black": positions are interpolated, as published, so that the outermost pixels of a picture that does
+            not move repeat those beside them; "repeated": displacements are, so that they stay.
 
     Returns:
         Float32 sampling positions (N, height, width, 2).
@@ -43,8 +60,11 @@ def resize_flow(flow: torch.Tensor, height: int, width: int) -> torch.Tensor:
     flow = flow.float()
     if flow.shape[1:3] == (height, width):
         return flow
+    if border == "repeated":
+        flow = flow - cell_centres(*flow.shape[1:3], device=flow.device)
     resized = functional.interpolate(flow.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+    resized = resized.permute(0, 2, 3, 1)
+    return resized + cell_centres(height, width, device=flow.device) if border == "repeated" else resized
 
 
 def warp(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -65,13 +85,16 @@ def warp(features: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return warp_frames(features, flow[:, None])[:, 0]
 
 
-def warp_frames(features: torch.Tensor, flow: torch.Tensor, sampling: str = "bilinear") -> torch.Tensor:
+def warp_frames(
+    features: torch.Tensor, flow: torch.Tensor, sampling: str = "bilinear", border: str = "black"
+) -> torch.Tensor:
     """Sample one image per batch entry at the positions of several flows, without a copy of it per flow.
 
     Args:
         features: Features or images (B, C, H, W).
         flow: Sampling positions (B, F, h, w, 2) in grid_sample units; resized to H x W when they differ.
         sampling: "bilinear" or "bicubic", which blurs less and may leave the features' range.
+        border: What lies outside of the image: "black", zeros, as published; or "repeated", its outermost pixels.
 
     Returns:
         Warped features (B, F, C, H, W) in the dtype of `features`.
@@ -85,22 +108,24 @@ def warp_frames(features: torch.Tensor, flow: torch.Tensor, sampling: str = "bil
         raise ValueError(f"`flow` is {tuple(flow.shape)}, must be ({features.shape[0]}, F, h, w, 2)")
     batch, channels, height, width = features.shape
     frames = flow.shape[1]
-    positions = resize_flow(flow.flatten(0, 1), height, width)
+    positions = resize_flow(flow.flatten(0, 1), height, width, border)
     if batch == 1:
         # (F, C, H, W); the expanded image is a view
-        sampled = _sample(features.float().expand(frames, -1, -1, -1), positions, sampling)
+        sampled = _sample(features.float().expand(frames, -1, -1, -1), positions, sampling, border)
         return sampled.to(features.dtype)[None]
     # (B, C, F·H, W): the frames are stacked as rows of one tall image
     positions = positions.reshape(batch, frames * height, width, 2)
-    sampled = _sample(features.float(), positions, sampling)
+    sampled = _sample(features.float(), positions, sampling, border)
     return sampled.to(features.dtype).unflatten(2, (frames, height)).transpose(1, 2)
 
 
-def _sample(features: torch.Tensor, positions: torch.Tensor, sampling: str) -> torch.Tensor:
+def _sample(features: torch.Tensor, positions: torch.Tensor, sampling: str, border: str) -> torch.Tensor:
     device = features.device
     if device.type == "mps" and sampling == "bicubic":  # torch's kernels for Metal do not know it in every version
         features, positions = features.cpu(), positions.cpu()
-    return functional.grid_sample(features, positions, mode=sampling, align_corners=False).to(device)
+    padding = "border" if border == "repeated" else "zeros"
+    sampled = functional.grid_sample(features, positions, mode=sampling, padding_mode=padding, align_corners=False)
+    return sampled.to(device)
 
 
 def antialiased_downsample(image: torch.Tensor, stride: int) -> torch.Tensor:

@@ -152,6 +152,7 @@ def denoising_bytes(
         Bytes.
     """
     config, dtype = denoiser.config, dtype or denoiser.dtype
+    height, width = _in_patches(denoiser, height, width)
     value_bytes = _activation_bytes(dtype, DENOISER_SHARE_IN_HALF_PRECISION)
     activations = ACTIVATION_COPIES * value_bytes * height * width * config.block_out_channels[0]
     on_cpu = (device or denoiser.device).type == "cpu"
@@ -183,6 +184,7 @@ def kept_attention_bytes(
     copies, kept_dtype = 1, dtype or denoiser.dtype
     if isinstance(cache, TaylorSeerCacheConfig):
         copies, kept_dtype = cache.max_order + 1, cache.taylor_factors_dtype or kept_dtype
+    height, width = _in_patches(denoiser, height, width)
     widths = list(denoiser.config.block_out_channels)
     deepest = len(widths) - 1
     # resolution and channels of each level's attentions
@@ -212,9 +214,15 @@ def output_bytes(size: ClipSize) -> int:
     return size.batch_size * size.num_frames * 3 * size.height * size.width * channel_bytes
 
 
+def _in_patches(denoiser: torch.nn.Module, height: int, width: int) -> tuple[int, int]:
+    # what the network's first level has of a motion (h, w)
+    return height // denoiser.config.patch_size, width // denoiser.config.patch_size
+
+
 def _deep_feature_bytes(
     denoiser: torch.nn.Module, num_frames: float, height: int, width: int, dtype: torch.dtype | None
 ) -> int:
+    height, width = _in_patches(denoiser, height, width)
     values = num_frames * height // 2 * (width // 2) * denoiser.config.block_out_channels[0]
     return round(values * (dtype or denoiser.dtype).itemsize)
 

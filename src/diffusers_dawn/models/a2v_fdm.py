@@ -14,6 +14,7 @@ from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
+from torch.nn import functional
 
 from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
@@ -77,6 +78,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         position_buckets: Rows of the relative position table.
         position_max_distance: Distance from which positions share a bucket [frames].
         norm_num_groups: Groups of the group norms.
+        patch_size: Side of the squares of cells that become channels of one, as in vision transformers; 1, as
+            published. With 2 a motion of 64x64 costs what one of 32x32 does.
         flow_scale: None: the flow of the motion is positions, as published; a number: displacements times it. The
             network itself does not use it, but its weights belong to one choice.
         pose_scale: Factor of each pose difference before it is embedded; None: 1, as published. The embedding begins
@@ -84,8 +87,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         blink_scale: Factor of each blink difference; None: 1, as published.
 
     Raises:
-        ValueError: A size or window is out of range, `flow_scale` is not positive, or `pose_scale` or `blink_scale` is
-            not as long as its condition.
+        ValueError: A size or window is out of range, `flow_scale` is not positive, `patch_size` does not divide
+            `sample_size`, or `pose_scale` or `blink_scale` is not as long as its condition.
     """
 
     _supports_gradient_checkpointing = True
@@ -116,6 +119,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         flow_scale: float | None = None,
         pose_scale: tuple[float, ...] | None = None,
         blink_scale: tuple[float, ...] | None = None,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
         check_sizes({
@@ -139,6 +143,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
             if scale is not None and len(scale) != width:
                 raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
+        if patch_size < 1 or sample_size % patch_size:
+            raise ValueError(f"`patch_size` is {patch_size}, must be positive and divide `sample_size`, {sample_size}")
         if flow_scale is not None and not flow_scale > 0:
             raise ValueError(f"`flow_scale` is {flow_scale}, must be positive, or None for positions")
         widths = list(block_out_channels)
@@ -156,7 +162,9 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         self.time_embedding = TimeEmbedding(first, time_dim)
         self.position_bias = RelativePositionBias(position_buckets, position_max_distance, num_attention_heads)
         self.rotary = RotaryEmbedding(attention_head_dim)
-        self.conv_in = PartialConv2d(in_channels + reference_channels + face_location_channels, first, 7, padding=3)
+        patch = patch_size**2
+        inputs = in_channels + reference_channels + face_location_channels
+        self.conv_in = PartialConv2d(patch * inputs, first, 7, padding=3)
         self.temporal_attention_in = TemporalAttention(first, **attention)
         self.down_levels = nn.ModuleList(
             UNetLevel(
@@ -179,14 +187,19 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             )
             for index, (channels, channels_out) in enumerate(zip(widths[::-1], [*widths[-2::-1], first], strict=True))
         )
-        self.flow_head = OutputHead(2 * first, first, in_channels - 1, norm_num_groups)
-        self.occlusion_head = OutputHead(2 * first, first, 1, norm_num_groups)
+        self.flow_head = OutputHead(2 * first, first, patch * (in_channels - 1), norm_num_groups)
+        self.occlusion_head = OutputHead(2 * first, first, patch, norm_num_groups)
         self.gradient_checkpointing = False
 
     @property
     def size_multiple(self) -> int:
         """Multiple that height and width of the motion must be of."""
-        return 2 ** (len(self.config.block_out_channels) - 1)
+        return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
+
+    @property
+    def _motion_channels(self) -> int:
+        # of the first convolution; the reference's follow
+        return self.config.in_channels * self.config.patch_size**2
 
     def enable_cache(self, config: Any) -> None:
         """Keep what the attentions found for later steps, see `CacheMixin.enable_cache`.
@@ -329,7 +342,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             if tuple(features.shape) != (batch, width, *size):
                 raise ValueError(f"`{name}` is {tuple(features.shape)}, must be {(batch, width, *size)}")
         constant = torch.cat([features.to(reference_features.device) for features in references.values()], dim=1)
-        reference = self.conv_in(constant, slice(self.config.in_channels, None))
+        constant = functional.pixel_unshuffle(constant, self.config.patch_size)
+        reference = self.conv_in(constant, slice(self._motion_channels, None))
         reference = reference.permute(0, 2, 3, 1)[:, None].contiguous()
         return VideoContext(reference, self._project_conditions(*conditions))
 
@@ -407,16 +421,22 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
                 f"`sample` has {batch} clip(s) of {num_frames} frame(s), the context {context.reference.shape[0]} "
                 f"clip(s) of {context.conditions[0].gram.shape[0]} frame(s) together; they must be equal"
             )
-        if context.reference.shape[2:4] != sample.shape[3:]:
-            wanted = tuple(context.reference.shape[2:4])
+        wanted = tuple(side * self.config.patch_size for side in context.reference.shape[2:4])
+        if wanted != (height, width):
             raise ValueError(f"`sample` is {height}x{width}, must be {wanted[0]}x{wanted[1]} like the reference")
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         time = self.time_embedding(timestep, sample.dtype)
         frames = self._frame_context(num_frames, sample.dtype)
 
         # the reference's share of the first convolution is added, not computed again   (B, F, h, w, C)
-        x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = self.conv_in(x, slice(channels), with_bias=False).permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+        x = functional.pixel_unshuffle(sample.transpose(1, 2).flatten(0, 1), self.config.patch_size)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = (
+            self
+            .conv_in(x, slice(self._motion_channels), with_bias=False)
+            .permute(0, 2, 3, 1)
+            .unflatten(0, (batch, -1))
+        )
         first = x + context.reference if torch.is_grad_enabled() else x.add_(context.reference)
         x = add_attention(first.clone(), self.temporal_attention_in, frames)
 
@@ -434,7 +454,10 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
 
         x = torch.cat((x, first.to(x.device)), dim=-1)
         flow = self.flow_head(x)
-        prediction = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1).permute(0, 4, 1, 2, 3)
+        prediction = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1)  # (B, F, h, w, 3), in patches
+        prediction = functional.pixel_shuffle(prediction.permute(0, 1, 4, 2, 3), self.config.patch_size).transpose(
+            1, 2
+        )
         output = A2VFlowDiffusionOutput(prediction, deep_features if return_deep_features else None)
         return output if return_dict else output.to_tuple()
 

@@ -77,11 +77,18 @@ class ImageDecoder(nn.Module):
         channels: Widths from full resolution to the deepest.
         num_bottleneck_blocks: Number of residual blocks at the deepest resolution.
         image_sampling: How the image itself is warped: "bilinear" or "bicubic".
+        image_border: What lies outside of the image, "black" or "repeated", see `warp_frames`.
     """
 
-    def __init__(self, channels: Sequence[int], num_bottleneck_blocks: int, image_sampling: str = "bilinear"):
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_bottleneck_blocks: int,
+        image_sampling: str = "bilinear",
+        image_border: str = "black",
+    ):
         super().__init__()
-        self.image_sampling = image_sampling
+        self.image_sampling, self.image_border = image_sampling, image_border
         self.bottleneck = nn.ModuleList(ImageResidualBlock(channels[-1]) for _ in range(num_bottleneck_blocks))
         self.up_blocks = nn.ModuleList(
             UpBlock(channels[level], channels[level - 1]) for level in range(len(channels) - 1, 0, -1)
@@ -122,26 +129,26 @@ class ImageDecoder(nn.Module):
         """
         shape = occlusion.shape[:2]
         occlusion = occlusion.flatten(0, 1).float()
-        warped = _warp_batched(encoded.skips[-1], flow)  # (B·F, C, h, w)
+        warped = self._warp(encoded.skips[-1], flow)  # (B·F, C, h, w)
         features = warped * _resize_occlusion(occlusion, warped)
         for refine in blocks.bottleneck:
             features = refine(features)
         for double, skip in zip(blocks.up_blocks, encoded.skips[:0:-1], strict=True):
             if skip is not encoded.skips[-1]:
-                warped = _warp_batched(skip, flow)
+                warped = self._warp(skip, flow)
             features = double(_blend(features, warped, occlusion))
-        features = _blend(features, _warp_batched(encoded.skips[0], flow), occlusion)
+        features = _blend(features, self._warp(encoded.skips[0], flow), occlusion)
         drawn = blocks.final(features).float().sigmoid()
-        warped = _warp_batched(encoded.image, flow, self.image_sampling)
+        warped = self._warp(encoded.image, flow, self.image_sampling)
         if self.image_sampling != "bilinear":
             warped = warped.clamp(0, 1)
         frames = _blend(drawn, warped, occlusion)
         return frames.to(encoded.image.dtype).unflatten(0, shape)
 
-
-def _warp_batched(features: torch.Tensor, flow: torch.Tensor, sampling: str = "bilinear") -> torch.Tensor:
-    # (B·F, C, H, W)
-    return warp_frames(features, flow, sampling).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    def _warp(self, features: torch.Tensor, flow: torch.Tensor, sampling: str = "bilinear") -> torch.Tensor:
+        # (B·F, C, H, W)
+        warped = warp_frames(features, flow, sampling, self.image_border)
+        return warped.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _resize_occlusion(occlusion: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

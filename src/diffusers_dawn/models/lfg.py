@@ -15,6 +15,7 @@ from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPre
 from .size_limits import check_sizes
 
 IMAGE_SAMPLINGS = ("bilinear", "bicubic")
+IMAGE_BORDERS = ("black", "repeated")
 
 
 @dataclass
@@ -83,11 +84,13 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         region_temperature: Divides the logits of the region heatmaps.
         image_sampling: How the source image is warped into the frames: "bilinear", as published, or "bicubic", which
             keeps a face that moves nearly as sharp as one that stands still. Weights fit either.
+        image_border: What warping finds outside of the source image: "black", as published, or "repeated", its
+            outermost pixels, so that a head that moves drags no black in. Weights fit the one they were trained with.
         with_motion_estimator: Whether the model can estimate motion, which training and its targets need.
 
     Raises:
-        ValueError: The motion's resolution is not that of the deepest features, or `image_sampling` is none of the
-            two.
+        ValueError: The motion's resolution is not that of the deepest features, or `image_sampling` or
+            `image_border` is none of its two.
     """
 
     # frames are drawn with weights that norms are folded into, which hooks of single layers do not see
@@ -117,6 +120,7 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
         motion_stride: int = 4,
         region_temperature: float = 0.1,
         image_sampling: str = "bilinear",
+        image_border: str = "black",
         with_motion_estimator: bool = True,
     ):
         super().__init__()
@@ -134,11 +138,14 @@ class LatentFlowGenerator(ModelMixin, ConfigMixin):
                 f"`motion_stride` is {motion_stride}, must be {2 ** (len(block_out_channels) - 1)} "
                 f"for {len(block_out_channels)} `block_out_channels`"
             )
-        if image_sampling not in IMAGE_SAMPLINGS:
-            known = ", ".join(map(repr, IMAGE_SAMPLINGS))
-            raise ValueError(f"`image_sampling` is {image_sampling!r}, must be one of {known}")
+        for name, given, allowed in (
+            ("image_sampling", image_sampling, IMAGE_SAMPLINGS),
+            ("image_border", image_border, IMAGE_BORDERS),
+        ):
+            if given not in allowed:
+                raise ValueError(f"`{name}` is {given!r}, must be one of {', '.join(map(repr, allowed))}")
         self.encoder = ImageEncoder(block_out_channels)
-        self.decoder = ImageDecoder(block_out_channels, num_bottleneck_blocks, image_sampling)
+        self.decoder = ImageDecoder(block_out_channels, num_bottleneck_blocks, image_sampling, image_border)
         if with_motion_estimator:
             self.region_predictor = RegionPredictor(num_regions, region_channels, motion_stride, region_temperature)
             self.background_predictor = BackgroundPredictor(background_channels)

@@ -1,0 +1,110 @@
+"""Pairs of frames whose motion is known, what LFG's encoder and decoder learn from."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from training.data.clip_mixture import ClipMixture
+from training.data.clip_shards import ClipShards
+from training.data.colour_jitter import ColourJitter
+from training.data.datasets import as_images, mirrored_places
+from training.data.draw import Draw
+from training.data.known_motion import check_motion
+
+LABELS = ("mouth_px", "eyes_px", "motion", "motion_references")
+# crops lie around the face's middle, off by up to this share of the picture
+CROP_WANDER = 0.06
+
+
+class KnownPairs(Dataset):
+    """A reference frame, another one, and the motion between them.
+
+    Args:
+        clips: The prepared clips.
+        crop_px: Side of a square around the face that is cut out of both; None: whole pictures. A multiple of 8.
+        colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
+        flip: Whether to mirror pairs at random.
+
+    Raises:
+        ValueError: Clips do not know their motion, or `crop_px` does not fit.
+    """
+
+    def __init__(
+        self,
+        clips: ClipShards | ClipMixture,
+        crop_px: int | None = None,
+        colour_jitter: float = 0.1,
+        flip: bool = True,
+    ) -> None:
+        check_motion(clips)
+        size_px = clips.info.size_px
+        if crop_px is not None and not (0 < crop_px <= size_px and crop_px % 8 == 0):
+            raise ValueError(f"`crop_px` is {crop_px}, must be a multiple of 8 up to {size_px}")
+        self.clips, self.crop_px, self.flip = clips, crop_px, flip
+        self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
+        if isinstance(clips, ClipMixture):
+            self.choose = clips.choose
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.clips)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
+        """Draw a pair.
+
+        Args:
+            draw: Which clip, and the seed.
+
+        Returns:
+            source and driving (3, H, W) in [0, 1], flow (h, w, 2) in grid_sample units, occlusion (1, h, w), mouth_px
+            (20, 2) and eyes_px (2, 4) of the driving frame [px].
+        """
+        rng = draw.random()
+        num_frames = self.clips.entries[draw.index].num_frames
+        labels = self.clips.read_labels(draw.index, LABELS)
+        which = int(rng.integers(len(labels["motion_references"])))
+        driven = int(rng.integers(num_frames))
+        frames = self.clips.read_frames(draw.index, [int(labels["motion_references"][which]), driven])
+        motion = labels["motion"][driven, which].astype(np.float32)
+        places = {name: labels[name][driven].astype(np.float32) for name in ("mouth_px", "eyes_px")}
+        if self.crop_px is not None:
+            frames, motion, places = _crop(frames, motion, places, self.crop_px, rng)
+        pair = self.jitter(as_images(frames), rng)
+        if self.flip and rng.random() < 0.5:
+            pair = pair.flip(-1)
+            places = {
+                name: mirrored_places(name, values[None], pair.shape[-1] - 1)[0] for name, values in places.items()
+            }
+            motion = motion[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None]
+        flow = torch.from_numpy(np.ascontiguousarray(motion))
+        return {
+            "source": pair[0],
+            "driving": pair[1],
+            "flow": flow[:2].permute(1, 2, 0).contiguous(),
+            "occlusion": flow[2:],
+            **{name: torch.from_numpy(np.ascontiguousarray(values, np.float32)) for name, values in places.items()},
+        }
+
+
+def _crop(
+    frames: np.ndarray, motion: np.ndarray, places: dict[str, np.ndarray], crop_px: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    size_px, cells = frames.shape[1], motion.shape[-1]
+    stride = size_px // cells
+    eyes = places["eyes_px"]
+    eyes_middle = np.array([eyes[:, :2].mean(), eyes[:, 2:].mean()])
+    middle = (eyes_middle + places["mouth_px"].mean(axis=0)) / 2
+    corner_px = middle + rng.uniform(-1, 1, 2) * CROP_WANDER * size_px - crop_px / 2
+    left, top = (int(np.clip(round(value / stride), 0, cells - crop_px // stride)) for value in corner_px)
+    side = crop_px // stride
+    motion = motion[:, top : top + side, left : left + side].copy()
+    for axis, first in ((0, left), (1, top)):
+        in_px = (motion[axis] + 1) * (size_px / 2) - first * stride
+        motion[axis] = in_px * (2 / crop_px) - 1
+    rows, columns = (slice(first * stride, first * stride + crop_px) for first in (top, left))
+    shift = np.array([left, top], np.float32) * stride
+    places = {
+        "mouth_px": places["mouth_px"] - shift,
+        "eyes_px": eyes - shift[[0, 0, 1, 1]],
+    }
+    return frames[:, rows, columns], motion, places

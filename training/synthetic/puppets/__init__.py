@@ -1,0 +1,1 @@
+"""Photo puppets: still portraits that a morphable head moves, with exact motion and visibility."""

@@ -1,0 +1,131 @@
+"""Draw what lies behind the lips: teeth, gums, tongue and the dark of the mouth, lit like the face."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from training.synthetic.puppets.morphable_head import (
+    FACE,
+    GUMS,
+    INNER_LIPS,
+    INNER_MOUTH,
+    LANDMARK_VERTICES,
+    LIPS,
+    TEETH,
+    MorphableHead,
+)
+from training.synthetic.puppets.surface import Surface, interpolate
+from training.synthetic.rasteriser import NOTHING, Raster, rasterise, smooth_normals
+
+# samples per pixel and direction
+OVERSAMPLING = 3
+# lips reach so far around the inner mouth that they can hide parts of it [cm]
+LIPS_REACH_CM = 1.6
+# how deep behind the lips it is dark [cm]
+DARK_DEPTH_CM = 2.2
+
+
+@dataclass(frozen=True)
+class InnerMouthLook:
+    """Colours of one person's inner mouth, RGB in [0, 1] under full light.
+
+    Attributes:
+        socket: The mouth's walls.
+        gums: Gums and tongue.
+        teeth: Teeth.
+        gloss: How bright wet highlights are, 0 to 1.
+    """
+
+    socket: tuple[float, float, float]
+    gums: tuple[float, float, float]
+    teeth: tuple[float, float, float]
+    gloss: float
+
+
+def draw_look(rng: np.random.Generator) -> InnerMouthLook:
+    """Draw the colours of a person's inner mouth."""
+    teeth = rng.uniform(0.68, 0.97) * np.array([1.0, rng.uniform(0.93, 0.99), rng.uniform(0.78, 0.95)])
+    gums = rng.uniform(0.5, 0.75) * np.array([1.0, rng.uniform(0.45, 0.6), rng.uniform(0.45, 0.6)])
+    socket = rng.uniform(0.12, 0.34) * np.array([1.0, rng.uniform(0.3, 0.5), rng.uniform(0.3, 0.5)])
+    return InnerMouthLook(tuple(socket), tuple(gums), tuple(teeth), float(rng.uniform(0.05, 0.3)))
+
+
+class InnerMouth:
+    """Draw the inner mouth of a head.
+
+    Args:
+        head: The shapes.
+        look: The colours.
+    """
+
+    def __init__(self, head: MorphableHead, look: InnerMouthLook):
+        lips_cm = head.neutral_cm[LANDMARK_VERTICES[LIPS]]
+        low, high = lips_cm.min(axis=0) - LIPS_REACH_CM, lips_cm.max(axis=0) + LIPS_REACH_CM
+        centres_cm = head.neutral_cm[head.triangles].mean(axis=1)
+        is_lip = (head.part == FACE) & ((centres_cm > low) & (centres_cm < high))[:, :2].all(axis=1)
+        chosen = np.isin(head.part, INNER_MOUTH) | is_lip
+        # a small mesh of its own
+        self._vertices, triangles = np.unique(head.triangles[chosen], return_inverse=True)
+        self._triangles = triangles.reshape(-1, 3).astype(np.int32)
+        self._part = head.part[chosen]
+        self._is_two_sided = np.isin(self._part, INNER_MOUTH)
+        self._coverage = np.ones(len(self._vertices), np.float32)
+        colours = np.zeros((len(head.part), 3), np.float32)
+        colours[:] = look.socket
+        colours[head.part == GUMS] = look.gums
+        colours[head.part == TEETH] = look.teeth
+        self._colours = colours[chosen]
+        self._gloss = look.gloss
+
+    def draw(self, surface: Surface, needed: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple]:
+        """Draw the inner mouth around the pixels that need it.
+
+        Args:
+            surface: The head.
+            needed: Which pixels, bool (S, S); at least one.
+            light: Colour of light that falls on the mouth, RGB (3,), about 0 to 1.
+
+        Returns:
+            Colours, float32 (h, w, 3) in [0, 1], how much of every pixel they cover, (h, w), and the slices of the
+            picture where they belong.
+        """
+        rows, columns = np.flatnonzero(needed.any(axis=1)), np.flatnonzero(needed.any(axis=0))
+        top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)
+        side = max(rows[-1] + 2 - top, columns[-1] + 2 - left)
+        vertices = surface.vertices_px[self._vertices]
+        screen = (vertices[:, :2] - (left, top)).astype(np.float32) * OVERSAMPLING
+        raster = rasterise(
+            np.ascontiguousarray(screen),
+            np.ascontiguousarray(vertices[:, 2]),
+            self._triangles,
+            self._is_two_sided,
+            self._coverage,
+            side * OVERSAMPLING,
+        )
+        is_hit = raster.triangle != NOTHING
+        triangle = np.maximum(raster.triangle, 0)
+        is_inside = is_hit & self._is_two_sided[triangle]
+        colours = self._shade(surface, vertices, raster, triangle, light)
+        inside = is_inside.astype(np.float32)[..., None]
+        small = cv2.resize(np.dstack([colours * inside, inside]), (side, side), interpolation=cv2.INTER_AREA)
+        height, width = min(side, surface.size_px - top), min(side, surface.size_px - left)
+        small = small[:height, :width]
+        covered = small[..., 3]
+        place = (slice(top, top + height), slice(left, left + width))
+        return small[..., :3] / np.maximum(covered, 1e-3)[..., None], covered, place
+
+    def _shade(
+        self, surface: Surface, vertices: np.ndarray, raster: Raster, triangle: np.ndarray, light: np.ndarray
+    ) -> np.ndarray:
+        normals = smooth_normals(np.ascontiguousarray(vertices * np.float32([1, -1, 1])), self._triangles)
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
+        normal = interpolate(normals, self._triangles, raster)
+        normal[..., 2] = np.abs(normal[..., 2])
+        px_per_cm = surface.pose.scale_px_per_cm
+        lips = surface.vertices_px[LANDMARK_VERTICES[INNER_LIPS]]
+        depth_cm = np.clip((lips[:, 2].mean() - raster.depth_cm) / px_per_cm, 0, DARK_DEPTH_CM)
+        facing = 0.35 + 0.65 * np.clip(normal[..., 2] * 0.85 + 0.35 * normal[..., 1], 0, 1)
+        shade = facing * (1 - 0.75 * depth_cm / DARK_DEPTH_CM)
+        gloss = self._gloss * np.clip(normal[..., 2] * 0.9 + normal[..., 1] * 0.43, 0, 1) ** 24
+        return np.clip((self._colours[triangle] * shade[..., None] + gloss[..., None]) * light, 0, 1)

@@ -20,9 +20,10 @@ from dataclasses import replace
 from tqdm.auto import tqdm
 
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
-from training.data.clip_shards import SPLITS, ClipShards, finished_shards
+from training.data.clip_plan import SPLITS
+from training.data.clip_shards import ClipShards, finished_shards
 from training.data.dataset_info import read_dataset_info, replace_dataset_info
-from training.data.features_beside import encoder_beside, write_features
+from training.data.features_beside import features_path, remove_other_features, write_features
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.engine.processes import USER_ERRORS, device_of_process
 
@@ -41,19 +42,24 @@ def add_features(folder: Path, audio_encoder: str, device: str | None = None) ->
     info = read_dataset_info(folder)
     name = stored_encoder_name(audio_encoder, folder)
     features = SpeechFeatures(audio_encoder, device_of_process(device, 0))
+    written = set()
     for split in SPLITS:
         if not finished_shards(folder, split):
             continue
         clips = ClipShards(folder, split)
-        shards = {entry.shard for entry in clips.entries if encoder_beside(folder / entry.shard) != name}
-        for shard in tqdm(sorted(shards), desc=split, unit="shard"):
+        for shard in tqdm(sorted({entry.shard for entry in clips.entries}), desc=split, unit="shard"):
+            path = features_path(folder / shard, name)
+            written.add(path)
+            if path.is_file():
+                continue
             of_shard = [(index, entry) for index, entry in enumerate(clips.entries) if entry.shard == shard]
             found = {
                 entry.clip_id: features(Waveform(clips.read_samples(index), SAMPLE_RATE_HZ), entry.num_frames)
                 for index, entry in of_shard
             }
-            write_features(folder / shard, found, name)
+            write_features(path, found)
     replace_dataset_info(folder, replace(info, audio_encoder=name, audio_dim=features.dim))
+    remove_other_features(folder, written)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import torch
 from diffusers_dawn.geometry.flow import (
     affine_from_covariance,
     antialiased_downsample,
+    cell_centres,
     coordinate_grid,
     face_box_mask,
     gaussian_heatmap,
@@ -16,13 +17,6 @@ from diffusers_dawn.geometry.flow import (
     warp,
     warp_frames,
 )
-
-
-def cell_centres(height: int, width: int) -> torch.Tensor:
-    """Positions at which sampling with align_corners=False meets the pixels."""
-    x = (torch.arange(width) + 0.5) / width * 2 - 1
-    y = (torch.arange(height) + 0.5) / height * 2 - 1
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 def random_covariances(count: int, seed: int = 0) -> torch.Tensor:
@@ -85,6 +79,14 @@ def test_warp_lets_gradients_into_image_and_flow():
 def test_resized_flow_keeps_its_values():
     flow = torch.tensor([0.25, -0.5]).expand(2, 4, 4, 2)
     torch.testing.assert_close(resize_flow(flow, 8, 12), torch.tensor([0.25, -0.5]).expand(2, 8, 12, 2))
+
+
+def test_a_picture_that_stands_still_stays_to_its_edge_where_the_border_is_repeated():
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    still = cell_centres(8, 8)[None]
+    torch.testing.assert_close(warp_frames(image, still[:, None], border="repeated")[:, 0], image, rtol=0, atol=1e-5)
+    # as published, the outermost pixels repeat those beside them
+    assert (warp(image, still) - image)[..., :2].abs().max() > 0.1
 
 
 def test_downsampling_keeps_a_constant_and_suppresses_stripes():

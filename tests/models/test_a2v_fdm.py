@@ -378,3 +378,38 @@ def test_scaled_conditions_equal_conditions_given_scaled(model):
 def test_scales_of_another_length_than_the_condition_are_refused(name, width):
     with pytest.raises(ValueError, match=f"`{name}_scale` has 3 numbers, must have `{name}_dim`, {width}"):
         A2VFlowDiffusionModel(**TINY, **{f"{name}_scale": (1.0, 1.0, 1.0)})
+
+
+def test_patches_of_one_cell_are_the_published_network(model):
+    inputs = inputs_for()
+    torch.manual_seed(0)
+    with_patches = A2VFlowDiffusionModel(**TINY, patch_size=1).eval()
+    torch.testing.assert_close(with_patches(**inputs).sample, model(**inputs).sample, rtol=0, atol=0)
+
+
+def test_a_motion_in_patches_costs_what_a_smaller_one_does():
+    torch.manual_seed(0)
+    model = A2VFlowDiffusionModel(**TINY | {"sample_size": 16}, patch_size=2).eval()
+    sizes = []
+    model.down_levels[0].register_forward_pre_hook(lambda module, arguments: sizes.append(arguments[0].shape))
+    inputs = inputs_for(frames=3, size=16)
+    assert model(**inputs).sample.shape == (1, 3, 3, 16, 16)
+    assert sizes[-1][2:4] == (8, 8)
+    # the context that is computed once gives the same
+    context = model.prepare_context(
+        inputs["reference_features"],
+        model.encode_face_location(inputs["face_mask"]),
+        *(inputs[name] for name in ("audio_features", "pose", "blink")),
+    )
+    alone = model(inputs["sample"], inputs["timestep"], context=context).sample
+    torch.testing.assert_close(alone, model(**inputs).sample, **SAME)
+
+
+def test_a_motion_must_be_of_whole_patches():
+    model = A2VFlowDiffusionModel(**TINY | {"sample_size": 16}, patch_size=2).eval()
+    assert model.size_multiple == 4
+    with pytest.raises(ValueError, match="multiples of 4"):
+        model(**inputs_for(frames=1, size=10))
+    for patch_size in (0, 3):
+        with pytest.raises(ValueError, match="`patch_size`"):
+            A2VFlowDiffusionModel(**TINY | {"sample_size": 16}, patch_size=patch_size)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusers_dawn.geometry.flow import coordinate_grid, warp
+from diffusers_dawn.geometry.flow import cell_centres, coordinate_grid, warp
 from diffusers_dawn.models.blocks_2d import UpBlock, batch_norm, convolution_by_rows
 from diffusers_dawn.models.image_coding import DecoderBlocks
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -134,6 +134,25 @@ def test_bicubic_sampling_blurs_a_moved_image_less_and_stays_in_its_range(model)
             assert frames.min() >= 0 and frames.max() <= 1
             energies.append(gradient_energy(frames[0]).mean())
     assert energies[1] > 1.2 * energies[0]
+
+
+def test_a_repeated_border_drags_no_black_into_a_moved_picture(model):
+    extended = LatentFlowGenerator(**TINY, image_border="repeated").eval()
+    extended.load_state_dict(model.state_dict())
+    white = torch.ones(1, 3, 32, 32)
+    beyond = (cell_centres(8, 8) + 0.5).expand(1, 1, -1, -1, -1)
+    visible = torch.ones(1, 1, 1, 8, 8)
+    with torch.no_grad():
+        black, repeated = (
+            network.decode_motion(network.encode_image(white), beyond, visible) for network in (model, extended)
+        )
+    assert black.min() == 0
+    torch.testing.assert_close(repeated[0], white, rtol=0, atol=1e-6)
+
+
+def test_unknown_borders_are_refused():
+    with pytest.raises(ValueError, match="`image_border` is 'white', must be one of 'black', 'repeated'"):
+        LatentFlowGenerator(**TINY, image_border="white")
 
 
 def test_unknown_sampling_is_refused():

@@ -1,6 +1,8 @@
+import os
 from pathlib import Path
 
 import pytest
+from moving_clips import NUM_FRAMES, moving_clip
 from tiny_clips import eyed_clip, write_tiny_data_set
 from tiny_stages import A2V_MODEL, LFG_MODEL, PBNET_MODEL
 
@@ -9,6 +11,16 @@ from training.engine.config import TrainingConfig
 from training.train_a2v import A2VConfig
 from training.train_lfg import LFGConfig
 from training.train_pbnet import PBNetConfig
+
+MATERIAL = Path(os.environ.get("DAWN_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def head_file() -> Path:
+    path = MATERIAL / "ict_face.npz"
+    if not path.is_file():
+        pytest.skip("no morphable head: set DAWN_DATA to the folder of ict_face.npz")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +31,11 @@ def tiny_data_set(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def eyed_data_set(tmp_path_factory) -> Path:
     return write_tiny_data_set(tmp_path_factory.mktemp("eyed") / "clips", 2, make_clip=eyed_clip)
+
+
+@pytest.fixture(scope="session")
+def moving_data_set(tmp_path_factory) -> Path:
+    return write_tiny_data_set(tmp_path_factory.mktemp("moving") / "clips", 2, 1, NUM_FRAMES, moving_clip)
 
 
 @pytest.fixture(scope="session")

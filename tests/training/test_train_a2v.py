@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from tiny_stages import A2V_MODEL, ROOT, first_batch, result, run
+from tiny_stages import A2V_MODEL, LFG_MODEL, ROOT, first_batch, result, run
 
 from diffusers_dawn.geometry.flow import coordinate_grid
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -151,3 +151,22 @@ def test_denoiser_with_a_flow_scale_learns_displacements(configs):
 def test_attention_far_beyond_what_the_training_shows_is_warned_of(configs, caplog, window, frames, warned):
     A2VStage(replace(configs["a2v"], model=A2V_MODEL | {"temporal_window": window}, max_frames=frames))
     assert ("`model.temporal_window` should be" in caplog.text) == warned
+
+
+def test_denoiser_learns_known_motion_in_patches_and_without_an_estimator(configs, moving_data_set, tmp_path):
+    lfg = LatentFlowGenerator(64, **LFG_MODEL | {"with_motion_estimator": False})
+    lfg.save_pretrained(tmp_path / "lfg")
+    model = A2V_MODEL | {"patch_size": 2, "flow_scale": 8.0}
+    known = {"motion": "known", "lfg": str(tmp_path / "lfg"), "pbnet": None, "eye_weight": 1.0}
+    config = replace(configs["a2v"], dataset=str(moving_data_set), model=model, max_train_steps=1, **known)
+    stage, progress = run(config)
+    assert progress.skipped_steps == 0
+    batch = first_batch(stage)
+    assert batch["motion"].shape == (2, 3, 5, 16, 16) and "frames" not in batch
+    pipe = DAWNPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
+    assert pipe.unet.config.patch_size == 2
+
+
+def test_known_motion_is_not_estimated_too(configs):
+    with pytest.raises(ValueError, match="`cached_references` must be 0"):
+        replace(configs["a2v"], motion="known", cached_references=2, colour_jitter=False)

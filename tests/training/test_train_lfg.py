@@ -1,5 +1,6 @@
 """The losses that LFG's training can be asked for."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,3 +122,42 @@ def test_eyes_are_painted_anew_when_asked_and_known(configs, eyed_data_set):
         objective.weights[name] * value for name, value in terms.items() if name not in {"loss", "closed_eye"}
     )
     torch.testing.assert_close(terms["loss"], others + 9 * terms["closed_eye"])
+
+
+def test_encoder_and_decoder_learn_from_known_motion_without_an_estimator(configs, moving_data_set):
+    model = LFG_MODEL | {"with_motion_estimator": False, "image_border": "repeated"}
+    weights = {"mouth_weight": 4.0, "eye_weight": 3.0, "hidden_weight": 2.0}
+    config = replace(configs["lfg"], dataset=str(moving_data_set), model=model, motion="known", crop_px=32, **weights)
+    stage, progress = run(replace(config, max_train_steps=2, num_validation_clips=1))
+    assert progress.skipped_steps == 0
+    names = [name.split(".")[0] for name in result(config, "lfg")]
+    assert set(names) == {"encoder", "decoder"}
+    batch = first_batch(stage)
+    weight_map = stage.objectives["lfg"].weight_map(batch)
+    assert weight_map.shape == (2, 1, 32, 32)
+    # a pixel is in the mouth's box, in an eye's, or in neither, and hidden by so much
+    assert weight_map.min() >= 1 and weight_map.max() <= 4 + 2 + 1
+
+
+def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(moving_data_set, other)
+    shares = {str(moving_data_set): 0.25, str(other): 0.75}
+    model = LFG_MODEL | {"with_motion_estimator": False}
+    config = replace(configs["lfg"], dataset=shares, model=model, motion="known", max_train_steps=1)
+    stage, _ = run(config)
+    assert len(stage.samples()) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"motion": "guessed"}, "`motion` is 'guessed'"),
+        ({"motion": "known", "vgg": "vgg19"}, "`vgg` must be null"),
+        ({"crop_px": 64}, "`crop_px` and `hidden_weight` must be null and 1"),
+        ({"hidden_weight": 0.5, "motion": "known"}, "`hidden_weight` is 0.5"),
+    ],
+)
+def test_settings_of_known_motion_that_do_not_fit_are_refused(configs, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(configs["lfg"], **changes)

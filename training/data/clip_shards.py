@@ -20,9 +20,8 @@ import numpy as np
 from training.data.clip_members import PreparedClip, decode_labels, decode_samples, encode_members
 from training.data.clip_video import decode_frames
 from training.data.dataset_info import read_dataset_info
-from training.data.features_beside import LABEL, encoder_beside, read_features
+from training.data.features_beside import LABEL, features_path, read_features
 
-SPLITS = ("train", "test")
 SHARD_NAME = re.compile(r"([a-z]+)-(\d{5})\.tar")
 # a tar file ends with two empty blocks
 TAR_BLOCK, TAR_END = tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE
@@ -249,8 +248,7 @@ class ClipShards:
         entries: The clips.
 
     Raises:
-        ValueError: If there is no such data set or split, a shard is missing, unfinished or cut short, or the features
-            beside the shards are those of several encoders.
+        ValueError: If there is no such data set or split, a shard is missing, unfinished or cut short.
     """
 
     def __init__(self, folder: str | os.PathLike, split: str = "train"):
@@ -262,7 +260,9 @@ class ClipShards:
         )
         if not self.entries:
             raise ValueError(f"`dataset` holds no clips of the split {split!r}: {self.folder}")
-        self._has_features_beside = self._find_features_beside()
+        encoder = self.info.audio_encoder
+        first = self.folder / self.entries[0].shard
+        self._has_features_beside = encoder is not None and features_path(first, encoder).is_file()
 
     def __len__(self) -> int:
         """Count the clips."""
@@ -308,7 +308,8 @@ class ClipShards:
         labels = self._decode(self.entries[index], "npz", lambda content: decode_labels(content, inside))
         if self._has_features_beside and (names is None or LABEL in names):
             entry = self.entries[index]
-            labels[LABEL] = read_features(self.folder / entry.shard, entry.clip_id)
+            path = features_path(self.folder / entry.shard, self.info.audio_encoder)
+            labels[LABEL] = read_features(path, entry.clip_id)
         return labels
 
     def read_samples(self, index: int) -> np.ndarray:
@@ -338,18 +339,6 @@ class ClipShards:
             ValueError: If the shard is damaged.
         """
         return self._decode(self.entries[index], "json", json.loads)
-
-    def _find_features_beside(self) -> bool:
-        encoders = {encoder_beside(self.folder / shard) for shard in {entry.shard for entry in self.entries}}
-        # those of another encoder are left by a run that has not finished
-        if self.info.audio_encoder not in encoders:
-            return False
-        if len(encoders) > 1:
-            raise ValueError(
-                f"`dataset` {self.folder} has speech features of several encoders beside its shards; run "
-                "add_speech_features.py to its end"
-            )
-        return self.info.audio_encoder is not None
 
     def _decode(self, entry: ClipEntry, suffix: str, decode: Callable[[bytes], Any]) -> Any:
         offset, size = entry.members[suffix]

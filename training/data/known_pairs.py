@@ -12,8 +12,9 @@ from training.data.draw import Draw
 from training.data.known_motion import check_motion
 
 LABELS = ("mouth_px", "eyes_px", "motion", "motion_references")
-# crops lie around the face's middle, off by up to this share of the picture
+# most crops lie around the face's middle, off by up to this share of the picture; the others anywhere
 CROP_WANDER = 0.06
+ELSEWHERE_SHARE = 0.3
 
 
 class KnownPairs(Dataset):
@@ -21,7 +22,8 @@ class KnownPairs(Dataset):
 
     Args:
         clips: The prepared clips.
-        crop_px: Side of a square around the face that is cut out of both; None: whole pictures. A multiple of 8.
+        crop_px: Side of a square, mostly around the face, that is cut out of both, a multiple of 8; None: whole
+            pictures.
         colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
         flip: Whether to mirror pairs at random.
 
@@ -95,6 +97,8 @@ def _crop(
     eyes_middle = np.array([eyes[:, :2].mean(), eyes[:, 2:].mean()])
     middle = (eyes_middle + places["mouth_px"].mean(axis=0)) / 2
     corner_px = middle + rng.uniform(-1, 1, 2) * CROP_WANDER * size_px - crop_px / 2
+    if rng.random() < ELSEWHERE_SHARE:
+        corner_px = rng.uniform(0, size_px - crop_px, 2)
     left, top = (int(np.clip(round(value / stride), 0, cells - crop_px // stride)) for value in corner_px)
     side = crop_px // stride
     motion = motion[:, top : top + side, left : left + side].copy()

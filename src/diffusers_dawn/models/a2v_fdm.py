@@ -164,7 +164,9 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         self.rotary = RotaryEmbedding(attention_head_dim)
         patch = patch_size**2
         inputs = in_channels + reference_channels + face_location_channels
-        self.conv_in = PartialConv2d(patch * inputs, first, 7, padding=3)
+        # three patches see as much as seven cells
+        kernel = 7 if patch_size == 1 else 3
+        self.conv_in = PartialConv2d(patch * inputs, first, kernel, padding=kernel // 2)
         self.temporal_attention_in = TemporalAttention(first, **attention)
         self.down_levels = nn.ModuleList(
             UNetLevel(

@@ -108,7 +108,7 @@ def choose_references(opening: np.ndarray, num_references: int) -> np.ndarray:
     for index in np.argsort(-opening, kind="stable"):
         if len(chosen) == num_references:
             break
-        if min(abs(int(index) - other) for other in chosen) >= len(opening) // (2 * num_references):
+        if min(abs(int(index) - other) for other in chosen) >= len(opening) // (num_references + 1):
             chosen.append(int(index))
     return np.array(sorted(chosen), np.int32)
 

@@ -6,12 +6,10 @@ Pictures and labels stay as they are; the features are written beside the shards
 stop.
 """
 
-import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 from collections.abc import Sequence
@@ -25,7 +23,8 @@ from training.data.clip_shards import ClipShards, finished_shards
 from training.data.dataset_info import read_dataset_info, replace_dataset_info
 from training.data.features_beside import features_path, remove_other_features, write_features
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
-from training.engine.processes import USER_ERRORS, device_of_process
+from training.engine import commands
+from training.engine.processes import device_of_process
 
 
 def add_features(folder: Path, audio_encoder: str, device: str | None = None) -> None:
@@ -76,16 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--audio_encoder", required=True, help="folder or Hub id of a HuBERT, or folder of a pipeline")
     parser.add_argument("--device", help="where the encoder runs (default: a GPU if there is one)")
     options = parser.parse_args(arguments)
-    try:
-        add_features(options.dataset, options.audio_encoder, options.device)
-    except KeyboardInterrupt:
-        print("add_speech_features: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except USER_ERRORS as error:
-        print(f"add_speech_features: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return commands.run(
+        "add_speech_features", lambda: add_features(options.dataset, options.audio_encoder, options.device)
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.program(main)

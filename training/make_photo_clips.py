@@ -7,12 +7,10 @@ A morphable head is fitted to every portrait; it moves head, lids, jaw and lips 
 speech. The same command goes on after a kill. Show clips only of people who agreed to be animated.
 """
 
-import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # run by path: make `training` importable, and keep training/datasets.py from shadowing Hugging Face's `datasets`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__" and not __package__:
+    import _by_path  # noqa: F401
 
 import argparse
 import importlib.util
@@ -33,7 +31,8 @@ from training.data.clip_shards import read_journal, shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info, write_text_atomically
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
-from training.engine.processes import USER_ERRORS, run_workers
+from training.engine import commands
+from training.engine.processes import run_workers
 from training.synthetic.generated_data import begin
 from training.synthetic.puppets.photo_data import PhotoSettings, PuppetClips, check_photo_settings
 from training.synthetic.puppets.portraits import ListedPortrait, list_portraits
@@ -67,17 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
     options = _parser().parse_args(arguments)
-    try:
-        make_clips(options)
-    except KeyboardInterrupt:
-        print("make_photo_clips: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except USER_ERRORS as error:
-        if options.debug:
-            raise
-        print(f"make_photo_clips: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return commands.run("make_photo_clips", lambda: make_clips(options), debug=options.debug)
 
 
 def make_clips(options: argparse.Namespace) -> None:
@@ -241,4 +230,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.program(main)

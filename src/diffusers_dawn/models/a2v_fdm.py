@@ -433,12 +433,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         # the reference's share of the first convolution is added, not computed again   (B, F, h, w, C)
         x = functional.pixel_unshuffle(sample.transpose(1, 2).flatten(0, 1), self.config.patch_size)
         x = x.contiguous(memory_format=torch.channels_last)
-        x = (
-            self
-            .conv_in(x, slice(self._motion_channels), with_bias=False)
-            .permute(0, 2, 3, 1)
-            .unflatten(0, (batch, -1))
-        )
+        x = self.conv_in(x, slice(self._motion_channels), with_bias=False)
+        x = x.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
         first = x + context.reference if torch.is_grad_enabled() else x.add_(context.reference)
         x = add_attention(first.clone(), self.temporal_attention_in, frames)
 
@@ -456,10 +452,8 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
 
         x = torch.cat((x, first.to(x.device)), dim=-1)
         flow = self.flow_head(x)
-        prediction = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1)  # (B, F, h, w, 3), in patches
-        prediction = functional.pixel_shuffle(prediction.permute(0, 1, 4, 2, 3), self.config.patch_size).transpose(
-            1, 2
-        )
+        patches = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1).permute(0, 1, 4, 2, 3)
+        prediction = functional.pixel_shuffle(patches, self.config.patch_size).transpose(1, 2)  # (B, 3, F, h, w)
         output = A2VFlowDiffusionOutput(prediction, deep_features if return_deep_features else None)
         return output if return_dict else output.to_tuple()
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from diffusers_dawn.face.portrait import prepare_portrait
 from PIL import Image
 
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
-from diffusers_dawn.face.portrait import prepare_portrait
 from training.data.clip_plan import identity_of
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

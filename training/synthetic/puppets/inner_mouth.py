@@ -22,33 +22,63 @@ from training.synthetic.rasteriser import NOTHING, Raster, rasterise, smooth_nor
 OVERSAMPLING = 3
 # lips reach so far around the inner mouth that they can hide parts of it [cm]
 LIPS_REACH_CM = 1.6
-# how deep behind the lips it is dark [cm]
-DARK_DEPTH_CM = 2.2
+# how deep behind the lips it is dark [cm], and how dark: gums and walls wholly, teeth a little
+DARK_DEPTH_CM = 2.4
+DARKNESS, DARKNESS_OF_TEETH = 0.8, 0.3
+# vertices that a wide open jaw moves further than this belong to it [cm]
+JAW_SHARE_CM = 0.5
+# edges between what is drawn and what is warped take the colours beside them
+EDGE_PX = 1.5
 
 
 @dataclass(frozen=True)
 class InnerMouthLook:
-    """Colours of one person's inner mouth, RGB in [0, 1] under full light.
+    """One person's inner mouth: colours, RGB in [0, 1] under full light, and where the teeth are.
 
     Attributes:
         socket: The mouth's walls.
         gums: Gums and tongue.
         teeth: Teeth.
         gloss: How bright wet highlights are, 0 to 1.
+        upper_teeth_cm: How far the upper teeth lie lower than the shapes have them.
+        lower_teeth_cm: How far the lower teeth lie higher.
+        forward_cm: How far both lie nearer to the lips.
     """
 
     socket: tuple[float, float, float]
     gums: tuple[float, float, float]
     teeth: tuple[float, float, float]
     gloss: float
+    upper_teeth_cm: float
+    lower_teeth_cm: float
+    forward_cm: float
 
 
 def draw_look(rng: np.random.Generator) -> InnerMouthLook:
-    """Draw the colours of a person's inner mouth."""
-    teeth = rng.uniform(0.68, 0.97) * np.array([1.0, rng.uniform(0.93, 0.99), rng.uniform(0.78, 0.95)])
+    """Draw a person's inner mouth."""
+    teeth = rng.uniform(0.85, 1.15) * np.array([1.0, rng.uniform(0.95, 0.99), rng.uniform(0.86, 0.97)])
     gums = rng.uniform(0.5, 0.75) * np.array([1.0, rng.uniform(0.45, 0.6), rng.uniform(0.45, 0.6)])
-    socket = rng.uniform(0.12, 0.34) * np.array([1.0, rng.uniform(0.3, 0.5), rng.uniform(0.3, 0.5)])
-    return InnerMouthLook(tuple(socket), tuple(gums), tuple(teeth), float(rng.uniform(0.05, 0.3)))
+    socket = rng.uniform(0.15, 0.4) * np.array([1.0, rng.uniform(0.35, 0.55), rng.uniform(0.35, 0.55)])
+    return InnerMouthLook(
+        socket=tuple(socket),
+        gums=tuple(gums),
+        teeth=tuple(teeth),
+        gloss=float(rng.uniform(0.05, 0.25)),
+        upper_teeth_cm=float(rng.uniform(0.0, 0.55)),
+        lower_teeth_cm=float(rng.uniform(-0.3, 0.25)),
+        forward_cm=float(rng.uniform(0.1, 0.5)),
+    )
+
+
+def place_teeth(head: MorphableHead, look: InnerMouthLook) -> np.ndarray:
+    """Say how a person's teeth and gums lie otherwise than the shapes have them: displacements (V, 3) [cm]."""
+    shift_cm = np.zeros_like(head.neutral_cm)
+    inner = np.unique(head.triangles[np.isin(head.part, (TEETH, GUMS))])
+    # the jaw takes the lower ones along
+    follows_jaw = np.abs(head.expression_shift(head.expression({"jawOpen": 1}))[inner, 1]) > JAW_SHARE_CM
+    shift_cm[inner, 1] = np.where(follows_jaw, look.lower_teeth_cm, -look.upper_teeth_cm)
+    shift_cm[inner, 2] = look.forward_cm
+    return shift_cm
 
 
 class InnerMouth:
@@ -76,6 +106,7 @@ class InnerMouth:
         colours[head.part == GUMS] = look.gums
         colours[head.part == TEETH] = look.teeth
         self._colours = colours[chosen]
+        self._darkness = np.where(self._part == TEETH, DARKNESS_OF_TEETH, DARKNESS).astype(np.float32)
         self._gloss = look.gloss
 
     def draw(self, surface: Surface, needed: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple]:
@@ -109,11 +140,15 @@ class InnerMouth:
         colours = self._shade(surface, vertices, raster, triangle, light)
         inside = is_inside.astype(np.float32)[..., None]
         small = cv2.resize(np.dstack([colours * inside, inside]), (side, side), interpolation=cv2.INTER_AREA)
+        spread = cv2.GaussianBlur(small, (0, 0), EDGE_PX)
+        covered_there = small[..., 3:]
+        beside = spread[..., :3] / np.maximum(spread[..., 3:], 1e-3)
+        small[..., :3] += (1 - covered_there) * beside
         height, width = min(side, surface.size_px - top), min(side, surface.size_px - left)
         small = small[:height, :width]
         covered = small[..., 3]
         place = (slice(top, top + height), slice(left, left + width))
-        return small[..., :3] / np.maximum(covered, 1e-3)[..., None], covered, place
+        return small[..., :3], covered, place
 
     def _shade(
         self, surface: Surface, vertices: np.ndarray, raster: Raster, triangle: np.ndarray, light: np.ndarray
@@ -125,7 +160,7 @@ class InnerMouth:
         px_per_cm = surface.pose.scale_px_per_cm
         lips = surface.vertices_px[LANDMARK_VERTICES[INNER_LIPS]]
         depth_cm = np.clip((lips[:, 2].mean() - raster.depth_cm) / px_per_cm, 0, DARK_DEPTH_CM)
-        facing = 0.35 + 0.65 * np.clip(normal[..., 2] * 0.85 + 0.35 * normal[..., 1], 0, 1)
-        shade = facing * (1 - 0.75 * depth_cm / DARK_DEPTH_CM)
+        facing = 0.5 + 0.5 * np.clip(normal[..., 2] * 0.85 + 0.35 * normal[..., 1], 0, 1)
+        shade = facing * (1 - self._darkness[triangle] * depth_cm / DARK_DEPTH_CM)
         gloss = self._gloss * np.clip(normal[..., 2] * 0.9 + normal[..., 1] * 0.43, 0, 1) ** 24
         return np.clip((self._colours[triangle] * shade[..., None] + gloss[..., None]) * light, 0, 1)

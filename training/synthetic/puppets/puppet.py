@@ -7,7 +7,7 @@ import numpy as np
 
 from training.synthetic.head_state import rotation_from_angles
 from training.synthetic.puppets.head_fit import HeadFitter, push_to_landmarks
-from training.synthetic.puppets.inner_mouth import InnerMouth, draw_look
+from training.synthetic.puppets.inner_mouth import InnerMouth, draw_look, place_teeth
 from training.synthetic.puppets.morphable_head import (
     EYEBALLS,
     FACE,
@@ -104,7 +104,9 @@ class Puppet:
         error_px = self.fit.error_px * 140 / face_width_px
         if not error_px <= MAX_ERROR_PX:
             raise PortraitRefused(f"the head's fit is off by {error_px:.1f} px of a face of 140 px")
+        look = draw_look(np.random.default_rng(seed))
         self._base_cm = self.head.shape(self.fit.identity)
+        self._base_cm += place_teeth(self.head, look)
         self._eyeballs = self.head.vertices_of(EYEBALLS)
         rest_cm = self._vertices_cm(PuppetState(self.fit.expression))
         self._chin_y_cm = chin_height_cm(rest_cm)
@@ -118,7 +120,7 @@ class Puppet:
         self.background = _without_person(image, self.person)
         self._lids, self._lid_share = _lid_skin(image, landmarks_px)
         self._eye_width_px = float(np.linalg.norm(landmarks_px[33, :2] - landmarks_px[133, :2]))
-        self._inner_mouth = InnerMouth(self.head, draw_look(np.random.default_rng(seed)))
+        self._inner_mouth = InnerMouth(self.head, look)
         self._mouth_light = _mouth_light(image, self.rest.landmarks_px)
 
     def surface(self, state: PuppetState) -> Surface:

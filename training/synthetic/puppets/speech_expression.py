@@ -11,8 +11,8 @@ from training.synthetic.puppets.morphable_head import MorphableHead
 # expressions that speech moves; all others are the face's own
 SPEECH_EXPRESSIONS = ("jaw", "mouth")
 # how far each of the mouth's four shapes goes at 1, see `phonemes.MOUTH_SHAPE_NAMES`
-JAW_SHAPE = {"jawOpen": 0.38, "mouthLowerDown": 0.28, "mouthUpperUp": 0.16}
-WIDTH_SHAPE = {"mouthStretch": 0.3, "mouthSmile": 0.16, "mouthLowerDown": 0.16, "mouthUpperUp": 0.08}
+JAW_SHAPE = {"jawOpen": 0.34, "mouthLowerDown": 0.32, "mouthUpperUp": 0.24}
+WIDTH_SHAPE = {"mouthStretch": 0.3, "mouthSmile": 0.16, "mouthLowerDown": 0.24, "mouthUpperUp": 0.14}
 ROUND_SHAPE = {"mouthPucker": 0.62, "mouthFunnel": 0.4}
 PRESS_SHAPE = {"mouthPress": 0.4, "mouthRollLower": 0.22, "mouthRollUpper": 0.16}
 # of the portrait's own mouth so much stays: open lips close, a smile remains a part of itself

@@ -138,13 +138,14 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             "position_buckets": position_buckets,
             "position_max_distance": position_max_distance,
             "norm_num_groups": norm_num_groups,
+            "patch_size": patch_size,
         })
         check_windows_in_time({"temporal_window": temporal_window})
         for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
             if scale is not None and len(scale) != width:
                 raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
-        if patch_size < 1 or sample_size % patch_size:
-            raise ValueError(f"`patch_size` is {patch_size}, must be positive and divide `sample_size`, {sample_size}")
+        if sample_size % patch_size:
+            raise ValueError(f"`patch_size` is {patch_size}, must divide `sample_size`, {sample_size}")
         if flow_scale is not None and not flow_scale > 0:
             raise ValueError(f"`flow_scale` is {flow_scale}, must be positive, or None for positions")
         widths = list(block_out_channels)
@@ -337,6 +338,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
     def _prepare_context(
         self, reference_features: torch.Tensor, face_location_features: torch.Tensor, *conditions: torch.Tensor
     ) -> VideoContext:
+        projected = self._project_conditions(*conditions)
         batch, size = conditions[0].shape[0], reference_features.shape[2:]
         references = {"reference_features": reference_features, "face_location_features": face_location_features}
         widths = self.config.reference_channels, self.config.face_location_channels
@@ -347,7 +349,7 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
         constant = functional.pixel_unshuffle(constant, self.config.patch_size)
         reference = self.conv_in(constant, slice(self._motion_channels, None))
         reference = reference.permute(0, 2, 3, 1)[:, None].contiguous()
-        return VideoContext(reference, self._project_conditions(*conditions))
+        return VideoContext(reference, projected)
 
     def _project_conditions(
         self, audio_features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor

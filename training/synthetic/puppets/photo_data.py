@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from diffusers_dawn.face.crop import prepare_portrait
 from PIL import Image
 
+from diffusers_dawn.face.crop import prepare_portrait
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.face.person import PersonSegmenter
 from diffusers_dawn.records import FPS

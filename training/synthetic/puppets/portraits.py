@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from diffusers_dawn.face.crop import prepare_portrait
 from PIL import Image
 
+from diffusers_dawn.face.crop import prepare_portrait
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from training.data.clip_plan import identity_of
 

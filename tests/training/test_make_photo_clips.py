@@ -4,7 +4,6 @@ import json
 
 import pytest
 from PIL import Image
-from training.synthetic.voice.aligned_recording import AlignedRecording, write_aligned
 
 from training.data.clip_members import encode_wav
 from training.data.clip_shards import ClipShards
@@ -15,6 +14,7 @@ from training.synthetic.identity import draw_identity
 from training.synthetic.renderer import HeadRenderer
 from training.synthetic.speakers import draw_speaker
 from training.synthetic.spoken_clip import speak_clip
+from training.synthetic.voice.aligned_recording import AlignedRecording, write_aligned
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 from diffusers_dawn.media.recordings import resample
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 
-# accents of English by the language code that users know; espeak-ng's own names differ for some
+# accents of English and other languages by the code that users know; espeak-ng's own names differ for some
 ACCENTS = {
     "en-us": "gmw/en-US",
     "en-gb": "gmw/en",
@@ -19,6 +19,11 @@ ACCENTS = {
     "en-gb-scotland": "gmw/en-GB-scotland",
     "en-gb-x-gbclan": "gmw/en-GB-x-gbclan",
     "en-gb-x-gbcwmd": "gmw/en-GB-x-gbcwmd",
+    "de": "gmw/de",
+    "fr": "roa/fr",
+    "es": "roa/es",
+    "cmn": "sit/cmn",
+    "hi": "inc/hi",
 }
 RATES_WPM = (80, 450)
 # espeak-ng's scales of pitch and of its range, 50 is a voice's usual one
@@ -61,7 +66,7 @@ class Speech:
 
 
 class Espeak:
-    """Says English sentences; the same request gives the same bytes in every process.
+    """Says sentences; the same request gives the same bytes in every process.
 
     Every sentence is said by a short-lived process of its own (about 20 ms), see `espeak_process`.
 
@@ -83,7 +88,7 @@ class Espeak:
         """Say a sentence.
 
         Args:
-            text: What to say, in English.
+            text: What to say, in the language of the voice.
             voice: An accent of `ACCENTS`, or an accent and a variant, such as "en-us+f3".
             rate_wpm: Words per minute, 80 to 450.
             pitch: 0 to 99.

@@ -1,6 +1,7 @@
-"""Classes of English phonemes: how each looks on the lips, and which of espeak-ng's mnemonics belong to it.
+"""Classes of phonemes: how each looks on the lips, and which of espeak-ng's mnemonics belong to it.
 
-Classes carry the names of the ARPAbet. Diphthongs have none of their own: they are two halves of two classes.
+Classes carry the names of the ARPAbet. Diphthongs have none of their own: they are two halves of two classes. Sounds
+of other languages than English count as the class that looks most alike (see `voice.foreign_phonemes`).
 """
 
 from collections.abc import Sequence
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusers_dawn.records import SAMPLE_RATE_HZ
-from training.synthetic.espeak import PhonemeEvent
+from training.synthetic.espeak import ACCENTS, PhonemeEvent
+from training.synthetic.voice.foreign_phonemes import BY_LANGUAGE, SHARED
 
 # HuBERT's convolutions: a frame sees so many samples, and begins so many after its predecessor
 LABEL_REACH_SAMPLES = 400
 LABEL_STRIDE_SAMPLES = 320
 MOUTH_SHAPE_NAMES = ("jaw", "width", "round", "press")
 STRESS_MARKS = "',%="
+TONES = "12345"
 
 
 @dataclass(frozen=True)
@@ -141,18 +144,20 @@ _MNEMONICS_NOT_RHOTIC = {
 }
 
 
-def _halves_by_mnemonic(*tables: dict[str, str]) -> dict[str, tuple[int, int]]:
-    halves = {}
+def _parts_by_mnemonic(*tables: dict[str, str]) -> dict[str, tuple[int, ...]]:
+    parts = {}
     for classes, mnemonics in ((key, value) for table in tables for key, value in table.items()):
-        first, *second = (CLASS_INDEX[name] for name in classes.split())
-        halves |= dict.fromkeys(mnemonics.split(), (first, second[0] if second else first))
-    return halves
+        parts |= dict.fromkeys(mnemonics.split(), tuple(CLASS_INDEX[name] for name in classes.split()))
+    return parts
 
 
-_HALVES = {
-    True: _halves_by_mnemonic(_MNEMONICS, _MNEMONICS_RHOTIC),
-    False: _halves_by_mnemonic(_MNEMONICS, _MNEMONICS_NOT_RHOTIC),
+# by accent of `espeak.ACCENTS`
+_PARTS = {
+    accent: _parts_by_mnemonic(_MNEMONICS, _MNEMONICS_RHOTIC if accent == "en-us" else _MNEMONICS_NOT_RHOTIC)
+    for accent in ACCENTS
+    if accent.startswith("en-")
 }
+_PARTS |= {language: _parts_by_mnemonic(_MNEMONICS, SHARED, own) for language, own in BY_LANGUAGE.items()}
 
 
 @dataclass(frozen=True)
@@ -172,32 +177,31 @@ class ClassSegment:
     stressed: bool = False
 
 
-def class_segments(events: Sequence[PhonemeEvent], rhotic: bool = True) -> list[ClassSegment]:
+def class_segments(events: Sequence[PhonemeEvent], accent: str = "en-us") -> list[ClassSegment]:
     """Say which class sounds when.
 
     Args:
         events: espeak-ng's phonemes.
-        rhotic: Whether the accent pronounces the r of "car" (en-us does).
+        accent: Accent of `espeak.ACCENTS` that they were said in.
 
     Returns:
-        Segments that cover the same time in the same order; of a diphthong two, one per half.
+        Segments that cover the same time in the same order; of a diphthong two, one per half, of a triphthong three.
 
     Raises:
-        ValueError: If a mnemonic is not one of English.
+        ValueError: If a mnemonic is not one of the accent's, or there is no such accent.
     """
+    if accent not in _PARTS:
+        raise ValueError(f"`accent` is {accent!r}, must be one of {', '.join(_PARTS)}")
     segments = []
     for event in events:
         mnemonic = event.name.lstrip(STRESS_MARKS)
-        if mnemonic not in _HALVES[rhotic]:
-            raise ValueError(f"`events` has the phoneme {event.name!r}, which is not one of espeak-ng's English ones")
-        first, second = _HALVES[rhotic][mnemonic]
-        stressed = event.name.startswith("'")
-        if first == second:
-            segments.append(ClassSegment(first, event.start_s, event.end_s, stressed))
-        else:
-            middle_s = (event.start_s + event.end_s) / 2
-            segments.append(ClassSegment(first, event.start_s, middle_s, stressed))
-            segments.append(ClassSegment(second, middle_s, event.end_s, stressed))
+        # Mandarin's tones are digits before the vowel that carries them
+        parts = _PARTS[accent].get(mnemonic) or _PARTS[accent].get(mnemonic.lstrip(TONES))
+        if parts is None:
+            raise ValueError(f"`events` has the phoneme {event.name!r}, which is not one of espeak-ng's for {accent}")
+        bounds_s = np.linspace(event.start_s, event.end_s, len(parts) + 1).tolist()
+        for part, start_s, end_s in zip(parts, bounds_s, bounds_s[1:], strict=False):
+            segments.append(ClassSegment(part, start_s, end_s, event.name.startswith("'")))
     return segments
 
 

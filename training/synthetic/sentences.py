@@ -1,4 +1,4 @@
-"""English sentences to be said: some written by hand, most drawn from a small grammar.
+"""Sentences to be said: English ones written by hand or drawn from a small grammar, others written, or words mixed.
 
 The splits are disjoint by construction: a hash of a sentence's words alone says which split it belongs to.
 """
@@ -9,12 +9,16 @@ import re
 import numpy as np
 
 from training.synthetic import sentence_words as words
+from training.synthetic.voice import foreign_sentences
 
 SPLITS = ("train", "test")
 # one sentence in so many is for testing
 TEST_SHARE = 8
 # probability of a sentence written by hand
 WRITTEN_SHARE = 0.15
+FOREIGN_WRITTEN_SHARE = 0.4
+# from so many words to fewer than so many
+NUM_FOREIGN_WORDS = (3, 8)
 
 WRITTEN_SENTENCES = (
     "Please put the blue boat back into the bay before the boys go home.",
@@ -74,24 +78,30 @@ WRITTEN_SENTENCES = (
 )
 
 
-def draw_sentence(seed: int, split: str = "train") -> str:
+def draw_sentence(seed: int, split: str = "train", language: str = "en") -> str:
     """Draw a sentence.
 
     Args:
-        seed: Same seed and split, same sentence.
+        seed: Same seed, split and language, same sentence.
         split: "train" or "test"; what is drawn for one is never drawn for the other.
+        language: "en", or one of `foreign_sentences.LANGUAGES`.
 
     Returns:
         The sentence, with its punctuation.
 
     Raises:
-        ValueError: If there is no such split.
+        ValueError: If there is no such split or language.
     """
     if split not in SPLITS:
         raise ValueError(f"`split` is {split!r}, must be one of {', '.join(SPLITS)}")
+    if language != "en" and language not in foreign_sentences.LANGUAGES:
+        raise ValueError(f"`language` is {language!r}, must be one of en, {', '.join(foreign_sentences.LANGUAGES)}")
     rng = np.random.default_rng((seed, SPLITS.index(split)))
     while True:
-        sentence = _pick(rng, WRITTEN_SENTENCES) if rng.random() < WRITTEN_SHARE else _compose(rng)
+        if language != "en":
+            sentence = _foreign(rng, language)
+        else:
+            sentence = _pick(rng, WRITTEN_SENTENCES) if rng.random() < WRITTEN_SHARE else _compose(rng)
         if split_of(sentence) == split:
             return sentence
 
@@ -105,7 +115,7 @@ def split_of(sentence: str) -> str:
     Returns:
         "train" or "test".
     """
-    spoken = " ".join(re.findall(r"[a-z0-9]+", sentence.lower()))
+    spoken = " ".join(re.findall(r"\w+", sentence.lower()))
     return "test" if hashlib.sha256(spoken.encode()).digest()[0] % TEST_SHARE == 0 else "train"
 
 
@@ -115,6 +125,14 @@ def _compose(rng: np.random.Generator) -> str:
     # "a" before the sound of a vowel
     sentence = re.sub(r"\b([Aa]) (?=(?!use|usual|uni|one)[aeiouAEIOU])", r"\1n ", sentence)
     return sentence[0].upper() + sentence[1:]
+
+
+def _foreign(rng: np.random.Generator, language: str) -> str:
+    """A written sentence, or some of the language's words in any order: what matters is how they sound."""
+    if rng.random() < FOREIGN_WRITTEN_SHARE:
+        return _pick(rng, foreign_sentences.WRITTEN[language])
+    chosen = rng.choice(foreign_sentences.words_of(language), rng.integers(*NUM_FOREIGN_WORDS))
+    return ("，" if language == "cmn" else " ").join(chosen) + "."
 
 
 def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:

@@ -1,8 +1,11 @@
 """Voices: who speaks, how fast and how high."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from training.synthetic.voice.foreign_sentences import LANGUAGES
 
 # espeak-ng's variants that sound like a person; left out are those of its other synthesisers (klatt, speechPlayer),
 # and those with an echo (f2 to f5, m2), which fills the closures of plosives
@@ -20,7 +23,8 @@ ACCENT_SHARES = {
     "en-gb-x-gbclan": 0.06,
     "en-gb-x-gbcwmd": 0.06,
 }
-RHOTIC_ACCENTS = ("en-us",)
+# for who listens and does not look at a face: every third voice speaks another language than English
+WORLD_SHARES = {accent: share * 2 / 3 for accent, share in ACCENT_SHARES.items()} | dict.fromkeys(LANGUAGES, 1 / 15)
 RATES_WPM = (125, 205)
 PITCHES = (30, 70)
 PITCH_RANGES = (30, 80)
@@ -50,23 +54,24 @@ class Speaker:
         return f"{self.accent}+{self.variant}" if self.variant else self.accent
 
     @property
-    def rhotic(self) -> bool:
-        """Whether the accent's own phonemes carry the r of "car"."""
-        return self.accent in RHOTIC_ACCENTS
+    def language(self) -> str:
+        """Language of the accent, as `sentences.draw_sentence` takes it."""
+        return self.accent if self.accent in LANGUAGES else "en"
 
 
-def draw_speaker(seed: int, is_feminine: bool) -> Speaker:
+def draw_speaker(seed: int, is_feminine: bool, shares: Mapping[str, float] = ACCENT_SHARES) -> Speaker:
     """Draw the voice of a person.
 
     Args:
-        seed: Same seed, same voice.
+        seed: Same seed and shares, same voice.
         is_feminine: Whether the voice is one of the high ones, or of the low ones.
+        shares: How often each accent occurs; they add up to 1.
 
     Returns:
         The speaker.
     """
     rng = np.random.default_rng(seed)
-    accent = str(rng.choice(list(ACCENT_SHARES), p=list(ACCENT_SHARES.values())))
+    accent = str(rng.choice(list(shares), p=list(shares.values())))
     # an accent's own voice is a low one
     variants = HIGH_VARIANTS if is_feminine else ("", *LOW_VARIANTS)
     return Speaker(

@@ -82,7 +82,7 @@ def speak_clip(espeak: Espeak, speaker: Speaker, num_frames: int, seed: int, spl
     segments, sentences, silent_since_s = [], [], 0.0
     rate_wpm = speaker.rate_wpm + int(rng.integers(RATE_CHANGES_WPM[0], RATE_CHANGES_WPM[1] + 1))
     while len(samples) - position >= SHORTEST_SPEECH_S * SAMPLE_RATE_HZ:
-        text = draw_sentence(int(rng.integers(SEED_LIMIT)), split)
+        text = draw_sentence(int(rng.integers(SEED_LIMIT)), split, speaker.language)
         whole = espeak.say(text, speaker.voice, rate_wpm, speaker.pitch, speaker.pitch_range)
         speech = _first_words(whole, duration_s - position / SAMPLE_RATE_HZ)
         if speech is None:
@@ -91,7 +91,7 @@ def speak_clip(espeak: Espeak, speaker: Speaker, num_frames: int, seed: int, spl
         samples[position : position + len(sound)] = sound
         if start_s > silent_since_s:
             segments.append(ClassSegment(SILENCE_INDEX, silent_since_s, start_s))
-        segments += _shifted(class_segments(speech.phonemes, speaker.rhotic), start_s)
+        segments += _shifted(class_segments(speech.phonemes, speaker.accent), start_s)
         silent_since_s = start_s + speech.waveform.duration_s
         sentences.append(SpokenSentence(text, start_s, silent_since_s, is_cut=speech is not whole))
         if sentences[-1].is_cut:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.synthetic.sentences import WRITTEN_SENTENCES, draw_sentence, split_of
+from training.synthetic.voice.foreign_sentences import LANGUAGES, words_of
 
 SEEDS = st.integers(0, 2**62)
 
@@ -51,3 +52,21 @@ def test_written_sentences_are_in_both_splits():
 def test_unknown_split_is_refused():
     with pytest.raises(ValueError, match="`split` is 'validation', must be one of train, test"):
         draw_sentence(0, "validation")
+
+
+@given(SEEDS, st.sampled_from(LANGUAGES))
+def test_foreign_sentences_are_split_and_repeatable(seed, language):
+    training, testing = draw_sentence(seed, "train", language), draw_sentence(seed, "test", language)
+    assert split_of(training) == "train" and split_of(testing) == "test"
+    assert draw_sentence(seed, "train", language) == training and training.isprintable()
+
+
+def test_foreign_words_are_single_and_many():
+    for language in LANGUAGES:
+        words = words_of(language)
+        assert len(set(words)) == len(words) > 35 and not any(" " in word or "." in word for word in words)
+
+
+def test_unknown_language_is_refused():
+    with pytest.raises(ValueError, match="`language` is 'xx', must be one of en, de, fr, es, cmn, hi"):
+        draw_sentence(0, "train", "xx")

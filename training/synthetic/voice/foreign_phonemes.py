@@ -1,0 +1,78 @@
+"""espeak-ng's mnemonics of languages other than English, by the English class that looks most alike on the lips.
+
+Where sound and look disagree the look decides, as the classes are there to move lips: front vowels that are rounded
+(German ü and ö, French u and eu, Mandarin ü) count as rounded ones, an r that is tapped or made in the throat as a
+consonant that leaves the lips alone, and a Spanish b between vowels as lips that narrow without meeting.
+Keys are classes of `phonemes`, values mnemonics of espeak-ng's phoneme tables (its data file `phontab`).
+"""
+
+# what all of them share, beside what `phonemes` has for English; a language's own table comes first
+SHARED = {
+    "p": "p2 p#",
+    "b": "b#",
+    "p f": "pF",
+    "v": "B",
+    "t": "t. t.# t3 t#",
+    "d": "d d# d. d.# r r/ r. ** * r/2",
+    "n": "n. n2",
+    "k": "q",
+    "g": 'Q Q^ Q" R R2 R3 r2 r" g#',
+    "t s": "ts",
+    "sh": "s. S;",
+    "zh": "z. Z;",
+    "z": "z2 z3",
+    "hh": "H C X h #X1 #X2",
+    "l": "l. l2 L/ l#",
+    "w": "w2 w/ y-",
+    "y": "j. j/ J^",
+    "iy": "i i: i2 i~",
+    "ih": "I I: I2 I~ e e: e- e~",
+    "eh": "E E: E- E2 E~ e/",
+    "ae": "&:",
+    "aa": "a a: A A: a# a- a/ a~ aa",
+    "ao": "O O: O~ A~ o/",
+    "uh": "U U~ o o: o~ Y Y:",
+    "uw": "u u: u~ y y:",
+    "ah": "V V~ 3",
+    "er": "W W~ W2 r- @r",
+    "ax": "@ @- @2 @3",
+    "aa iy": "aI",
+    "aa uw": "aU",
+    "eh iy": "EI eI",
+    "ao iy": "OY oI OI",
+    "ao uw": "oU",
+}
+BY_LANGUAGE = {
+    "de": {"uh": "Y: y o o: U", "uh ah": "UR", "iy ah": "iR"},
+    "fr": {"ae": "E~", "g": "r r/ g"},
+    "es": {"d": "R R2 r **", "eh": "e E", "ao": "o O", "eh uw": "eU", "iy uw": "iU", "uw iy": "uI"},
+    "cmn": {
+        "p": "ph",
+        "t": "th",
+        "k": "kh",
+        "t s": "ts tsh",
+        "ch": "tS tS; tS;h ts. ts.h",
+        "ih": "i[ i. I e",
+        "ao": "o o- O",
+        "aa iy": "ai",
+        "aa uw": "Au",
+        "eh iy": "ei",
+        "ao uw": "ou",
+        "uh ng": "ong",
+        "iy aa": "iA",
+        "iy aa uw": "iAu",
+        "iy eh": "iE",
+        "iy ao": "io",
+        "iy ao uw": "iou",
+        "uw aa": "uA ua",
+        "uw aa iy": "uai",
+        "uw ax": "u@ y@",
+        "uw eh iy": "uei",
+        "uw ao": "uo",
+        "uw": "yu y u",
+        "uw ae": "y&",
+        "uw eh": "yE",
+        "uw iy": "yi",
+    },
+    "hi": {"ch": "c c#", "jh": "J J#", "k": "k# q x", "ae": "&: E: a2"},
+}

@@ -9,7 +9,9 @@ from training.synthetic.audio_augmentation import (
     augment,
     change_gain,
     limit_band,
+    noise_alone,
     reverberate,
+    through_phone,
 )
 
 RATE_HZ = 16_000
@@ -37,7 +39,7 @@ def level_db(samples, lowest_hz, highest_hz):
     return 10 * np.log10(energy[(frequencies_hz >= lowest_hz) & (frequencies_hz < highest_hz)].mean())
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**63), st.integers(1000, 20_000))
 def test_augmentation_keeps_length_and_range_and_does_not_shift(seed, num_samples):
     samples = syllables(num_samples)
@@ -125,3 +127,38 @@ def test_impossible_settings_are_refused():
         limit_band(syllables(), 4000, 300)
     with pytest.raises(ValueError, match="`kind` is 'brown'"):
         add_noise(syllables(), 10, "brown", rng)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 30_000))
+def test_noise_alone_is_in_range_and_repeatable(seed, num_samples):
+    noise = noise_alone(num_samples, seed)
+    assert noise.shape == (num_samples,) and noise.dtype == np.float32
+    assert np.isfinite(noise).all() and np.abs(noise).max() <= 1
+    assert np.array_equal(noise, noise_alone(num_samples, seed))
+
+
+def test_music_has_tones_that_noise_has_not():
+    def peak_share(kind):
+        noise = add_noise(np.full(RATE_HZ, 1e-6), -100, kind, np.random.default_rng(3))
+        energy = np.sort(np.abs(np.fft.rfft(noise)[50:]) ** 2)
+        return energy[-80:].sum() / energy.sum()
+
+    assert peak_share("music") > 1.5 * peak_share("babble") and peak_share("music") > 0.5
+
+
+def test_phone_passes_its_band_only():
+    noise = np.random.default_rng(0).normal(size=RATE_HZ) * 0.1
+    heard = through_phone(noise)
+    assert level_db(heard, 600, 3000) == pytest.approx(level_db(noise, 600, 3000), abs=1)
+    assert level_db(heard, 20, 100) < level_db(noise, 20, 100) - 12
+    assert level_db(heard, 6000, 8000) < level_db(noise, 6000, 8000) - 12
+
+
+def test_phone_has_eight_bits():
+    assert len(np.unique(through_phone(syllables()).round(9))) <= 255
+
+
+def test_noise_of_no_length_is_refused():
+    with pytest.raises(ValueError, match="`num_samples` is 0, must be positive"):
+        noise_alone(0, 0)

@@ -29,13 +29,13 @@ from diffusers_dawn.sampling.scheduler_training import training_config
 from training.engine import commands
 from training.engine.networks import load_network
 from training.engine.processes import device_of_process
-from training.evaluation import guided, unguided
+from training.evaluation import films, guided, unguided
 from training.evaluation.clips import Evaluation, EvaluationSettings
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
 from training.evaluation.report import LeftOut, SectionReport, report_as_markdown, report_as_numbers, write_report
 
-SECTIONS = guided.SECTIONS | unguided.SECTIONS
+SECTIONS = guided.SECTIONS | unguided.SECTIONS | films.SECTIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,12 +168,14 @@ def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str,
     settings = dataclasses.asdict(evaluation.settings)
     sampling = choose_sampling(evaluation.pipe.scheduler, settings["preset"], settings["num_inference_steps"])
     del settings["quiet"], settings["output"]
+    films_folder = settings.pop("real_clips")
     entries = [evaluation.shards.entries[index] for index in evaluation.indices]
     return settings | {
         "pipeline": _shown_name(options.pipeline),
         "lfg": None if options.lfg is None else _shown_name(options.lfg),
         "lora": None if options.lora is None else _shown_name(options.lora),
         "dataset": _shown_name(options.dataset),
+        "real_clips": None if films_folder is None else _shown_name(films_folder),
         "recordings": [path.name for path in options.recordings],
         "num_clips": len(evaluation),
         "num_identities": len({entry.identity for entry in entries}),
@@ -211,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, help="folder for report.json and report.md")
     add("--sections", help=f"which parts, joined by commas (default: all): {','.join(SECTIONS)}")
     add("--recordings", type=Path, nargs="+", default=(), metavar="FILE", help="real speech, for its part")
+    add("--real_clips", type=Path, help="folder, or list, of films of people whom nobody trained on, for their part")
     add("--lora", help="folder or Hub id of an adapter of the denoiser")
     add("--lfg", help="folder or Hub id of the LFG with its motion estimator, where the pipeline's comes without")
     counts = {

@@ -20,7 +20,7 @@ from diffusers_dawn.models.region_motion import Regions
 from training.data.clip_mixture import open_clips
 from training.data.datasets import FramePairs, check_eyes
 from training.data.known_pairs import KnownPairs
-from training.data.mouth import LOWER_LIP, UPPER_LIP
+from training.data.mouth import CORNERS, LOWER_LIP, UPPER_LIP
 from training.engine import commands
 from training.engine.config import TrainingConfig, check_choice
 from training.engine.loop import run_script
@@ -49,8 +49,6 @@ from training.objectives.vgg import VGG19Features, load_vgg19
 logger = logging.getLogger("training")
 
 MOTIONS = ("estimated", "known")
-# outer corners among the 20 mouth landmarks
-MOUTH_CORNERS = (0, 6)
 
 
 @dataclass(kw_only=True)
@@ -236,7 +234,7 @@ def anchor_points(places: Mapping[str, torch.Tensor]) -> torch.Tensor:
         Middle of the inner upper and lower lip, corners of the mouth, top and bottom of the face, and, where eyes are
         known, upper and lower lid of the left and the right one (..., 6 or 10, 2) [px].
     """
-    lips = places["mouth_px"][..., [UPPER_LIP, LOWER_LIP, *MOUTH_CORNERS], :]
+    lips = places["mouth_px"][..., [UPPER_LIP, LOWER_LIP, *CORNERS], :]
     points = [lips, _top_and_bottom(places["face_box_px"])]
     if "eyes_px" in places:
         points.append(_top_and_bottom(places["eyes_px"]).flatten(-3, -2))

@@ -45,6 +45,7 @@ def test_truth_that_is_rendered_and_read_without_error_has_full_marks(
         pose=labels["pose"],
         blink=labels["blink"],
         face_box_px=labels["face_box_px"],
+        width=benchmark.labelled_opening(labels),
     )
     evaluation = Evaluation(pipe, tiny_data_set, settings, lambda pictures: readings)
     monkeypatch.setattr(evaluation, "labels", lambda place: labels)

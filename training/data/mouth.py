@@ -4,6 +4,8 @@ import torch
 
 # middle of the inner upper and lower lip (62 and 66 of the 68-point convention) among the 20 mouth landmarks
 UPPER_LIP, LOWER_LIP = 14, 18
+# outer corners (48 and 54)
+CORNERS = 0, 6
 
 
 def mouth_opening(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
@@ -19,12 +21,39 @@ def mouth_opening(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Te
     Raises:
         ValueError: The shapes do not fit, or a box has no height.
     """
+    mouth_px, face_box_px = _checked(mouth_px, face_box_px)
+    return (mouth_px[:, UPPER_LIP] - mouth_px[:, LOWER_LIP]).norm(dim=-1) / _height(face_box_px)
+
+
+def mouth_width(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
+    """Measure how wide the mouth is: the distance of its outer corners over the height of the face.
+
+    Args:
+        mouth_px: Mouth landmarks x, y (F, 20, 2) [px], points 48 to 67 of the 68-point convention.
+        face_box_px: x_min, x_max, y_min, y_max (F, 4) [px].
+
+    Returns:
+        Float32 tensor (F,), about 0.3.
+
+    Raises:
+        ValueError: The shapes do not fit, or a box has no height.
+    """
+    mouth_px, face_box_px = _checked(mouth_px, face_box_px)
+    left, right = CORNERS
+    return (mouth_px[:, left] - mouth_px[:, right]).norm(dim=-1) / _height(face_box_px)
+
+
+def _checked(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     mouth_px, face_box_px = torch.as_tensor(mouth_px).float(), torch.as_tensor(face_box_px).float()
     if mouth_px.ndim != 3 or mouth_px.shape[1:] != (20, 2):
         raise ValueError(f"`mouth_px` is {tuple(mouth_px.shape)}, must be (F, 20, 2)")
     if face_box_px.shape != (len(mouth_px), 4):
         raise ValueError(f"`face_box_px` is {tuple(face_box_px.shape)}, must be ({len(mouth_px)}, 4)")
+    return mouth_px, face_box_px
+
+
+def _height(face_box_px: torch.Tensor) -> torch.Tensor:
     height = face_box_px[:, 3] - face_box_px[:, 2]
     if (height <= 0).any():
         raise ValueError(f"`face_box_px` has a height of {height.min():g} px, all must be positive")
-    return (mouth_px[:, UPPER_LIP] - mouth_px[:, LOWER_LIP]).norm(dim=-1) / height
+    return height

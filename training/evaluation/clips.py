@@ -42,6 +42,7 @@ class EvaluationSettings:
         num_inference_steps: Steps of the pipeline's scheduler, instead of a preset.
         seed: Everything random is a function of it and of a clip's place.
         recordings: Files with real speech.
+        real_clips: Folder of films of people who speak; None: there is none.
         output: Folder for videos of the recordings.
         quiet: Whether to show no progress bars.
     """
@@ -56,6 +57,7 @@ class EvaluationSettings:
     num_inference_steps: int | None = None
     seed: int = 0
     recordings: tuple[Path, ...] = ()
+    real_clips: Path | None = None
     output: Path = Path()
     quiet: bool = False
 
@@ -79,6 +81,8 @@ class EvaluationSettings:
         for path in self.recordings:
             if not path.is_file():
                 raise ValueError(f"`recordings` has {path}, which is not a file")
+        if self.real_clips is not None and not self.real_clips.exists():
+            raise ValueError(f"`real_clips` is not there: {self.real_clips}")
 
     @property
     def num_frames(self) -> int:

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.face.pose import pose_in_crop_of
 from diffusers_dawn.records import FaceState
-from training.data.mouth import mouth_opening
+from training.data.mouth import mouth_opening, mouth_width
 
 # what is read from fewer frames of a clip says nothing about the clip
 MIN_SEEN_SHARE = 0.9
@@ -30,17 +30,23 @@ class FaceReadings:
         pose: Float32 array (F, 6), as `records.POSE_NAMES`; scale, x and y in the crop of the first face.
         blink: Float32 array (F, 2): openness of the left and right eye.
         face_box_px: Float32 array (F, 4): x_min, x_max, y_min, y_max.
+        width: Float32 array (F,): how wide the mouth is, see `data.mouth.mouth_width`.
     """
 
     opening: np.ndarray
     pose: np.ndarray
     blink: np.ndarray
     face_box_px: np.ndarray
+    width: np.ndarray
 
     @property
     def seen(self) -> np.ndarray:
         """Whether each frame shows a face, bool (F,)."""
         return np.isfinite(self.opening)
+
+    def first(self, num_frames: int) -> "FaceReadings":
+        """Return the readings of the first frames."""
+        return FaceReadings(*(getattr(self, field.name)[:num_frames] for field in fields(self)))
 
     def show_face(self, fewest_frames: int = 2) -> bool:
         """Tell whether the face is seen often enough to judge the clip: in 90 % of the frames.
@@ -118,14 +124,16 @@ def readings_of(faces: Sequence[FaceState | None]) -> FaceReadings:
     """
     seen = [index for index, face in enumerate(faces) if face is not None]
     found = [faces[index] for index in seen]
-    columns = {"opening": (), "pose": (6,), "blink": (2,), "face_box_px": (4,)}
+    columns = {"opening": (), "pose": (6,), "blink": (2,), "face_box_px": (4,), "width": ()}
     values = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in columns.items()}
     if found:
         values["pose"][seen] = [pose_in_crop_of(face, found[0]) for face in found]
         values["blink"][seen] = [face.blink for face in found]
         values["face_box_px"][seen] = [face.box_px for face in found]
         mouths_px = np.stack([face.mouth_px for face in found])
-        values["opening"][seen] = mouth_opening(mouths_px, np.array([face.box_px for face in found])).numpy()
+        boxes_px = np.array([face.box_px for face in found])
+        values["opening"][seen] = mouth_opening(mouths_px, boxes_px).numpy()
+        values["width"][seen] = mouth_width(mouths_px, boxes_px).numpy()
     return FaceReadings(**values)
 
 

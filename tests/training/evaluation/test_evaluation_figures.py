@@ -28,9 +28,8 @@ TRUTH = 0.05 + 0.05 * np.abs(np.sin(np.arange(60) * 0.7)) * np.sin(np.arange(60)
 
 def readings(opening):
     num_frames = len(opening)
-    return FaceReadings(
-        np.array(opening, np.float32), np.zeros((num_frames, 6)), np.zeros((num_frames, 2)), np.zeros((num_frames, 4))
-    )
+    zeros = [np.zeros((num_frames, width)) for width in (6, 2, 4)]
+    return FaceReadings(np.array(opening, np.float32), *zeros, np.zeros(num_frames))
 
 
 def noisy(count):

@@ -66,7 +66,8 @@ def test_a_reader_that_reads_what_the_labels_say_has_full_marks(pipe, tiny_data_
 
     def read(frames: np.ndarray) -> FaceReadings:
         labels = evaluation.labels(next(clips))
-        return FaceReadings(labelled_opening(labels), labels["pose"], labels["blink"], labels["face_box_px"])
+        opening = labelled_opening(labels)
+        return FaceReadings(opening, labels["pose"], labels["blink"], labels["face_box_px"], 0 * opening)
 
     evaluation = Evaluation(pipe, tiny_data_set, SHORT, read)
     figures = {figure.key: figure for figure in reader_section(evaluation).figures}

@@ -28,9 +28,8 @@ def face(left_px=20.0, gap_px=4.0):
 
 def readings(opening):
     num_frames = len(opening)
-    return FaceReadings(
-        np.array(opening, np.float32), np.zeros((num_frames, 6)), np.zeros((num_frames, 2)), np.zeros((num_frames, 4))
-    )
+    zeros = [np.zeros((num_frames, width)) for width in (6, 2, 4)]
+    return FaceReadings(np.array(opening, np.float32), *zeros, np.zeros(num_frames))
 
 
 def test_mouth_of_rendered_head_is_read_as_it_was_drawn(talking, reader):

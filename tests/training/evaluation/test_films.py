@@ -1,0 +1,77 @@
+"""Films are judged by what was filmed: here of drawn people, who are never wrong about themselves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_evaluation import SHORT, quiet_pipeline
+
+from diffusers_dawn.media.video_writer import write_video
+from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
+from training.evaluation import films
+from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.face_reader import FaceReader
+from training.evaluation.report import LeftOut
+from training.synthetic.talking_head import make_talking_head
+
+NUM_FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    for identity in (4, 6):
+        clip = make_talking_head(identity, 3, size_px=128, num_frames=NUM_FRAMES)
+        write_video(folder / f"{identity}.mp4", clip.frames, Waveform(clip.samples, SAMPLE_RATE_HZ))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader():
+    with FaceReader() as reader:
+        yield reader
+
+
+def evaluation_of(folder, dataset, reader):
+    settings = replace(SHORT, real_clips=folder, clip_seconds=NUM_FRAMES / 25, long_seconds=2 * NUM_FRAMES / 25)
+    return Evaluation(quiet_pipeline(), dataset, settings, reader)
+
+
+def figures_of(report):
+    return {figure.key: figure.value for figure in report.figures}
+
+
+def test_a_pipeline_that_shows_what_was_filmed_has_full_marks(folder, tiny_data_set, reader, monkeypatch):
+    monkeypatch.setattr(films, "_rendered", lambda evaluation, film, sound, place: film.frames)
+    figures = figures_of(films.films_section(evaluation_of(folder, tiny_data_set, reader)))
+    for name in ("opening", "opening_size", "width", "sharpness", "other_sound", "lag_within_1"):
+        assert figures[name] == pytest.approx(1, abs=1e-3), name
+
+
+def test_a_picture_that_stands_still_has_none(folder, tiny_data_set, reader, monkeypatch):
+    still = lambda evaluation, film, sound, place: np.repeat(film.frames[:1], len(film.frames), axis=0)  # noqa: E731
+    monkeypatch.setattr(films, "_rendered", still)
+    figures = figures_of(films.films_section(evaluation_of(folder, tiny_data_set, reader)))
+    assert figures["opening"] == 0 and figures["opening_size"] < 0.01 and abs(figures["pauses"]) < 1e-6
+
+
+def test_noise_without_a_face_is_told_and_improves_nothing(folder, tiny_data_set, reader):
+    report = films.films_section(evaluation_of(folder, tiny_data_set, reader))
+    assert figures_of(report)["opening"] == 0
+    assert any("2 films" in note for note in report.notes)
+
+
+def test_without_films_or_a_reader_the_part_is_left_out(folder, tiny_data_set, reader):
+    with pytest.raises(LeftOut, match="real_clips"):
+        films.films_section(Evaluation(quiet_pipeline(), tiny_data_set, SHORT, reader))
+    with pytest.raises(LeftOut, match="mediapipe"):
+        films.films_section(evaluation_of(folder, tiny_data_set, None))
+
+
+def test_a_folder_that_is_not_there_and_films_too_short_are_refused(folder, tiny_data_set, reader, tmp_path):
+    with pytest.raises(ValueError, match="`real_clips` is not there"):
+        EvaluationSettings(real_clips=tmp_path / "nowhere")
+    clip = make_talking_head(4, 3, size_px=128, num_frames=5)
+    write_video(tmp_path / "short.mp4", clip.frames, Waveform(clip.samples, SAMPLE_RATE_HZ))
+    with pytest.raises(ValueError, match="short.mp4 has 5 frames"):
+        films.films_section(evaluation_of(tmp_path, tiny_data_set, reader))

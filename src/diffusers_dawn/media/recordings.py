@@ -176,11 +176,9 @@ def _decode_audio(
                 timeline = SoundTimeline(frame.sample_rate, channel, name, choice_names[0])
             if frame.sample_rate != timeline.rate_hz:
                 raise ValueError(f"`{name}` changes its sample rate from {timeline.rate_hz} to {frame.sample_rate} Hz")
-            samples = frame.to_ndarray()
+            samples = _samples_of(frame)
             if not frame.format.is_planar:
                 samples = samples.reshape(-1, frame.layout.nb_channels).T
-            if samples.dtype == np.int64:  # of a file they are full scale; of arrays that is not known
-                samples = (samples >> 32).astype(np.int32)
             timeline.add(_float_samples(samples, name), time_s_of(frame, container))
         end_s = _declared_end_s(container, stream)
     if timeline is None:
@@ -190,6 +188,15 @@ def _decode_audio(
     if end_s is not None and 0 < len(samples) / rate_hz - end_s <= MAX_CODEC_PADDING_S:
         samples = samples[: max(round(end_s * rate_hz), 1)]
     return samples, rate_hz, timeline.other_peak
+
+
+def _samples_of(frame: "av.AudioFrame") -> np.ndarray:
+    if frame.format.name not in ("s64", "s64p"):
+        return frame.to_ndarray()
+    # PyAV knows no arrays of these; 32 of their 64 bits are more than floats hold
+    num_values = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
+    planes = [np.frombuffer(plane, np.int64, num_values) for plane in frame.planes]
+    return (np.stack(planes) >> 32).astype(np.int32)
 
 
 def _choose_track(

@@ -118,9 +118,7 @@ class LFGConfig(TrainingConfig):
             if self.vgg is not None:
                 raise ValueError("`vgg` must be null where `motion` is 'known': pixels are weighted there")
         elif self.crop_px is not None or self.hidden_weight != 1:
-            raise ValueError(
-                "`crop_px` and `hidden_weight` are for `motion` 'known'; otherwise they must be null and 1"
-            )
+            raise ValueError("`crop_px` and `hidden_weight` must be null and 1 unless `motion` is 'known'")
         terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth", "closed_eye")
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:

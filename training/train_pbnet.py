@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS
+from training.data.clip_mixture import open_clips
 from training.data.clip_shards import ClipShards
 from training.data.datasets import Tracks
 from training.engine import commands
@@ -225,7 +226,7 @@ class PBNetStage:
         if config.gradient_checkpointing:
             raise ValueError("`gradient_checkpointing` must be false: PBNet is small, it offers none")
         self.config = config
-        self.clips = ClipShards(config.dataset, "train")
+        self.clips = open_clips(config.dataset, "train")
         self.pbnet = build_network(
             PoseBlinkNet,
             config.model,
@@ -308,7 +309,7 @@ class PBNetStage:
         return metrics
 
 
-def _check_lengths(clips: ClipShards, max_frames: int, shortest: int) -> None:
+def _check_lengths(clips: ClipShards | ClipMixture, max_frames: int, shortest: int) -> None:
     """Refuse pieces that the discriminator, which looks at `shortest` frames or more, cannot judge."""
     remedy = "lower `discriminator.num_downsamplings` or set `adversarial_weight` to 0"
     if max_frames < shortest:

@@ -77,7 +77,7 @@ def test_recordings_with_one_or_two_axes_are_one(make):
 def test_recordings_stacked_into_one_array_are_refused_for_several_pictures(make):
     for audio in (make((2, 100)), make((100, 2)), (make((2, 100)), 8000)):
         with pytest.raises(
-            ValueError, match=r"`audio` is one array \(.* for 2 pictures, .*: give a list of recordings"
+            ValueError, match=r"`audio` is one array \(.* for 2 pictures, .*: pass one recording per picture"
         ):
             collect_clips(["a", "b"], audio, 8000)
     for audio in (make(100), make((1, 100)), make((100, 1)), make((2, 1, 100)), [make((2, 100)), make((2, 100))]):

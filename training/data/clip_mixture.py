@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,9 @@ def open_clips(dataset: str | Mapping[str, float], split: str = "train") -> Clip
         ValueError: As for `ClipShards` and `ClipMixture`.
     """
     return ClipShards(dataset, split) if isinstance(dataset, str) else ClipMixture(dataset, split)
+
+
+def dataset_names(dataset: str | Mapping[str, float]) -> str:
+    """Name a training's data set, or all of them, without saying where they lie."""
+    folders = [dataset] if isinstance(dataset, str) else dataset
+    return ", ".join(Path(folder).name for folder in folders)

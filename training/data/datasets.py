@@ -137,9 +137,11 @@ class Tracks(Dataset):
         ValueError: The clips have no audio features.
     """
 
-    def __init__(self, clips: ClipShards, max_frames: int = 200) -> None:
+    def __init__(self, clips: ClipShards | ClipMixture, max_frames: int = 200) -> None:
         _check_features(clips)
         self.clips, self.max_frames = clips, max_frames
+        if isinstance(clips, ClipMixture):
+            self.choose = clips.choose
 
     def __len__(self) -> int:
         """Count the clips."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 
+from training.data.clip_mixture import dataset_names
 from training.engine.checkpoints import Progress
 from training.engine.config import TrainingConfig, config_to_yaml
 from training.engine.stage import Stage
@@ -54,7 +55,7 @@ def write_model_card(
         title=stage.title,
         steps=progress.step,
         skipped=progress.skipped_steps,
-        dataset=Path(config.dataset).name,
+        dataset=dataset_names(config.dataset),
         usage=stage.usage.format(repository=config.hub_model_id or f"{folder.name}/{stage.result}"),
         metrics="\n".join(lines) + "\n" if metrics else "",
         settings=config_to_yaml(_without_local_paths(config)),

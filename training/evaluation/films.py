@@ -147,13 +147,18 @@ def _followed(film: Film, truth: FaceReadings, made: FaceReadings, pictures: np.
     moves = truth.opening[truth.seen].std() >= MIN_OPENING_STD
     return {
         "opening": opening_correlation(truth.opening[: len(made.opening)], made),
-        "opening_size": quotient(np.nanstd(made.opening), np.nanstd(truth.opening)) if moves else math.nan,
+        "opening_size": quotient(_spread(made.opening), _spread(truth.opening)) if moves else math.nan,
         "width": correlation_where_seen(truth.width, made.width) if moves else math.nan,
         "pauses": finite_mean(made.opening[pauses]) - float(made.opening[0]),
         "sharpness": quotient(
             face_sharpness(pictures, made.face_box_px), face_sharpness(film.frames, truth.face_box_px)
         ),
     }
+
+
+def _spread(opening: np.ndarray) -> float:
+    seen = opening[np.isfinite(opening)]
+    return float(seen.std()) if len(seen) else 0.0
 
 
 def _other_sound(evaluation: Evaluation, films: list[Film], truths: list[FaceReadings]) -> list[float]:

@@ -78,7 +78,7 @@ def test_processes_wait_for_each_other_for_days(config, tmp_path):
     file.write_text(config_to_yaml(config))
     script.write_text(
         "import sys, torch, torch.distributed as dist\n"
-        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests' / 'training')]}\n"
+        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests' / 'training'), str(Path(__file__).parent)]}\n"
         "from test_loop import PBNetConfig, PBNetStage, run_script\n"
         "class Stage(PBNetStage):\n"
         "    def samples(self):\n"

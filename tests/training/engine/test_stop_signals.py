@@ -103,7 +103,7 @@ def test_processes_stop_after_the_same_step_whichever_gets_the_signal(config, tm
     file.write_text(config_to_yaml(config))
     script.write_text(
         "import os, signal, sys\n"
-        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests' / 'training')]}\n"
+        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests' / 'training'), str(Path(__file__).parent)]}\n"
         "from test_stop_signals import PBNetConfig, PBNetStage, run_script, signalled\n"
         "build = signalled(signal.SIGTERM) if os.environ['RANK'] == '1' else PBNetStage\n"
         "code = run_script(build, PBNetConfig, '', sys.argv[1:])\n"

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS
-from training.data.clip_mixture import open_clips
+from training.data.clip_mixture import ClipMixture, open_clips
 from training.data.clip_shards import ClipShards
 from training.data.datasets import Tracks
 from training.engine import commands

@@ -13,7 +13,7 @@ from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that the functions here read."""
     parser.add_argument("--network", choices=SIZES, default="tiny", help="size of the random networks")
-    parser.add_argument("--checkpoint", help="saved pipeline instead; what random weights move says little")
+    parser.add_argument("--checkpoint", help="saved pipeline instead of random networks, whose motion says little")
     parser.add_argument("--image", help="portrait (default: noise)")
     parser.add_argument("--audio", help="recording, repeated as needed (default: noise)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")

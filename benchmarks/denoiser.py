@@ -292,7 +292,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[40, 100, 200], help="clip lengths")
     parser.add_argument("--tasks", nargs="+", choices=[*COMPARISONS], default=[*COMPARISONS])
-    parser.add_argument("--skip-plain-above", type=int, default=200, help="longer clips: ours only [frames]")
+    parser.add_argument(
+        "--skip-plain-above", type=int, default=200, help="skip plain for clips longer than this [frames]"
+    )
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--measure-memory", nargs=2, help=argparse.SUPPRESS)
     add_network_options(parser)

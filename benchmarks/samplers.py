@@ -1,4 +1,4 @@
-"""Measure quality against the number of denoising calls, for every scheduler that suits the pipeline.
+"""Measure quality against the number of denoising calls, for samplers that suit the pipeline.
 
 Clips of a prepared data set that the training has not seen are rendered with their own speech, pose and blinks, faces
 are read from the pictures, and compared with the labels:
@@ -72,7 +72,8 @@ def measure_clip(evaluation: Evaluation, place: int, cache_interval: int) -> dic
 
 def row_of(*values: object) -> str:
     """Lay out a row of the table, which is printed as it grows."""
-    return "".join(f"{f'{value:.3g}' if isinstance(value, float) else value:>13}" for value in values)
+    first, *others = values
+    return f"{first:<34}" + "".join(f"{f'{value:.3g}' if isinstance(value, float) else value:>13}" for value in others)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -83,7 +84,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-clips", type=int, default=16)
     parser.add_argument("--clip-seconds", type=float, default=4.0)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 5, 10, 20])
-    parser.add_argument("--samplers", nargs="+", choices=SCHEDULERS, default=list(SCHEDULERS), help="(default: all)")
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        default=list(SCHEDULERS),
+        help="short names, or classes of diffusers (default: the former)",
+    )
     parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.__call__")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -280,10 +280,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--steps", type=int, default=4, help="steps that are timed, after a first one")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps, after a first untimed one")
     parser.add_argument("--batch-size", type=int, default=None, help="samples per step (default: 1 to 8, by stage)")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="for the denoiser")
-    parser.add_argument("--arithmetic", action="store_true", help="count what the published runs cost instead")
+    parser.add_argument("--arithmetic", action="store_true", help="count the arithmetic of the published runs instead")
     parser.add_argument("--sustained-tflops", type=float, default=100, help="for --arithmetic (default: 100)")
     parser.add_argument("--num-clips", type=int, default=362, help="for --arithmetic (default: 362, HDTF's videos)")
     for name in ("measure", "size", "precision", "data", "settings"):

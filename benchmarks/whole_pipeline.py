@@ -58,7 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--presets", nargs="+", choices=[*PRESETS], default=[DEFAULT_PRESET, "fast"])
     parser.add_argument("--cache-interval", type=int, default=1, help="see DAWNPipeline.enable_step_cache")
     parser.add_argument("--size", type=int, help="height and width of the video [px] (default: the networks')")
-    parser.add_argument("--repeats", type=int, default=3, help="renderings of each; medians are printed")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions; medians are printed")
     add_allocator_option(parser, default="kept")
     args = parser.parse_args(arguments)
     args.dtype = getattr(torch, args.dtype)

@@ -24,11 +24,13 @@ def copy_inputs(folder: Path) -> None:
     shutil.copy(EXAMPLES / "speech_1.wav", folder / "speech.wav")
 
 
-def run_without(missing: tuple[str, ...], source: str, folder: Path) -> str:
-    """Run source in a folder where packages are missing, without a network; return what it printed."""
+def run_without(missing: tuple[str, ...], source: str, folder: Path, **variables: str) -> str:
+    """Run source in a folder where packages are missing, without a network unless told so; return what it printed."""
     # what None stands for counts as not installed
     setup = f"import sys; sys.modules.update(dict.fromkeys({missing}))\n"
-    environment = os.environ | {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = (
+        os.environ | {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | variables
+    )
     command = [sys.executable, "-c", setup + source]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

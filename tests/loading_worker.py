@@ -19,6 +19,7 @@ FACE = {
     "box_px": (12.0, 50.0, 16.0, 58.0),
     "image_size": (64, 64),
 }
+NETWORKS = ("unet", "lfg", "pbnet")
 TRACKS = {"pose": np.tile(FACE["pose"], (NUM_FRAMES, 1)), "blink": np.full((NUM_FRAMES, 2), 0.3)}
 
 
@@ -63,6 +64,7 @@ def error(load, *arguments, **options):
 def package_online(place):
     import torch
     from diffusers import DDIMScheduler
+    from huggingface_hub import create_repo, upload_file
 
     from diffusers_dawn import DAWNPipeline
 
@@ -71,6 +73,12 @@ def package_online(place):
     pipe.save_pretrained(str(place / "pushed"), push_to_hub=True, repo_id="me/saved")
     pipe.push_to_hub("me/pushed")
     pipe.push_to_hub("me/carded")
+    pipe.push_to_hub("me/weights", layout="weights")
+    for name in NETWORKS:
+        getattr(pipe, name).push_to_hub(f"me/{name}-alone")
+    create_repo("org/dawn-code")
+    upload_file(path_or_fileobj=place / "saved" / "pipeline.py", path_in_repo="pipeline.py", repo_id="org/dawn-code")
+    yield "weights by id", frames(DAWNPipeline.from_pretrained("me/weights"))
     half = DAWNPipeline.from_pretrained(place / "half", variant="fp16", dtype=torch.float32)
     yield "variant in a folder", frames(half)
     loaded = DAWNPipeline.from_pretrained("me/saved")
@@ -138,7 +146,7 @@ def _folders_alone(place):
 
 def _ids_alone(place):
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import AutoModel, DiffusionPipeline
     from huggingface_hub import snapshot_download
 
     trusting = {"trust_remote_code": True}
@@ -146,6 +154,22 @@ def _ids_alone(place):
     pipe = DiffusionPipeline.from_pretrained("me/saved", **trusting)
     yield "id", frames(pipe)
     yield "id as code", frames(DiffusionPipeline.from_pretrained("me/saved", custom_pipeline="me/saved", **trusting))
+    code = {"custom_pipeline": "org/dawn-code"}
+    weights = DiffusionPipeline.from_pretrained("me/weights", **code, **trusting)
+    yield "weights and code by id", frames(weights)
+    yield "code by id", type(weights).__module__
+    yield "weights without code", error(DiffusionPipeline.from_pretrained, "me/weights", **trusting)
+    yield "other code without trust", error(DiffusionPipeline.from_pretrained, "me/weights", **code)
+    yield "folder of weights", frames(DiffusionPipeline.from_pretrained(place / "weights", **code, **trusting))
+    ignored = DiffusionPipeline.from_pretrained("me/saved", **code, **trusting)
+    yield "ignored code", type(ignored).__module__
+    weights.save_pretrained(place / "weights_again")
+    for where, source in (("folders", str(place / "saved") + "/{}"), ("ids", "me/{}-alone")):
+        networks = {name: AutoModel.from_pretrained(source.format(name), **trusting) for name in NETWORKS}
+        yield f"networks alone, by {where}", frames(type(pipe)(**pipe.components | networks))
+        yield f"networks without trust, by {where}", error(AutoModel.from_pretrained, source.format("lfg"))
+    networks["lfg"].save_pretrained(place / "lfg_again")
+    networks["lfg"].push_to_hub("me/lfg-again")
     half = DiffusionPipeline.from_pretrained("me/half", variant="fp16", dtype=torch.float32, **trusting)
     yield "variant by id", frames(half)
     yield "no pbnet by id", frames(DiffusionPipeline.from_pretrained("me/no_pbnet", **trusting), **TRACKS)
@@ -173,6 +197,7 @@ def alone_offline(place):
     encode_frames(pipe, place / "talking.mp4")
     yield "picture without a face", error(frames, pipe, image=np.full((64, 64, 3), 90, np.uint8), face=None)
     yield "saved again", frames(DiffusionPipeline.from_pretrained(place / "saved_again", **trusting))
+    yield "weights saved again", frames(DiffusionPipeline.from_pretrained(place / "weights_again", **trusting))
     half = DiffusionPipeline.from_pretrained(place / "half_again", variant="fp16", dtype=torch.float32, **trusting)
     yield "variant saved again", frames(half)
     yield "scheduler saved again", frames(DiffusionPipeline.from_pretrained(place / "ddim_again", **trusting))

@@ -1,6 +1,6 @@
-"""The rooms of the house in their order, and the maps of README, training/README and CONTRIBUTING.
+"""The folders of the sources in their order, and the maps of them in README, CONTRIBUTING and docs.
 
-`python tests/rooms.py` writes the maps; a test compares them. What a room is for is the first line of its docstring.
+`python tests/rooms.py` writes the maps, and a test compares them. The first line of a folder's docstring describes it.
 """
 
 import ast
@@ -23,14 +23,18 @@ PACKAGE_ROOMS = (
     "sampling",
     "face",
     "speech",
+    "motion",
     "sharing",
     "memory",
     "pipeline",
+    "modular",
     "conversion",
     "cli",
+    "studio",
 )
 # The one room where the order of modules counts, too.
 MODELS = (
+    "own_code",
     "hooked_methods",
     "size_limits",
     "attention",
@@ -44,8 +48,10 @@ MODELS = (
     "region_motion",
     "blocks_3d",
     "unet_levels",
+    "track_inputs",
     "pbnet",
     "lfg",
+    "native_features",
     "a2v_fdm",
 )
 TRAINING_ROOMS = ("objectives", "data", "synthetic", "evaluation", "engine", COMMANDS)
@@ -53,9 +59,9 @@ WIDTH = 110
 
 
 def modules_of(folder: Path) -> list[str]:
-    """Name the modules below a folder, dotted from there, without its own and its rooms' `__init__`."""
+    """Name the modules below a folder, dotted from there, without `__main__`, its own and its rooms' `__init__`."""
     paths = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py"))
-    return sorted(".".join(path.parts) for path in paths if path.name != "__init__")
+    return sorted(".".join(path.parts) for path in paths if path.name not in ("__init__", "__main__"))
 
 
 def room_of(module: str, rooms: tuple[str, ...]) -> str:
@@ -64,7 +70,7 @@ def room_of(module: str, rooms: tuple[str, ...]) -> str:
     return COMMANDS if COMMANDS in rooms and "." not in module else first
 
 
-def map_of(folder: Path, rooms: tuple[str, ...]) -> str:
+def map_of(folder: Path, rooms: tuple[str, ...], with_modules: bool = True) -> str:
     """Write a tree: each room, what it is for, and its modules."""
     lines = [f"{folder.relative_to(ROOT).as_posix()}/"]
     for room in rooms:
@@ -79,7 +85,7 @@ def map_of(folder: Path, rooms: tuple[str, ...]) -> str:
         is_file = modules == [room]
         purpose = _first_line(folder / (f"{room}.py" if is_file else f"{room}/__init__.py"))
         lines.append(f"  {room + ('.py' if is_file else '/'):<14}{purpose}")
-        if not is_file:
+        if with_modules and not is_file:
             lines += textwrap.wrap(", ".join(leaves), WIDTH, **_indented(" " * 16))
     return "\n".join(["```", *lines, "```"])
 
@@ -94,7 +100,8 @@ def order() -> str:
 def maps() -> dict[Path, str]:
     """Write what stands between `<!-- rooms -->` and `<!-- end of rooms -->` of each file."""
     return {
-        ROOT / "README.md": map_of(PACKAGE, PACKAGE_ROOMS),
+        ROOT / "README.md": map_of(PACKAGE, PACKAGE_ROOMS, with_modules=False),
+        ROOT / "docs" / "architecture.md": map_of(PACKAGE, PACKAGE_ROOMS),
         ROOT / "training" / "README.md": map_of(TRAINING, TRAINING_ROOMS),
         ROOT / "CONTRIBUTING.md": order(),
     }

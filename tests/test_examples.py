@@ -1,5 +1,7 @@
 """What the scripts of examples/ make."""
 
+import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -32,7 +34,7 @@ def test_preview_shows_every_portrait_for_as_long_as_the_recording(tmp_path, det
     words = ["--portraits", *portraits, "--speech", short, "--preset", "fast", "--output", tmp_path / "preview.webp"]
     subprocess.run([sys.executable, script, *map(str, words)], check=True)
     with Image.open(tmp_path / "preview.webp") as preview:
-        assert preview.size == (256, 128)
+        assert preview.size == (512, 256)
         assert preview.n_frames == 0.4 * FPS
 
 
@@ -56,6 +58,35 @@ def test_preview_in_the_readme_is_animated():
     with Image.open(EXAMPLES / "preview.webp") as preview:
         assert preview.n_frames == 4 * FPS
     assert EXAMPLES.joinpath("preview.webp").stat().st_size < 1_000_000
+
+
+@pytest.mark.slow
+def test_two_ray_workers_render_jobs_and_go_on_where_they_were(tmp_path, detector):
+    pytest.importorskip("ray")
+    (tmp_path / "short.wav").write_bytes(
+        encode_wav(read_waveform(EXAMPLES / "speech_1.wav").samples[: round(0.2 * SAMPLE_RATE_HZ)])
+    )
+    given = {"audio": str(tmp_path / "short.wav"), "preset": "fast"}
+    jobs = [given | {"image": str(EXAMPLES / f"portrait_{i}.png"), "output": f"{i}.mp4"} for i in (1, 2, 3)]
+    jobs.append(given | {"image": "nobody.png", "output": "4.mp4"})
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    words = [
+        EXAMPLES / "batch_with_ray.py",
+        tmp_path / "jobs.jsonl",
+        "--output",
+        tmp_path / "videos",
+        "--workers",
+        "2",
+    ]
+    times = []
+    for _ in range(2):
+        subprocess.run([sys.executable, *map(str, words)], check=True)
+        with (tmp_path / "videos" / "report.csv").open(newline="") as file:
+            rows = sorted(csv.DictReader(file), key=lambda row: row["output"])
+        assert [row["status"] for row in rows] == ["done", "done", "done", "failed"]
+        assert rows[3]["reason"] == "`image` does not exist: nobody.png"
+        times.append([(tmp_path / "videos" / f"{number}.mp4").stat().st_mtime_ns for number in (1, 2, 3)])
+    assert times[0] == times[1]
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ TREES = {"diffusers_dawn": (PACKAGE, PACKAGE_ROOMS), "training": (TRAINING, TRAI
 HEAVY = {
     "mediapipe": {"face.detector"},
     "librosa": {"media.recordings"},
-    "av": {"media.damaged_files", "media.recordings", "media.sources", "media.video_colours", "media.video_writer",
+    "gradio": {"studio.page"},
+    "av": {"media.damaged_files", "media.film_file", "media.recordings", "media.sources", "media.shown_colours",
            "media.videos"},
-    "transformers": {"speech.features", "pipeline.pipeline_dawn", "conversion.random_pipeline",
+    "transformers": {"speech.features", "pipeline.pipeline_dawn", "modular.blocks", "conversion.random_pipeline",
                      "conversion.published", "cli.messages"},
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a user meets first: the import."""
 
 import configparser
+import os
 import re
 import subprocess
 import sys
@@ -8,9 +9,12 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.specifiers import SpecifierSet
 
 import diffusers_dawn
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_import_is_light():
@@ -32,18 +36,68 @@ def test_public_name_exists(name):
     assert getattr(diffusers_dawn, name) is not None
 
 
+def pages() -> list[Path]:
+    root = Path(__file__).parents[1]
+    folders = (root, root / "docs", root / "training", root / "benchmarks", root / "model_cards")
+    return [*(page for folder in folders for page in folder.glob("*.md")), *root.glob("examples/*.ipynb")]
+
+
+def test_pages_import_public_names_only():
+    imported = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        imported += re.findall(r"\bdiffusers_dawn\.(\w+)", text)
+        for names in re.findall(r"from diffusers_dawn import ([\w, ]+)", text):
+            imported += names.split(", ")
+    assert {"DAWNPipeline", "write_video", "FrameLabel"} <= set(imported)
+    assert set(imported) <= set(diffusers_dawn.__all__)
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="NoSuchName"):
         diffusers_dawn.NoSuchName  # noqa: B018
 
 
-def test_promised_pythons_are_those_of_what_is_needed():
+def promised_minors() -> list[int]:
+    promised = SpecifierSet(settings_of_package()["options"]["python_requires"])
+    return [minor for minor in range(8, 20) if f"3.{minor}.9" in promised]
+
+
+def settings_of_package() -> configparser.ConfigParser:
     settings = configparser.ConfigParser()
-    settings.read(Path(__file__).parents[1] / "setup.cfg")
-    promised = SpecifierSet(settings["options"]["python_requires"])
-    minors = [minor for minor in range(8, 20) if f"3.{minor}.9" in promised]
+    settings.read(ROOT / "setup.cfg")
+    return settings
+
+
+def test_workflow_runs_the_checks_on_every_promised_python():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["tests"]
+    assert job["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in promised_minors()]
+    assert job["steps"][-1] == {"run": ".ci/run"} and os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_promised_pythons_are_those_of_what_is_needed():
+    settings, minors = settings_of_package(), promised_minors()
     assert minors == list(range(min(minors), max(minors) + 1))
     for requirement in settings["options"]["install_requires"].split():
         name = re.match(r"[\w-]+", requirement)[0]
         needed = metadata(name)["Requires-Python"]
         assert all(f"3.{minor}.9" in SpecifierSet(needed or "") for minor in minors), (name, needed)
+
+
+def test_dockerfile_installs_what_ci_tests_from_files_that_exist():
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (tested,) = set(re.findall(r"torch==[\d.]+", (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
+    assert set(re.findall(r"torch==[\d.]+", dockerfile)) == {tested}
+    base = int(re.search(r"^FROM python:3\.(\d+)-slim$", dockerfile, flags=re.MULTILINE)[1])
+    assert base in promised_minors()
+    copied = [name for line in re.findall(r"^COPY (.*) \S+$", dockerfile, flags=re.MULTILINE) for name in line.split()]
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied and all((ROOT / name).exists() and f"!{name}" in ignored for name in copied)
+
+
+def test_versions_agree():
+    version = settings_of_package()["metadata"]["version"]
+    assert version == diffusers_dawn.__version__
+    latest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    assert latest in {version, "Unreleased"}

@@ -1,4 +1,4 @@
-"""Imported by commands that are run by path: makes `training` importable, instead of the modules beside them."""
+"""Imported by commands that are run by path: make the package `training` importable."""
 
 import sys
 from pathlib import Path

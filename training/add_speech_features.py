@@ -1,4 +1,4 @@
-"""Give a prepared data set the speech features of an encoder, its first ones or another encoder's.
+"""Compute an encoder's speech features for a prepared data set, which may have another encoder's already.
 
     python training/add_speech_features.py --dataset DATA --audio_encoder runs/audio_encoder
 

@@ -1,4 +1,4 @@
-r"""Find when every phoneme of recordings sounds, from what is said in them (English).
+r"""Find when every phoneme of a recording sounds, given its transcript (English).
 
     python training/align_speech.py --recordings SPEECH --transcripts SPEECH/transcripts.tsv --output labels/speech
     python training/align_speech.py --recordings GRID --grid_names --output labels/grid
@@ -20,11 +20,13 @@ from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
+from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.media.recordings import read_waveform
+from diffusers_dawn.speech.alignment import AlignmentRefused
 from training.data.dataset_info import write_text_atomically
 from training.engine import commands
 from training.synthetic.voice.aligned_recording import AlignedRecording, read_aligned, write_aligned
-from training.synthetic.voice.alignment import Aligner, AlignmentRefused
+from training.synthetic.voice.alignment import Aligner
 from training.synthetic.voice.transcripts import grid_sentence, list_recordings, read_transcripts, speaker_of
 
 REPORT_COLUMNS = ("recording", "outcome", "reason", "duration_s", "num_phonemes")
@@ -43,8 +45,9 @@ def align_all(recordings: Path, transcripts: Path | None, output: Path) -> Count
 
     Raises:
         ImportError: A package of the extra `align` is missing.
-        ValueError: The folder or the table cannot be read.
+        ValueError: The folder or the table cannot be read, or `output` not be filled.
     """
+    check_folder(output, "output")
     files = list_recordings(recordings)
     texts = None if transcripts is None else read_transcripts(transcripts)
     aligner = Aligner()
@@ -59,7 +62,7 @@ def align_all(recordings: Path, transcripts: Path | None, output: Path) -> Count
 
 
 def _align(path: Path, texts: dict[str, str] | None, aligner: Aligner, output: Path) -> tuple[str, ...]:
-    """Align one recording, unless that is done; its row of the report."""
+    """Align one recording unless it is done already; return its row of the report."""
     try:
         text = grid_sentence(path.stem) if texts is None else texts.get(path.stem)
         if text is None:
@@ -87,9 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--recordings", type=Path, required=True, help="folder of recordings, or of videos with sound")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--transcripts", type=Path, metavar="FILE.tsv", help="lines of name, tab, and what is said")
-    source.add_argument("--grid_names", action="store_true", help="names tell what is said, as in GRID: s2_bbaf2n")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    source.add_argument(
+        "--transcripts", type=Path, metavar="FILE.tsv", help="file with lines of name, tab, and what is said"
+    )
+    source.add_argument(
+        "--grid_names", action="store_true", help="file names encode what is said, as in GRID: s2_bbaf2n"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     options = parser.parse_args(arguments)
     return commands.run("align_speech", lambda: _align_and_print(options))
 

@@ -21,6 +21,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
@@ -29,13 +30,14 @@ from diffusers_dawn.sampling.scheduler_training import training_config
 from training.engine import commands
 from training.engine.networks import load_network
 from training.engine.processes import device_of_process
-from training.evaluation import films, guided, unguided
+from training.evaluation import films, guided, paper, portraits, unguided
 from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.extractors import FIGURES_OF, load_extractors
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
 from training.evaluation.report import LeftOut, SectionReport, report_as_markdown, report_as_numbers, write_report
 
-SECTIONS = guided.SECTIONS | unguided.SECTIONS | films.SECTIONS
+SECTIONS = guided.SECTIONS | paper.SECTIONS | unguided.SECTIONS | films.SECTIONS | portraits.SECTIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +61,7 @@ def evaluate(options: argparse.Namespace) -> None:
         options: The parsed options.
 
     Raises:
-        ValueError: If an option is out of range, or pipeline and data set cannot be read or do not suit each other.
+        ValueError: An option is out of range, or pipeline and data set cannot be read or do not suit each other.
     """
     # what can be refused without the pipeline is refused before it is loaded
     names = _section_names(options.sections)
@@ -68,8 +70,7 @@ def evaluate(options: argparse.Namespace) -> None:
     })
     if options.scheduler is not None and options.preset is not None:
         raise ValueError("give either `preset`, which has its own sampler, or `scheduler`")
-    if options.output.exists() and not options.output.is_dir():
-        raise ValueError(f"`output` is not a folder: {options.output}")
+    check_folder(options.output, "output")
     with ExitStack() as stack:
         try:
             reader = stack.enter_context(FaceReader(options.reader_processes))
@@ -77,6 +78,7 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"evaluate: {error}", file=sys.stderr)
             reader = None
         device = device_of_process(options.device, 0)
+        extractors = load_extractors(options.extractors, options.trust_remote_code, device)
         pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler)
         if options.scheduler is not None and settings.num_inference_steps is None:
             # given steps keep presets, which have samplers of their own, away
@@ -85,7 +87,7 @@ def evaluate(options: argparse.Namespace) -> None:
         lfg = None
         if options.lfg is not None:
             lfg = load_network(LatentFlowGenerator, options.lfg, "lfg", "lfg").to(pipe.device)
-        evaluation = Evaluation(pipe, options.dataset, settings, reader, lfg)
+        evaluation = Evaluation(pipe, options.dataset, settings, reader, lfg, extractors)
         options.output.mkdir(parents=True, exist_ok=True)
         sections = run_sections(evaluation, names)
     numbers = report_as_numbers(_described(options, evaluation), sections)
@@ -159,24 +161,25 @@ def _section_names(given: str | None) -> list[str]:
     names = [name.strip() for name in given.split(",")]
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
-        raise ValueError(f"`sections` has {', '.join(map(repr, unknown))}; allowed are {', '.join(SECTIONS)}")
+        raise ValueError(f"`sections` has {', '.join(map(repr, unknown))}, must be some of {', '.join(SECTIONS)}")
     return list(dict.fromkeys(names))
 
 
 def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
-    """What was evaluated, and how; names of folders, not where they lie."""
+    """What was evaluated, and how; names of folders, without their paths."""
     settings = dataclasses.asdict(evaluation.settings)
     sampling = choose_sampling(evaluation.pipe.scheduler, settings["preset"], settings["num_inference_steps"])
     del settings["quiet"], settings["output"]
-    films_folder = settings.pop("real_clips")
+    folders = {name: settings.pop(name) for name in ("real_clips", "portraits")}
     entries = [evaluation.shards.entries[index] for index in evaluation.indices]
     return settings | {
         "pipeline": _shown_name(options.pipeline),
         "lfg": None if options.lfg is None else _shown_name(options.lfg),
         "lora": None if options.lora is None else _shown_name(options.lora),
         "dataset": _shown_name(options.dataset),
-        "real_clips": None if films_folder is None else _shown_name(films_folder),
+        **{name: None if folder is None else _shown_name(folder) for name, folder in folders.items()},
         "recordings": [path.name for path in options.recordings],
+        "extractors": evaluation.extractors.sources,
         "num_clips": len(evaluation),
         "num_identities": len({entry.identity for entry in entries}),
         "size_px": evaluation.shards.info.size_px,
@@ -211,13 +214,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--pipeline", required=True, help="folder or Hub id of the pipeline")
     add("--dataset", type=Path, required=True, help="folder of a prepared data set with a test split")
     add("--output", type=Path, required=True, help="folder for report.json and report.md")
-    add("--sections", help=f"which parts, joined by commas (default: all): {','.join(SECTIONS)}")
+    add("--sections", help=f"sections to measure, joined by commas (default: all): {','.join(SECTIONS)}")
     add("--recordings", type=Path, nargs="+", default=(), metavar="FILE", help="real speech, for its part")
-    add("--real_clips", type=Path, help="folder, or list, of films of people whom nobody trained on, for their part")
-    add("--lora", help="folder or Hub id of an adapter of the denoiser")
-    add("--lfg", help="folder or Hub id of the LFG with its motion estimator, where the pipeline's comes without")
+    add("--real_clips", type=Path, help="folder or list of films of people who were not trained on")
+    add("--portraits", type=Path, help="folder or list of portraits that speak the recordings")
+    add("--lora", help="folder or Hub id of an adapter for the denoiser")
+    add("--lfg", help="folder or Hub id of an LFG with a motion estimator, if the pipeline's has none")
+    add(
+        "--extractors",
+        nargs="+",
+        default=(),
+        metavar="NAME=FILE",
+        help=f"networks of metrics: NAME of {', '.join(FIGURES_OF)}; FILE.pt (TorchScript) or FILE.py:FUNCTION",
+    )
+    add("--trust_remote_code", action="store_true", help="let the files of --extractors, which are programs, run")
     counts = {
-        "num_clips": "clips of the test split, at most, evenly spread over it",
+        "num_clips": "clips of the test split, films and portraits, at most, evenly spread over them",
         "num_long": "rows of clips joined to long videos, at most",
         "num_portraits": "portraits that speak each recording, at most",
         "frame_stride": "every so many frames of a clip are reconstructed",
@@ -227,10 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in counts.items():
         value = getattr(default, name)
         add(f"--{name}", type=int, default=value, help=text if value is None else f"{text} (default: {value})")
-    add("--preset", choices=tuple(PRESETS), help="sampler and steps (default: as the pipeline does by itself)")
+    add("--preset", choices=tuple(PRESETS), help="sampler and steps (default: the pipeline's own default)")
     add("--scheduler", help="sampler instead of a preset's: dawn, ddim, dpm++, unipc, ... or a class of diffusers")
     add("--clip_seconds", type=float, default=default.clip_seconds, help="length of clips (default: %(default)s)")
-    add("--long_seconds", type=float, default=default.long_seconds, help="of long videos (default: %(default)s)")
+    add(
+        "--long_seconds", type=float, default=default.long_seconds, help="length of long videos (default: %(default)s)"
+    )
     add("--reader_processes", type=int, default=1, help="processes that read faces (default: %(default)s)")
     add("--device", help="where the pipeline runs (default: a GPU if there is one)")
     add("--quiet", action="store_true", help="show no progress bars")

@@ -15,6 +15,7 @@ if __name__ == "__main__" and not __package__:
 import argparse
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,9 +37,12 @@ from training.engine.processes import run_workers
 from training.synthetic.generated_data import begin
 from training.synthetic.puppets.photo_data import PhotoSettings, PuppetClips, check_photo_settings
 from training.synthetic.puppets.portraits import ListedPortrait, list_portraits
+from training.synthetic.voice.real_voices import RealVoices
 
 PACKAGES = ("espeakng_loader", "numba", "mediapipe")
 PORTRAITS_NAME, REFUSED_NAME = "portraits.json", "refused_portraits.json"
+# the portraits of the test split, for `evaluate.py --portraits`
+HELD_OUT_NAME = "test_portraits.txt"
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,13 @@ def _portraits(options: argparse.Namespace) -> dict[str, list[ListedPortrait]]:
         write_text_atomically(path, json.dumps([asdict(portrait) for portrait in found], indent=1) + "\n")
     listed = [ListedPortrait(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     test = identities_by_share([portrait.identity for portrait in listed], options.test_share, options.seed)
-    return {
+    by_split = {
         split: [portrait for portrait in listed if (portrait.identity in test) == (split == "test")]
         for split in SPLITS
     }
+    held_out = (os.path.relpath(options.portraits / portrait.path, options.output) for portrait in by_split["test"])
+    write_text_atomically(options.output / HELD_OUT_NAME, "".join(f"{path}\n" for path in held_out))
+    return by_split
 
 
 def _plan(folder: Path, settings: PhotoSettings) -> list[PhotoShard]:
@@ -181,6 +188,10 @@ def _settings(options: argparse.Namespace) -> PhotoSettings:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"{', '.join(missing)} is missing: pip install diffusers_dawn[synthetic,face]")
+    if options.held_out_speakers is not None:
+        if options.aligned_speech is None:
+            raise ValueError("`held_out_speakers` is given without `aligned_speech`, whose speakers they are")
+        RealVoices([str(options.aligned_speech)], options.held_out_speakers)  # refuses those that are not there
     encoder = options.audio_encoder
     settings = PhotoSettings(
         num_clips=options.num_clips,
@@ -193,6 +204,7 @@ def _settings(options: argparse.Namespace) -> PhotoSettings:
         clips_per_shard=options.clips_per_shard,
         morphable_head=options.morphable_head.name,
         aligned_speech=None if options.aligned_speech is None else str(options.aligned_speech),
+        held_out_speakers=options.held_out_speakers,
         filmed_clips=None if options.filmed_clips is None else str(options.filmed_clips),
         identity_pattern=options.identity_pattern,
         audio_encoder=None if encoder == "none" else stored_encoder_name(encoder, options.output),
@@ -206,21 +218,29 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--portraits", type=Path, required=True, help="folder of portraits, searched with its sub-folders")
     add("--morphable_head", type=Path, required=True, metavar="HEAD.npz", help="see pack_morphable_head.py")
-    add("--output", type=Path, required=True, help="folder of the data set; begun ones are gone on with")
+    add("--output", type=Path, required=True, help="folder of the data set; an unfinished one is continued")
     add("--num_clips", type=int, default=1000, help="clips for training (default: 1000)")
     add("--test_clips", type=int, default=20, help="clips for testing (default: 20)")
-    add("--test_share", type=float, default=0.1, help="share of the people for testing only (default: 0.1)")
+    add("--test_share", type=float, default=0.1, help="share of people who are used only for testing (default: 0.1)")
     add("--size", type=int, default=256, help="width and height of the frames (default: 256)")
     add("--seconds", type=float, default=2, help="length of every clip (default: 2)")
-    add("--motion_references", type=int, default=2, help="frames that motion is measured from (default: 2)")
-    add("--seed", type=int, default=0, help="another seed, other people and words (default: 0)")
-    add("--aligned_speech", type=Path, help="output folder of align_speech.py, whose recordings are spoken")
+    add("--motion_references", type=int, default=2, help="frames from which motion is measured (default: 2)")
+    add("--seed", type=int, default=0, help="seed of people and words (default: 0)")
+    add("--aligned_speech", type=Path, help="output folder of align_speech.py; the portraits say its recordings")
+    add(
+        "--held_out_speakers",
+        nargs="+",
+        help="speakers of --aligned_speech who are heard only in the test split (default: one of ten)",
+    )
     add(
         "--filmed_clips",
         type=Path,
-        help="data set of prepare_clips.py --morphable_head, whose lips and sound are taken",
+        help="data set of prepare_clips.py --morphable_head; the portraits take its lips and sound",
     )
-    add("--identity_pattern", help="regular expression whose first group is who is seen (default: everybody differs)")
+    add(
+        "--identity_pattern",
+        help="regular expression whose first group is the person's identity (default: all pictures differ)",
+    )
     add("--audio_encoder", default="none", help="as for prepare_clips.py (default: none)")
     add("--clips_per_shard", type=int, default=20, help="clips in one tar file (default: 20)")
     add("--num_processes", type=int, default=1, help="workers on this machine (default: 1)")

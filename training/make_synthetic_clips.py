@@ -1,4 +1,4 @@
-"""Make a prepared data set of synthetic talking heads, where no videos can be had.
+"""Make a prepared data set of synthetic talking heads, for use without videos.
 
     python training/make_synthetic_clips.py --output DATA --num_clips 200 --num_identities 50 --audio_encoder none
 
@@ -23,6 +23,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.records import FPS
 from training.data.clip_shards import read_journal
 from training.data.dataset_info import DatasetInfo, write_dataset_info
@@ -75,10 +76,11 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
         state: This process among the others.
 
     Raises:
-        ValueError: If an option is out of range, or contradicts an earlier run in the same folder.
-        ImportError: If a package of the extra `synthetic` is missing.
+        ValueError: An option is out of range, or contradicts an earlier run in the same folder.
+        ImportError: A package of the extra `synthetic` is missing.
     """
     _check_processes(options.num_processes, state.num_processes)
+    check_folder(options.output, "output")
     device = device_of_process(options.device, state.local_process_index)
     if options.audio_encoder.endswith(".yaml"):
         options.audio_encoder = together(state, lambda: _trained_encoder(options))
@@ -102,7 +104,7 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
 
 
 def _trained_encoder(options: argparse.Namespace) -> str:
-    """Train the audio encoder by the given settings into the data set's folder, unless it is there; its folder."""
+    """Train the audio encoder into the data set's folder, unless it is there already; return its folder."""
     check_settings(_settings(options))
     run = options.output / "audio_encoder_run"
     given = ["--config", options.audio_encoder, "--output_dir", str(run), "--resume_from_checkpoint", "latest"]
@@ -118,7 +120,7 @@ def _trained_encoder(options: argparse.Namespace) -> str:
 
 
 def _check_encoder_settings(name: str, given: AudioEncoderConfig, run: Path) -> None:
-    """Refuse to go on with an encoder that was trained, or begun, by other settings than those given now."""
+    """Refuse to continue with an encoder that was started with other settings."""
     used, _ = parse_config(AudioEncoderConfig, "", ["--config", str(run / "config.yaml")])
     for key, (found, wanted) in changed_settings(used, given).items():
         if key not in FREE_ENCODER_SETTINGS:
@@ -147,7 +149,7 @@ def _work(
 
 
 def _finish(folder: Path, info: DatasetInfo, settings: GeneratorSettings) -> None:
-    """Write what is known only when all clips are there, and say it."""
+    """Write the reports once all clips are there, and print a summary."""
     write_example(folder, settings)
     write_dataset_info(folder, info)
     write_report(folder)
@@ -209,7 +211,7 @@ def _settings(options: argparse.Namespace) -> GeneratorSettings:
 
 def _check_processes(num_workers: int, num_launched: int) -> None:
     if num_workers < 1:
-        raise ValueError(f"`num_processes` is {num_workers}; it must be positive")
+        raise ValueError(f"`num_processes` is {num_workers}, must be positive")
     if num_workers > 1 and num_launched > 1:
         raise ValueError(
             f"`num_processes` is {num_workers}, but accelerate launched {num_launched} processes; leave it out"
@@ -219,22 +221,26 @@ def _check_processes(num_workers: int, num_launched: int) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Make a prepared data set of synthetic talking heads.")
     add = parser.add_argument
-    add("--output", type=Path, required=True, help="folder of the data set; begun ones are gone on with")
+    add("--output", type=Path, required=True, help="folder of the data set; an unfinished one is continued")
     add("--num_clips", type=int, default=200, help="clips for training (default: 200)")
-    add("--num_identities", type=int, default=50, help="persons in them (default: 50)")
+    add("--num_identities", type=int, default=50, help="people in them (default: 50)")
     add("--test_clips", type=int, default=20, help="clips for testing (default: 20)")
-    add("--test_identities", type=int, default=10, help="other persons in those (default: 10)")
+    add("--test_identities", type=int, default=10, help="other people in those (default: 10)")
     add("--size", type=int, default=128, help="width and height of the frames (default: 128)")
     add("--seconds", type=float, default=4, help="length of every clip (default: 4)")
-    add("--seed", type=int, default=0, help="another seed, other persons and sentences (default: 0)")
+    add("--seed", type=int, default=0, help="seed of people and sentences (default: 0)")
     add(
         "--audio_encoder",
         required=True,
         help="folder or Hub id of a HuBERT, or folder of a pipeline; settings of train_audio_encoder.py (.yaml) to "
         "train one first; or none to store no features",
     )
-    add("--augment_audio", action="store_true", help="noise, rooms, microphones, levels: the sound of recordings")
-    add("--flow_stride", type=int, default=0, help="store optical flow at every so many pixels (default: 0, none)")
+    add(
+        "--augment_audio",
+        action="store_true",
+        help="make the sound like recordings: noise, rooms, microphones, levels",
+    )
+    add("--flow_stride", type=int, default=0, help="store optical flow every N pixels (default: 0, none)")
     add("--clips_per_shard", type=int, default=50, help="clips in one tar file (default: 50)")
     add("--num_processes", type=int, default=1, help="workers on this machine (default: 1)")
     add("--device", help="where the audio encoder runs (default: a GPU if there is one)")

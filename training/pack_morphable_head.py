@@ -1,4 +1,4 @@
-"""Pack ICT-FaceKit's head model into the one file that puppets and filmed faces are fitted with.
+"""Pack ICT-FaceKit's head model into one file, for fitting puppets and filmed faces.
 
     python training/pack_morphable_head.py --face_model ICT-FaceKit/FaceXModel --output head.npz
 
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diffusers_dawn.machine.output_places import check_place
 from training.engine import commands
 
 NEUTRAL, IDENTITY = "generic_neutral_mesh", "identity"
@@ -30,8 +31,9 @@ def pack(face_model: Path, output: Path) -> None:
         output: The `.npz` file.
 
     Raises:
-        ValueError: Files are missing, or their meshes differ.
+        ValueError: Files are missing, their meshes differ, or there is no place for `output`.
     """
+    check_place(output, "output")
     meshes = {path.stem: path for path in sorted(face_model.glob("*.obj"))}
     identities = [f"{IDENTITY}{number:03d}" for number in range(NUM_IDENTITIES)]
     if missing := [name for name in (NEUTRAL, *identities) if name not in meshes]:

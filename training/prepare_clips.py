@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.face.person import PersonSegmenter
 from diffusers_dawn.face.pose import box_area, landmark_box
+from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
 from training.data.clip_plan import (
@@ -82,7 +83,7 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
         state: This process among the others.
 
     Raises:
-        ValueError: If an option is out of range, contradicts an earlier run in the same folder, or cannot be read.
+        ValueError: An option is out of range, contradicts an earlier run in the same folder, or cannot be read.
     """
     device = device_of_process(options.device, state.local_process_index)
     root, videos = together(state, lambda: _plan(options))
@@ -115,7 +116,7 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
 def _measures_of_pictures(
     options: argparse.Namespace, detector: MediaPipeFaceDetector
 ) -> tuple[Callable | None, Callable | None]:
-    """What the clips' pictures are measured by, and how they are changed, see `ClipMaker`."""
+    """Choose how the clips' pictures are measured and changed, see `ClipMaker`."""
     segment = PersonSegmenter() if options.morphable_head or options.replace_background else None
     motion = None
     if options.morphable_head is not None:
@@ -141,6 +142,7 @@ def _largest_face(detector: MediaPipeFaceDetector, frame: np.ndarray) -> np.ndar
 def _plan(options: argparse.Namespace) -> tuple[Path, list[SourceVideo]]:
     """Folder of the videos, and the plan of an earlier run or a new one."""
     _check_options(options)
+    check_folder(options.output, "output")
     root, paths = list_videos(options.videos)
     options.output.mkdir(parents=True, exist_ok=True)
     files = [(path, (root / path).stat().st_size) for path in paths]
@@ -173,7 +175,7 @@ def _plan(options: argparse.Namespace) -> tuple[Path, list[SourceVideo]]:
 
 
 def _say_identities(identities: dict[str, str], by_default: bool) -> None:
-    """Say who was taken for whom, and warn of names that may be one person's: they may come into both splits."""
+    """Print the identities, and warn of names that may be the same person's and land in both splits."""
     names = sorted(set(identities.values()))
     where = "folder or file names" if by_default else "`identity_pattern`"
     print(f"identities by {where}: {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
@@ -188,18 +190,18 @@ def _say_identities(identities: dict[str, str], by_default: bool) -> None:
 
 
 def _length_of(root: Path, path: str, min_clip_seconds: float) -> tuple[int, str | None]:
-    """Number of frames of a video, and why it gives no clip."""
+    """Number of frames of a video, and the reason if it gives no clip."""
     try:
         num_frames = count_video_frames(root / path, FPS)
     except (ValueError, OSError) as error:
         return 0, str(error).replace(str(root / path), path)
     if num_frames < round(min_clip_seconds * FPS):
-        return num_frames, f"the video lasts {num_frames / FPS:.2f} s; allowed are {min_clip_seconds:g} s and more"
+        return num_frames, f"the video lasts {num_frames / FPS:.2f} s, must last at least {min_clip_seconds:g} s"
     return num_frames, None
 
 
 def _finish(folder: Path, info: DatasetInfo) -> None:
-    """Write what is known only when all clips are there, and say it."""
+    """Write the reports once all clips are there, and print a summary."""
     write_dataset_info(folder, info)
     write_report(folder)
     statistics = write_statistics(folder)
@@ -254,22 +256,22 @@ def _clip_lengths(options: argparse.Namespace) -> tuple[int, int]:
 def _check_options(options: argparse.Namespace) -> None:
     clip_frames, min_clip_frames = _clip_lengths(options)
     if min_clip_frames < 1:
-        raise ValueError(f"`min_clip_seconds` is {options.min_clip_seconds:g}; allowed is {1 / FPS:g} and more")
+        raise ValueError(f"`min_clip_seconds` is {options.min_clip_seconds:g}, must be at least {1 / FPS:g}")
     if clip_frames < 2 * min_clip_frames:
         raise ValueError(
-            f"`clip_seconds` is {options.clip_seconds:g}; allowed is twice `min_clip_seconds` "
-            f"({2 * options.min_clip_seconds:g}) and more, so that no tail is lost"
+            f"`clip_seconds` is {options.clip_seconds:g}, must be at least twice `min_clip_seconds` "
+            f"({2 * options.min_clip_seconds:g}), so that no tail is lost"
         )
     if options.size < 16 or options.size % 2:
-        raise ValueError(f"`size` is {options.size}; allowed are even numbers from 16")
+        raise ValueError(f"`size` is {options.size}, must be an even number from 16")
     if options.min_face_px is not None and options.min_face_px < 1:
-        raise ValueError(f"`min_face_px` is {options.min_face_px}; it must be positive")
+        raise ValueError(f"`min_face_px` is {options.min_face_px}, must be positive")
     if options.motion_references < 1:
-        raise ValueError(f"`motion_references` is {options.motion_references}; it must be positive")
+        raise ValueError(f"`motion_references` is {options.motion_references}, must be positive")
     if options.clips_per_shard < 1:
-        raise ValueError(f"`clips_per_shard` is {options.clips_per_shard}; it must be positive")
+        raise ValueError(f"`clips_per_shard` is {options.clips_per_shard}, must be positive")
     if not 0 <= options.test_share < 1:
-        raise ValueError(f"`test_share` is {options.test_share}; allowed is 0 up to, not including, 1")
+        raise ValueError(f"`test_share` is {options.test_share}, must be in [0, 1)")
     if options.test_split is not None and not options.test_split.is_file():
         raise ValueError(f"`test_split` is no file: {options.test_split}")
     if options.identity_pattern is not None:
@@ -285,7 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Turn a folder of talking videos into a prepared data set.")
     add = parser.add_argument
     add("--videos", type=Path, required=True, help="folder, searched with its sub-folders, or a list of paths")
-    add("--output", type=Path, required=True, help="folder of the data set; begun ones are gone on with")
+    add("--output", type=Path, required=True, help="folder of the data set; an unfinished one is continued")
     add("--size", type=int, required=True, help="width and height of the frames: 128 or 256")
     add(
         "--audio_encoder",
@@ -295,23 +297,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--clip_seconds", type=float, default=10, help="longest clip (default: 10)")
     add("--min_clip_seconds", type=float, default=1, help="shortest clip (default: 1)")
     add("--clips_per_shard", type=int, default=100, help="clips in one tar file (default: 100)")
-    add("--min_face_px", type=int, help="smallest face in the video that is taken (default: a third of --size)")
-    add("--allow_silent", action="store_true", help="take clips whose sound track is silent")
+    add("--min_face_px", type=int, help="smallest face to accept in the video [px] (default: a third of --size)")
+    add("--allow_silent", action="store_true", help="accept clips whose sound track is silent")
     add(
         "--identity_pattern",
-        help="regular expression whose first group is who is seen (default: the outermost folder, or the file's name)",
+        help="regular expression whose first group is the person's identity "
+        "(default: the outermost folder, or the file's name)",
     )
     test = parser.add_mutually_exclusive_group()
-    test.add_argument("--test_split", type=Path, help="list of identities or videos for the test, one per line")
-    test.add_argument("--test_share", type=float, default=0.1, help="share of identities for the test (default: 0.1)")
+    test.add_argument("--test_split", type=Path, help="identities or videos for testing, one per line")
+    test.add_argument("--test_share", type=float, default=0.1, help="share of identities for testing (default: 0.1)")
     add("--seed", type=int, default=0, help="seed of the test share (default: 0)")
     add(
         "--morphable_head",
         type=Path,
         metavar="HEAD.npz",
-        help="morphable head that is fitted to every frame, so that clips know their motion (see training/README.md)",
+        help="morphable head to fit to every frame, so that the motion is known (see docs/training.md)",
     )
-    add("--motion_references", type=int, default=2, help="frames that motion is measured from (default: 2)")
+    add("--motion_references", type=int, default=2, help="frames from which motion is measured (default: 2)")
     add("--replace_background", action="store_true", help="put drawn backgrounds behind the people")
     add("--device", help="where the audio encoder runs (default: a GPU if there is one)")
     add("--quiet", action="store_true", help="show no progress bars")

@@ -1,7 +1,7 @@
 """Train A2V-FDM, the denoiser of motion, on the motion that a trained LFG sees (paper sections 3.3 and 3.5)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -9,41 +9,27 @@ from types import MappingProxyType
 if __name__ == "__main__" and not __package__:
     import _by_path  # noqa: F401
 
-import torch
 from accelerate import PartialState
 from diffusers import ModelMixin, SchedulerMixin, UniPCMultistepScheduler
-from torch import nn
 from torch.utils.data import Dataset
 
-from diffusers_dawn.geometry.flow import face_box_mask
-from diffusers_dawn.geometry.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.sampling.conditions import null_conditions, relative_conditions
-from diffusers_dawn.sampling.prediction import (
-    FLOW_PREDICTION,
-    PREDICTION_TYPES,
-    add_noise,
-    clean_from_prediction,
-    dynamic_threshold,
-    prediction_target,
-)
+from diffusers_dawn.sampling.prediction import FLOW_PREDICTION, PREDICTION_TYPES
 from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
 from training.data.clip_mixture import open_clips
 from training.data.datasets import MotionWindows, check_eyes
 from training.data.known_motion import KnownMotion
-from training.data.motion_cache import MotionCache, estimate_motion
+from training.data.motion_cache import MotionCache
 from training.engine import commands
 from training.engine.checkpoints import write_trained
 from training.engine.config import TrainingConfig, check_choice
 from training.engine.loop import run_script
 from training.engine.networks import add_lora, build_network, load_audio_encoder, load_network, load_pbnet
 from training.evaluation.validation import Validation, render_clips
-from training.objectives.box_masks import eye_box_mask, mouth_box_mask
-from training.objectives.losses import denoising_losses, weighted_total
-from training.objectives.noise_levels import noise_levels, snr_weights
+from training.objectives.denoising import MotionObjective
 
 logger = logging.getLogger("training")
 
@@ -75,6 +61,8 @@ class A2VConfig(TrainingConfig):
         mouth_weight: Weight of the error inside the mouth box.
         eye_weight: Weight of the error inside the boxes of the eyes; 0 as published. For data sets with the label
             `eyes_px`, as synthetic ones are.
+        flow_gradient_weight: Weight of the error of how flow changes from cell to cell, for which mouth and eyes count
+            twice; 0 as published. Lips and lids move by little, and without it their flow is learned late.
         prediction_type: What the denoiser predicts: "epsilon", as published, "v_prediction", "sample", or
             "flow_prediction" (flow matching, noise - motion on the straight line between them).
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
@@ -82,6 +70,9 @@ class A2VConfig(TrainingConfig):
             published. More suits networks that predict the clean sample and are to sample in few steps.
         colour_jitter: Whether colours are jittered; needs motion that is estimated in the step.
         motion: "estimated": LFG estimates the targets, as published; "known": data sets say them, see `train_lfg.py`.
+        crop_px: Side of a square around the face whose motion is trained, which costs less and shows more of the lips;
+            a multiple of 32. None: all motion, as published, which the last steps should be of. Only where the motion
+            is known and `eye_weight` is not 0.
         cached_references: Motion is estimated once, from so many reference frames per clip; 0: anew in every step.
         validation_frames: Longest clip rendered for validation.
         validation_inference_steps: Denoising steps of validation.
@@ -101,11 +92,13 @@ class A2VConfig(TrainingConfig):
     motion_weight: float = 0.15
     mouth_weight: float = 0.15
     eye_weight: float = 0.0
+    flow_gradient_weight: float = 0.0
     prediction_type: str = "epsilon"
     snr_gamma: float | None = None
     timestep_shift: float = 1.0
     colour_jitter: bool = True
     motion: str = "estimated"
+    crop_px: int | None = None
     cached_references: int = 0
     validation_frames: int = 100
     validation_inference_steps: int = 20
@@ -114,11 +107,12 @@ class A2VConfig(TrainingConfig):
     lora_layers: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "to_query", "to_key_value")
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can have."""
+        """Refuse settings that are out of range."""
         super().__post_init__()
         check_choice("reference", self.reference, ("first", "random"))
-        if self.eye_weight < 0:
-            raise ValueError(f"`eye_weight` is {self.eye_weight}, must not be negative")
+        for name in ("eye_weight", "flow_gradient_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(
@@ -142,91 +136,16 @@ class A2VConfig(TrainingConfig):
         if self.cached_references < 0:
             raise ValueError(f"`cached_references` is {self.cached_references}, must not be negative")
         check_choice("motion", self.motion, MOTIONS)
+        if self.crop_px is not None and (self.crop_px < 1 or self.crop_px % 32):
+            raise ValueError(f"`crop_px` is {self.crop_px}, must be a positive multiple of 32")
+        if self.crop_px is not None and (self.motion != "known" or not self.eye_weight):
+            raise ValueError("`crop_px` must be null unless `motion` is 'known' and `eye_weight` is not 0")
         if self.cached_references and self.motion == "known":
-            raise ValueError("`cached_references` must be 0 where `motion` is 'known': nothing is estimated")
+            raise ValueError("`cached_references` must be 0 if `motion` is 'known': no motion is estimated")
         if self.cached_references and self.colour_jitter:
-            raise ValueError("`colour_jitter` must be false with `cached_references`: cached motion knows one colour")
-
-
-class MotionObjective(nn.Module):
-    """The denoiser's loss on a batch.
-
-    Args:
-        unet: The denoiser.
-        lfg: The frozen latent flow generator.
-        scheduler: The scheduler that it is saved with, which has its noise levels.
-        config: The settings.
-    """
-
-    def __init__(
-        self,
-        unet: A2VFlowDiffusionModel,
-        lfg: LatentFlowGenerator,
-        scheduler: SchedulerMixin,
-        config: A2VConfig,
-    ) -> None:
-        super().__init__()
-        self.unet = unet
-        self._lfg = (lfg,)  # a tuple hides it from the modules: it is not trained, and not wrapped with the denoiser
-        self.scheduler = scheduler
-        self.prediction_type, self.snr_gamma = config.prediction_type, config.snr_gamma
-        self.flow_scale = unet.config.flow_scale
-        self.weights = {
-            "denoising": 1.0,
-            "flow": config.motion_weight,
-            "occlusion": config.motion_weight,
-            "mouth": config.mouth_weight,
-        }
-        if config.eye_weight:
-            self.weights["eyes"] = config.eye_weight
-
-    def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
-        """Compute the loss terms of a batch of `MotionWindows`.
-
-        Args:
-            batch: The samples, stacked.
-            epoch: Passes over the data so far; not used.
-
-        Returns:
-            The terms, and "loss".
-        """
-        (lfg,) = self._lfg
-        reference = batch["reference"]
-        motion = batch["motion"] if "motion" in batch else estimate_motion(lfg, reference, batch["frames"])
-        if self.flow_scale is not None:
-            motion = latents_from_motion(*motion_from_latents(motion), self.flow_scale)
-        with torch.no_grad():
-            features = lfg.encode_image(reference).features.to(motion.dtype)
-        noise, timestep = batch["noise"], batch["timestep"]
-        level, time = noise_levels(self.prediction_type, self.scheduler, timestep)
-        noisy = add_noise(motion, noise, level)
-        conditions = null_conditions(
-            relative_conditions(
-                *(batch[name] for name in ("audio_features", "pose", "blink", "reference_pose", "reference_blink"))
-            ),
-            batch["null_mask"],
-        )
-        size = reference.shape[-2:]
-        image_sizes = torch.tensor([size], device=reference.device).float().expand(len(reference), 2)
-        face_mask = face_box_mask(batch["reference_box_px"], image_sizes, *size)
-        prediction = self.unet(noisy, time, features, face_mask, *conditions).sample
-
-        clean = clean_from_prediction(self.prediction_type, prediction.float(), noisy, level)
-        weights = None
-        if self.snr_gamma is not None:
-            weights = snr_weights(level, self.prediction_type, self.snr_gamma)
-        masks = {"mouth": mouth_box_mask(batch["mouth_px"], size, *motion.shape[-2:])}
-        if "eyes" in self.weights:
-            masks["eyes"] = eye_box_mask(batch["eyes_px"], size, *motion.shape[-2:])
-        terms = denoising_losses(
-            prediction,
-            prediction_target(self.prediction_type, motion, noise, level),
-            dynamic_threshold(clean),
-            motion,
-            masks,
-            weights,
-        )
-        return terms | {"loss": weighted_total(terms, self.weights)}
+            raise ValueError(
+                "`colour_jitter` must be false with `cached_references`: cached motion is that of unchanged colours"
+            )
 
 
 class A2VStage:
@@ -288,7 +207,11 @@ class A2VStage:
             self.pbnet = load_pbnet(config.pbnet, config.pbnet_blink).requires_grad_(False).eval()
         self.scheduler = _scheduler_of(config.prediction_type)
         self.networks: dict[str, ModelMixin] = {"unet": self.unet}
-        self.objectives = {"unet": MotionObjective(self.unet, self.lfg, self.scheduler, config)}
+        names = ("motion_weight", "mouth_weight", "eye_weight", "flow_gradient_weight")
+        weights = {name: getattr(config, name) for name in names}
+        self.objectives = {
+            "unet": MotionObjective(self.unet, self.lfg, self.scheduler, **weights, snr_gamma=config.snr_gamma)
+        }
         self.frozen = tuple(network for network in (self.lfg, self.pbnet) if network is not None)
         self.audio_encoder, self.feature_extractor = load_audio_encoder(config.audio_encoder, self.clips)
         _check_prediction_type(config)
@@ -314,6 +237,7 @@ class A2VStage:
             cache,
             eyes=bool(config.eye_weight),
             timestep_shift=config.timestep_shift,
+            crop_px=config.crop_px,
         )
 
     def validate(self) -> Validation:
@@ -367,7 +291,7 @@ def _check_prediction_type(config: A2VConfig) -> None:
     if config.pretrained_model is None or not Path(config.pretrained_model, "scheduler").is_dir():
         return
     saved = DAWNDDIMScheduler.load_config(config.pretrained_model, subfolder="scheduler")
-    trained = trained_prediction(saved["_class_name"], saved)
+    trained = trained_prediction(saved)
     if trained != config.prediction_type:
         raise ValueError(
             f"`prediction_type` is {config.prediction_type!r}, but `pretrained_model` was trained with {trained!r}"

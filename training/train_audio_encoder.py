@@ -88,7 +88,7 @@ class AudioEncoderConfig(TrainingConfig):
     num_validation_clips: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can have."""
+        """Refuse settings that are out of range."""
         super().__post_init__()
         if self.dataset != SPEECH:
             raise ValueError(f"`dataset` is {self.dataset!r}, must be {SPEECH!r}: the speech is made while training")

@@ -69,6 +69,10 @@ class LFGConfig(TrainingConfig):
         hidden_weight: The same for what the source does not show; only where the motion is known.
         crop_px: Side of a square around the face that is trained on; None: whole pictures. Only where the motion is
             known.
+        soft_motion_share: Share of pairs whose motion is blurred: a denoiser's is soft where lips part, and the
+            decoder learns to part them all the same. Only where the motion is known.
+        freeze_encoder: Keep the encoder of `pretrained_model` as it is, so that denoisers that learned from its
+            features still fit.
         shift_weight: Weight of the regions' positions moving with the image.
         affine_weight: Weight of the regions' shapes moving with the image.
         landmark_weight: Weight of the first six regions lying on lips and face; 0 as published.
@@ -95,6 +99,8 @@ class LFGConfig(TrainingConfig):
     eye_weight: float = 1.0
     hidden_weight: float = 1.0
     crop_px: int | None = None
+    soft_motion_share: float = 0.0
+    freeze_encoder: bool = False
     shift_weight: float = 10.0
     affine_weight: float = 10.0
     landmark_weight: float = 0.0
@@ -111,14 +117,18 @@ class LFGConfig(TrainingConfig):
     validation_frames: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can have."""
+        """Refuse settings that are out of range."""
         super().__post_init__()
         check_choice("motion", self.motion, MOTIONS)
         if self.motion == "known":
             if self.vgg is not None:
-                raise ValueError("`vgg` must be null where `motion` is 'known': pixels are weighted there")
-        elif self.crop_px is not None or self.hidden_weight != 1:
-            raise ValueError("`crop_px` and `hidden_weight` must be null and 1 unless `motion` is 'known'")
+                raise ValueError("`vgg` must be null if `motion` is 'known': the loss then weights pixels")
+        elif self.crop_px is not None or self.hidden_weight != 1 or self.soft_motion_share:
+            raise ValueError(
+                "`crop_px`, `hidden_weight` and `soft_motion_share` must be null, 1 and 0 unless `motion` is 'known'"
+            )
+        if self.freeze_encoder and self.pretrained_model is None:
+            raise ValueError("`freeze_encoder` is true without `pretrained_model`, which has the encoder to keep")
         terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth", "closed_eye")
         for name in (f"{term}_weight" for term in terms):
             if getattr(self, name) < 0:
@@ -130,13 +140,14 @@ class LFGConfig(TrainingConfig):
             )
         if self.validation_frames < 2:
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
-        if not 0 <= self.blink_share <= 1:
-            raise ValueError(f"`blink_share` is {self.blink_share}, must be in [0, 1]")
+        for name in ("blink_share", "soft_motion_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must be in [0, 1]")
         for name in ("mouth_weight", "eye_weight", "hidden_weight"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
             if getattr(self, name) != 1 and self.vgg is not None:
-                raise ValueError(f"`{name}` must be 1 with `vgg`: features have no pixels to weight")
+                raise ValueError(f"`{name}` must be 1 with `vgg`: VGG features have no pixels to weight")
 
 
 class ReconstructionObjective(nn.Module):
@@ -280,7 +291,9 @@ class LFGStage:
 
     def __init__(self, config: LFGConfig) -> None:
         if config.gradient_checkpointing:
-            raise ValueError("`gradient_checkpointing` must be false: it would move LFG's batch norms twice per step")
+            raise ValueError(
+                "`gradient_checkpointing` must be false: it would update LFG's batch norms twice per step"
+            )
         self.config = config
         self.clips = open_clips(config.dataset, "train")
         for name, usual in (("eye_weight", 1), ("closed_eye_weight", 0)):
@@ -296,6 +309,8 @@ class LFGStage:
             changeable=("image_sampling", "image_border", "image_size"),
             image_size=size,
         )
+        if config.freeze_encoder:
+            self.lfg.encoder.requires_grad_(False)
         vgg = None if config.vgg is None else load_vgg19(config.vgg)
         logger.info("comparing %s", "pixels and image gradients (no `vgg`)" if vgg is None else "VGG19 features")
         self.networks: dict[str, ModelMixin] = {"lfg": self.lfg}
@@ -310,7 +325,7 @@ class LFGStage:
         """Draw pairs of frames out of the clips."""
         config = self.config
         if config.motion == "known":
-            return KnownPairs(self.clips, config.crop_px, config.colour_jitter, config.flip)
+            return KnownPairs(self.clips, config.crop_px, config.colour_jitter, config.flip, config.soft_motion_share)
         eyes = config.eye_weight != 1 or config.closed_eye_weight != 0
         return FramePairs(self.clips, config.colour_jitter, config.flip, eyes, config.blink_share)
 

@@ -24,7 +24,7 @@ from training.engine import commands
 from training.engine.config import TrainingConfig
 from training.engine.loop import run_script
 from training.engine.networks import build_network
-from training.evaluation.metrics import blink_rate
+from training.evaluation.metrics.movement import blink_rate
 from training.evaluation.validation import TruthClip, Validation, mean_of_rows, render_clips, validation_clips
 from training.objectives.discriminator import TrackDiscriminator
 from training.objectives.losses import (
@@ -73,7 +73,7 @@ class PBNetConfig(TrainingConfig):
     validation_inference_steps: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can have."""
+        """Refuse settings that are out of range."""
         super().__post_init__()
         for name in ("max_frames", "validation_frames"):
             if getattr(self, name) < 2:
@@ -224,9 +224,10 @@ class PBNetStage:
 
     def __init__(self, config: PBNetConfig) -> None:
         if config.gradient_checkpointing:
-            raise ValueError("`gradient_checkpointing` must be false: PBNet is small, it offers none")
+            raise ValueError("`gradient_checkpointing` must be false: PBNet does not support it")
         self.config = config
-        self.clips = open_clips(config.dataset, "train")
+        # tracks do not know how large the frames are
+        self.clips = open_clips(config.dataset, "train", alike=("audio_dim",))
         self.pbnet = build_network(
             PoseBlinkNet,
             config.model,
@@ -236,9 +237,9 @@ class PBNetStage:
             **({} if self.clips.info.audio_dim is None else {"audio_dim": self.clips.info.audio_dim}),
         )
         if config.validation_pipeline is not None and not (self.pbnet.makes_pose and self.pbnet.makes_blink):
-            raise ValueError("`validation_pipeline` must be null where PBNet makes only poses or only blinks")
+            raise ValueError("`validation_pipeline` must be null if PBNet makes only poses or only blinks")
         if config.pose_smoothness_weight is not None and "pose" not in self.pbnet.state_dims:
-            raise ValueError("`pose_smoothness_weight` must be null where no network makes poses alone")
+            raise ValueError("`pose_smoothness_weight` must be null unless a network makes poses alone")
         discriminators = {}
         if config.adversarial_weight:
             for name, state_dim in self.pbnet.state_dims.items():

@@ -46,7 +46,7 @@ class SquareCrop:
 
 @dataclass(frozen=True)
 class FaceState:
-    """What one picture says about a face (paper section 3.1: initial pose and blink state).
+    """The state of a face in one picture (paper section 3.1: initial pose and blink state).
 
     Attributes:
         pose: Float array (6,): yaw, pitch, roll [deg], scale, x, y, as `POSE_NAMES`. Yaw > 0 turns the nose to the
@@ -79,9 +79,13 @@ class Portrait:
         face: The face in that square.
         crop: Where the square lies in the picture it was cut from; None when it is the whole picture.
         quarter_turns: By how many quarters, counter-clockwise, that picture was turned first to be upright.
+        opacity: uint8 array (S, S); the frames get a fourth channel from it. None: nothing is transparent.
+        is_over_white: Whether `image` shows white where it is transparent, which is then taken out of the frames.
     """
 
     image: np.ndarray
     face: FaceState
     crop: SquareCrop | None = None
     quarter_turns: int = 0
+    opacity: np.ndarray | None = None
+    is_over_white: bool = False

@@ -16,12 +16,14 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from diffusers_dawn import DAWNPipeline, __version__, demo_checkpoint
 from diffusers_dawn.cli.command import main
-from diffusers_dawn.media import videos
 from diffusers_dawn.media.video_writer import VideoWriter, write_video
 from diffusers_dawn.media.videos import read_video
+from diffusers_dawn.motion import track_files
+from diffusers_dawn.motion.track_files import load_track
 from real_inputs import REAL, needs_real
 from synthetic_media import moving_frames, tone, write_audio
 
@@ -156,9 +158,9 @@ def test_short_clip_is_one_pass(folder, tmp_path, capsys, detector):
 
 @needs_real
 def test_pose_can_come_from_another_video(folder, tmp_path, capsys, detector):
-    assert animate(folder, tmp_path / "driven.mp4", pose_from=REAL / "speaker_25fps.mp4", debug=True) == 0
+    assert animate(folder, tmp_path / "driven.mp4", motion=REAL / "speaker_25fps.mp4", debug=True) == 0
     printed = capsys.readouterr().out
-    assert "driving video" in printed
+    assert "motion " in printed
     assert "pose and blink 0.0" in printed
 
 
@@ -217,30 +219,39 @@ BAD_ARGUMENTS = [
     ({"seed": 10**20}, "`--seed` is 1000"),
     ({"guidance_scale": "nan"}, "`--guidance-scale` is nan"),
     ({"guidance_scale": "-1"}, "`--guidance-scale` is -1"),
+    ({"guidance_scale": "voice=2"}, "`--guidance-scale` has 'voice', may only have speech, pose, blink"),
+    ({"guidance_scale": "speech=-2"}, "`--guidance-scale` is {{'speech': -2.0}}, must be a number in [0, 1000]"),
     ({"head_motion": 2.5}, "`--head-motion` is 2.5, must be a number in [0, 2]"),
     ({"head_motion": "nan"}, "`--head-motion` is nan"),
-    ({"size": 0}, "`--size` is 0"),
-    ({"size": 100}, "`--size` is 100, must be a multiple of 8 with this checkpoint"),
-    ({"pose_from": "{bad}/nothing.mp4"}, "`--pose-from` is not a file"),
-    ({"pose_from": "{folder}/speech.wav"}, "`--pose-from` has no video track"),
-    ({"pose_from": "{bad}/silent_film.mp4"}, "`--pose-from` lasts 0.48 s (12 frames), the clip to be driven 0.52 s"),
+    ({"size": 0}, "`--size` is 0, must be positive"),
+    ({"size": 100}, "`--size` is 100, must be a positive multiple of 8"),
+    ({"motion": "{bad}/nothing.mp4"}, "`--motion` does not exist: {bad}/nothing.mp4"),
+    ({"motion": "head from {bad}"}, "`--motion` is a directory"),
+    ({"motion": "head from /dev/null"}, "`--motion` is a pipe or a device, must be a file"),
+    ({"motion": "https://example.com/a.mp4"}, "`--motion` is a URL, must be a file"),
+    ({"motion": "{folder}/speech.wav"}, "`--motion` has no video track"),
+    ({"motion": "{bad}/silent_film.mp4"}, "silent_film.mp4` lasts 0.48 s (12 frames), the clip 0.52 s (13 frames)"),
+    ({"motion": "jump"}, "`--motion`: 'jump' is not understood"),
+    ({"motion": "{bad}/nothing.npz"}, "`--motion` does not exist: {bad}/nothing.npz"),
+    ({"motion": "{bad}/text.png.json"}, "`--motion` does not exist"),
+    ({"save_motion": "{bad}/track.txt"}, "`--save-motion` is {bad}/track.txt, must end in .npz or .json"),
     ({"device": "cuda:99"}, "`--device` is cuda:99"),
     ({"window_frames": 0}, "`--window-frames` is 0"),
     ({"window_frames": 30}, "`--window-overlap` is 40, must be less than a window's 30 frames"),
     ({"window_overlap": -1}, "`--window-overlap` is -1"),
     ({"window_overlap": 200}, "`--window-overlap` is 200, must be less than a window's 200 frames"),
-    ({"checkpoint": "./no such folder"}, "`--checkpoint` is no folder, nor an id on the Hub: ./no such folder"),
-    ({"checkpoint": "{folder}/speech.wav"}, "`--checkpoint` is a file, must be a folder or an id on the Hub"),
+    ({"checkpoint": "./no such folder"}, "`--checkpoint` is ./no such folder, must be a folder or an id on the Hub"),
+    ({"checkpoint": "{folder}/speech.wav"}, "speech.wav, must be a folder or an id on the Hub"),
     ({"checkpoint": "nobody/nothing"}, "`--checkpoint` nobody/nothing is no folder here, and cannot be loaded"),
-    ({"lora": "./nope"}, "`--lora` is no folder, nor an id on the Hub: ./nope"),
+    ({"lora": "./nope"}, "`--lora` is ./nope, must be a folder or an id on the Hub"),
     ({"lora": "{folder}/tiny"}, "`--lora` {folder}/tiny cannot be loaded"),
     ({"label": "für dich"}, "lacks 'ü'; give another font file"),
     ({"label": "x", "label_font": "{bad}/nothing.ttf"}, "the label's font is not a file"),
     ({"label": "x", "label_font": "{bad}/text.png"}, "text.png cannot be read"),
-    ({"label_font": "{bad}/text.png"}, "`--label-font` is of use with `--label` only"),
+    ({"label_font": "{bad}/text.png"}, "`--label-font` needs `--label`"),
     ({"image": "{bad}/poster.png", "full_image": True}, "`--full-image` would be 16400x16 px, more than H.264 holds"),
-    ({"checkpoint": "{bad}/without_pbnet"}, "has no PBNet that makes head pose and blinks; give `--pose-from VIDEO`"),
-    ({"checkpoint": "{bad}/only_pose"}, "has no PBNet that makes head pose and blinks; give `--pose-from VIDEO`"),
+    ({"checkpoint": "{bad}/without_pbnet"}, "has no PBNet that makes head pose and blinks; give `--motion FILE`"),
+    ({"checkpoint": "{bad}/only_pose"}, "has no PBNet that makes head pose and blinks; give `--motion FILE`"),
 ]
 
 
@@ -264,7 +275,7 @@ def test_bad_input_is_one_line_and_writes_nothing(folder, bad, tmp_path, capsys,
     ("arguments", "message"),
     [
         ({"face_index": 5}, "`face_index` is 5"),
-        ({"pose_from": "{bad}/landscape.mp4"}, "`--pose-from` shows no face in any of its 13 frames"),
+        ({"motion": "{bad}/landscape.mp4"}, "`--motion` shows no face in any of its 13 frames"),
     ],
 )
 def test_bad_request_for_a_good_portrait_is_one_line(folder, bad, tmp_path, capsys, detector, arguments, message):
@@ -278,12 +289,30 @@ def test_bad_request_for_a_good_portrait_is_one_line(folder, bad, tmp_path, caps
     assert sorted(os.listdir(tmp_path)) == ["inputs"]
 
 
+@pytest.mark.parametrize("output", ["out.webm", "out.gif", "out"])
+def test_suffix_of_the_output_says_what_is_written(folder, drawn, tmp_path, capsys, detector, output):
+    assert animate(folder, tmp_path / output, **drawn) == 0
+    assert f"wrote {tmp_path / output}" in capsys.readouterr().out
+    if output == "out":
+        assert len(os.listdir(tmp_path / "out")) == 13 + 1
+    else:
+        assert len(read_video(tmp_path / output)[0]) == 13
+    assert os.listdir(tmp_path) == [output]
+
+
 @pytest.mark.parametrize("output", ["", "nowhere/out.mp4", "out.xyz"])
 def test_output_is_checked_before_anything_else(folder, tmp_path, capsys, output):
+    (tmp_path / "diary.txt").write_text("dear")
     started = time.perf_counter()
     assert animate(folder, tmp_path / output, image="does not exist") == 1
     assert "`output`" in capsys.readouterr().err
     assert time.perf_counter() - started < 5
+
+
+def test_the_old_name_of_an_option_is_refused_with_the_new_one(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        animate(folder, tmp_path / "out.mp4", pose_from="film.mp4")
+    assert capsys.readouterr().err.endswith("error: `--pose-from` is now `--motion`\n")
 
 
 def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
@@ -292,29 +321,24 @@ def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
     before = film.read_bytes()
     assert animate(folder, film, image=folder / "blank.png", audio=film) == 1
     assert "`--output` is the file given as `--audio`" in capsys.readouterr().err
+    assert animate(folder, film, image=folder / "blank.png", motion=film) == 1
+    assert "`--output` is the file given as `--motion`" in capsys.readouterr().err
     assert film.read_bytes() == before
 
 
 def test_without_a_checkpoint_the_one_that_ships_is_taken(folder, tmp_path, capsys, detector):
     picture = EXAMPLES / "portrait_1.png"
     assert animate(folder, tmp_path / "out.mp4", checkpoint=None, image=picture, steps=None) == 0
-    assert "128x128" in capsys.readouterr().out
+    assert "256x256" in capsys.readouterr().out
     with av.open(tmp_path / "out.mp4") as container:
-        assert "with dawn-demo, seed 0" in container.metadata["comment"]
-
-
-def test_default_checkpoint_is_said_to_know_drawn_faces_only(folder, tmp_path, capsys, detector):
-    assert animate(folder, tmp_path / "out.mp4", checkpoint=None, image=folder / "blank.png", steps=None) == 1
-    assert "checkpoint: dawn-demo, which ships and knows drawn faces only" in capsys.readouterr().out
-    assert animate(folder, tmp_path / "out.mp4", image=folder / "blank.png") == 1
-    assert "dawn-demo" not in capsys.readouterr().out
+        assert "with dawn-open, seed 0" in container.metadata["comment"]
 
 
 def test_sound_of_which_only_the_first_channel_is_heard_is_named(folder, tmp_path, capsys, detector):
     stereo = write_audio(tmp_path / "s.wav", np.stack([tone()] * 2), RATE_HZ, "pcm_s16le", layout="stereo")
     for audio, is_said in ((stereo, True), (folder / "speech.wav", False)):
         assert animate(folder, tmp_path / "out.mp4", image=folder / "blank.png", audio=audio) == 1
-        assert ("sound: the first of 2 channels is heard" in capsys.readouterr().out) == is_said
+        assert ("sound: the first of 2 channels is used" in capsys.readouterr().out) == is_said
 
 
 def test_version_is_printed(capsys):
@@ -381,6 +405,17 @@ def test_head_motion_is_a_factor_of_the_head(folder, drawn, tmp_path, detector, 
     assert not np.array_equal(frames[0], frames[1])
 
 
+def test_motion_by_a_text_is_kept_in_a_file_that_moves_another_video(folder, drawn, tmp_path, capsys, detector):
+    text = "at 0.2 s yaw 20; blink at 0.1 s"
+    assert animate(folder, tmp_path / "a.mp4", motion=text, save_motion=tmp_path / "m.json", **drawn) == 0
+    assert f"wrote {tmp_path}/m.json" in capsys.readouterr().out
+    track = load_track(tmp_path / "m.json")
+    assert track.num_frames == 13 and track.pose[5, 0] == pytest.approx(20, abs=1e-3)
+    arguments = {"motion": tmp_path / "m.json", "save_motion": tmp_path / "again.npz", "seed": 3}
+    assert animate(folder, tmp_path / "b.mp4", **arguments, **drawn) == 0
+    np.testing.assert_allclose(load_track(tmp_path / "again.npz").pose, track.pose, atol=1e-3)
+
+
 def test_an_adapter_changes_the_video(folder, drawn, tmp_path, detector, monkeypatch):
     peft = pytest.importorskip("peft")
     pipe = DAWNPipeline.from_pretrained(demo_checkpoint())
@@ -399,15 +434,15 @@ def test_an_adapter_changes_the_video(folder, drawn, tmp_path, detector, monkeyp
 def test_driving_video_is_read_as_far_as_it_is_needed(folder, drawn, tmp_path, capsys, detector, monkeypatch):
     face = np.asarray(Image.open(EXAMPLES / "portrait_1.png").convert("RGB"))
     write_video(tmp_path / "film.mp4", np.stack([face] * 40))
-    read, stream = [], videos.stream_video
+    read, stream = [], track_files.stream_video
 
     def stream_and_count(*args, **kwargs):
         for frame in stream(*args, **kwargs):
             read.append(frame)
             yield frame
 
-    monkeypatch.setattr(videos, "stream_video", stream_and_count)
-    assert animate(folder, tmp_path / "out.mp4", pose_from=tmp_path / "film.mp4", **drawn) == 0
+    monkeypatch.setattr(track_files, "stream_video", stream_and_count)
+    assert animate(folder, tmp_path / "out.mp4", motion=tmp_path / "film.mp4", **drawn) == 0
     assert len(read) == 13
     assert "pose and blink 0.0" in capsys.readouterr().out
 
@@ -417,7 +452,7 @@ def test_checkpoint_without_pbnet_is_driven_by_a_video(folder, drawn, tmp_path, 
     DAWNPipeline(**parts | {"pbnet": None}).save_pretrained(folder / "driven_only")
     face = np.asarray(Image.open(EXAMPLES / "portrait_1.png").convert("RGB"))
     write_video(tmp_path / "film.mp4", np.stack([face] * 13))
-    arguments = drawn | {"checkpoint": folder / "driven_only", "pose_from": tmp_path / "film.mp4"}
+    arguments = drawn | {"checkpoint": folder / "driven_only", "motion": tmp_path / "film.mp4"}
     assert animate(folder, tmp_path / "out.mp4", **arguments) == 0
     assert len(read_video(tmp_path / "out.mp4")[0]) == 13
 
@@ -455,6 +490,39 @@ def test_init_does_not_touch_a_folder_in_use(folder, capsys):
     assert main(["init", "-o", str(folder / "tiny")]) == 1
     assert "not empty" in capsys.readouterr().err
     assert sorted(os.listdir(folder / "tiny")) == before
+
+
+@pytest.mark.parametrize("seed", ["-1", "1" * 30])
+def test_init_refuses_a_seed_that_no_generator_takes(tmp_path, capsys, seed):
+    assert main(["init", "--seed", seed, "-o", str(tmp_path / "tiny")]) == 1
+    assert capsys.readouterr().err == f"dawn: `--seed` is {seed}, must be from 0 to {2**63 - 1}\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_init_on_a_full_disk_names_the_folder_and_leaves_nothing(tmp_path, capsys):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        assert main(["init", "-o", str(tmp_path / "tiny")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    error = capsys.readouterr().err
+    assert f"dawn: {tmp_path}/tiny cannot be written: " in error and len(error.splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", ["unet", "lfg", "pbnet", "audio_encoder"])
+def test_missing_weights_are_one_line_and_nothing_of_the_libraries(folder, tmp_path, capfd, detector, part):
+    broken = tmp_path / "broken"
+    shutil.copytree(folder / "tiny", broken)
+    weights = next((broken / part).glob("*.safetensors"))
+    tensors = load_file(weights)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    assert animate(folder, tmp_path / "out.mp4", checkpoint=broken, image=folder / "blank.png") == 1
+    printed = capfd.readouterr()
+    assert printed.err.startswith(f"dawn: `--checkpoint` {broken} cannot be loaded: the weights of `{part}` lack 1 ")
+    assert len(printed.err.splitlines()) == 1 and printed.out == ""
 
 
 def test_convert_names_what_is_missing(tmp_path, capsys):

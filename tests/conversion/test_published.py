@@ -159,7 +159,7 @@ class TestConversion:
         ("dawn", "lfg"), [("DAWN.pth", "LFG.pth"), ("DAWN_128.pth", "LFG_256.pth"), ("1280", "5")]
     )
     def test_names_that_do_not_tell_the_size_are_refused(self, published, dawn, lfg):
-        with pytest.raises(ValueError, match=f"the names {dawn}, {lfg} do not tell the size"):
+        with pytest.raises(ValueError, match=f"the file names {dawn}, {lfg} do not say the video's size"):
             convert_published(**published | {"dawn": Path(dawn), "lfg": Path(lfg)})
 
     @pytest.mark.parametrize("name", ["dawn", "lfg"])

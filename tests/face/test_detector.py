@@ -89,7 +89,7 @@ def test_a_fork_after_a_search_is_refused_in_a_sentence_instead_of_hanging(detec
 @needs_cases
 @pytest.mark.parametrize(("name", "degrees"), [("sideways.png", 270), ("upside_down.png", 180)])
 def test_a_lying_portrait_is_turned_upright(detector, name, degrees):
-    with pytest.warns(UserWarning, match=f"`image` is turned by {degrees} degrees counter-clockwise"):
+    with pytest.warns(UserWarning, match=f"`image` was turned by {degrees} degrees counter-clockwise"):
         portrait = prepare_portrait(CASES / "sideways_photo" / name, None, None, None, detector)
     assert portrait.quarter_turns == degrees // 90 and abs(portrait.face.pose[2]) < 10
 

@@ -1,16 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from diffusers_dawn.face.pose import box_area
 from diffusers_dawn.face.track import (
-    FaceTrack,
     find_missing_frames,
     follow_face,
     interpolate_missing,
     track_face,
-    transfer_track,
 )
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.records import FPS, FaceState
@@ -48,16 +44,6 @@ def painted_video(num_frames=20, without=(), **changes):
     for index in set(range(num_frames)) - set(without):
         paint(frames[index], **{name: change(index) for name, change in changes.items()})
     return frames
-
-
-def track_of(num_frames):
-    rng = np.random.default_rng(0)
-    return FaceTrack(rng.normal(size=(num_frames, 6)).astype(np.float32), rng.uniform(size=(num_frames, 2)))
-
-
-PORTRAIT_FACE = FaceState(
-    np.array([3.0, -5.0, 1.0, 5e-4, 60.0, 72.0]), np.array([0.3, 0.28]), (9, 90, 9, 90), (99, 99)
-)
 
 
 # tracking
@@ -137,7 +123,7 @@ def test_a_gap_of_five_frames_is_bridged_and_one_of_six_is_an_error():
 
 def test_more_than_the_allowed_share_of_missing_frames_is_an_error():
     frames = painted_video(20, without=(3, 8, 12))
-    with pytest.raises(ValueError, match=r"`video` does not show the face in 3 of 20 frames, .* allowed are 10%"):
+    with pytest.raises(ValueError, match=r"`video` does not show the face in 3 of 20 frames, .* at most 10%"):
         track_face(frames, PaintedFaceDetector())
     assert track_face(frames, PaintedFaceDetector(), max_missing=0.15).missing == (3, 8, 12)
 
@@ -154,7 +140,7 @@ def test_a_video_without_frames_is_an_error():
 
 def test_a_frame_of_another_size_or_kind_is_an_error_that_names_it():
     first = painted_video(1)[0]
-    with pytest.raises(ValueError, match=r"`video\[1\]` is \(120, 100\), the first frame \(120, 160\)"):
+    with pytest.raises(ValueError, match=r"`video\[1\]` is \(120, 100\), must be \(120, 160\) as the first frame"):
         track_face([first, first[:, :100]], PaintedFaceDetector())
     with pytest.raises(ValueError, match=r"`video\[1\]` is float64"):
         track_face([first, first / 255], PaintedFaceDetector())
@@ -175,39 +161,6 @@ def test_states_and_measures_of_any_shape_can_be_had_frame_by_frame():
     assert corners_px.shape == (20, 2, 2) and corners_px.dtype == np.float32
     np.testing.assert_allclose(corners_px[1:, 0, 0], 20 + np.arange(1, 20), atol=1e-5)
     np.testing.assert_array_equal(corners_px[0], corners_px[1])
-
-
-# transfer
-
-
-@given(num_frames=st.integers(1, 40))
-def test_the_portrait_starts_in_its_own_state_and_moves_by_the_tracks_differences(num_frames):
-    track = track_of(40)
-    pose, blink = transfer_track(track, PORTRAIT_FACE, num_frames)
-    assert pose.shape == (num_frames, 6) and blink.shape == (num_frames, 2)
-    assert pose.dtype == blink.dtype == np.float32
-    # float32 holds numbers around 100 to 1e-5
-    np.testing.assert_allclose(pose - PORTRAIT_FACE.pose, (track.pose - track.pose[0])[:num_frames], atol=1e-5)
-    np.testing.assert_allclose(blink - PORTRAIT_FACE.blink, (track.blink - track.blink[0])[:num_frames], atol=1e-5)
-
-
-def test_a_track_transferred_to_its_own_first_face_stays_as_it_is():
-    track = track_of(10)
-    own = FaceState(track.pose[0], track.blink[0], (9, 90, 9, 90), (99, 99))
-    pose, blink = transfer_track(track, own, 10)
-    np.testing.assert_allclose(pose, track.pose, atol=1e-6)
-    np.testing.assert_allclose(blink, track.blink, atol=1e-6)
-
-
-def test_a_track_that_is_too_short_is_an_error_that_says_both_durations():
-    with pytest.raises(ValueError, match=r"`track` lasts 2.00 s \(50 frames\), the clip to be driven 3.20 s \(80 "):
-        transfer_track(track_of(50), PORTRAIT_FACE, 80)
-
-
-@pytest.mark.parametrize("num_frames", [0, -1])
-def test_no_frames_to_transfer_is_an_error(num_frames):
-    with pytest.raises(ValueError, match="`num_frames` is"):
-        transfer_track(track_of(5), PORTRAIT_FACE, num_frames)
 
 
 # a real video

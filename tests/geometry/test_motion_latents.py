@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusers_dawn.geometry.flow import coordinate_grid
+from diffusers_dawn.geometry.flow import cell_centres
 from diffusers_dawn.geometry.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 
@@ -29,7 +29,7 @@ def test_without_a_scale_latents_hold_positions():
 
 
 def test_with_a_scale_standing_still_is_zero_and_a_shift_is_scaled():
-    still = coordinate_grid(4, 5).expand(1, 1, 4, 5, 2)
+    still = cell_centres(4, 5).expand(1, 1, 4, 5, 2)
     latents = latents_from_motion(still + torch.tensor([0.1, -0.2]), torch.ones(1, 1, 1, 4, 5), flow_scale=4)
     torch.testing.assert_close(latents[0, :, 0, 1, 1], torch.tensor([0.4, -0.8, 1.0]))
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from diffusers_dawn.machine.output_places import check_place, part_beside, remove_abandoned
+from diffusers_dawn.machine.output_places import check_folder, check_place, part_beside, remove_abandoned
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,36 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_sentence(tmp_path, name,
     with pytest.raises(ValueError, match=f"`output` {message}"):
         check_place(tmp_path / name, "output")
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (os.fsdecode(b"\xff"), r"has a name that is not UTF-8"),
+        ("a" * 256 + "/b/c", "has a name of 256 bytes; file systems allow 255"),
+        ("file", "is not a folder: .*file"),
+        ("file/x/y", "lies in a folder that does not exist: .*file"),
+    ],
+)
+def test_a_folder_that_cannot_be_filled_is_refused_in_a_sentence(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=f"`output_dir` {message}"):
+        check_folder(tmp_path / name, "output_dir")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may do anything
+    with pytest.raises(ValueError, match="`output` is a folder that is not writable"):
+        check_folder(tmp_path, "output")
+    with pytest.raises(ValueError, match="`output` lies in a folder that is not writable"):
+        check_folder(tmp_path / "a" / "b", "output")
+
+
+def test_a_folder_may_be_there_or_not_yet(tmp_path):
+    check_folder(tmp_path, "output")
+    check_folder(tmp_path / "a" / "b", "output")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users are Unix'")

@@ -47,7 +47,7 @@ def test_no_line_and_several_lines_are_refused(text):
 
 
 def test_a_text_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"`label` is 'a{40}', which takes .* px; the frames have 64x64"):
+    with pytest.raises(ValueError, match=r"`label` is 'a{40}', which takes .* px, must fit in frames of 64x64"):
         FrameLabel("a" * 40, 64, 64)
 
 

@@ -34,7 +34,7 @@ def test_a_bad_packet_costs_itself_only(name, duration_s):
 
 def test_the_default_track_is_heard_and_said():
     path = CASES / "default_track" / "two_tracks.mp4"
-    with pytest.warns(UserWarning, match="2 sound tracks, of which number 1 is heard, its default one; `track` takes"):
+    with pytest.warns(UserWarning, match="2 sound tracks; number 1 is used, its default one; `track` takes"):
         default = read_waveform(path)
     assert default.sample_rate_hz == read_waveform(path, track=1).sample_rate_hz == 16_000
     assert np.array_equal(default.samples, read_waveform(path, track=1).samples)

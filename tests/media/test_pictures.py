@@ -155,7 +155,7 @@ def test_an_animation_is_read_with_a_warning(tmp_path):
     red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
     red.save(tmp_path / "both.gif", save_all=True, append_images=[blue])
     for source in (tmp_path / "both.gif", Image.open(tmp_path / "both.gif")):
-        with pytest.warns(UserWarning, match="`image` holds several pictures, of which the first is taken"):
+        with pytest.warns(UserWarning, match="`image` holds several pictures; the first is used"):
             assert read_image(source)[0, 0].tolist() == [255, 0, 0]
 
 
@@ -171,7 +171,9 @@ def test_heic_is_refused_with_what_to_do(tmp_path):
     path = tmp_path / "IMG_1.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     for source in (path, path.read_bytes()):
-        with pytest.raises(ValueError, match="`image` is a HEIC file, which is not read; convert it to JPEG or PNG"):
+        with pytest.raises(
+            ValueError, match="`image` is a HEIC file, which is not supported; convert it to JPEG or PNG"
+        ):
             read_image(source)
 
 
@@ -254,10 +256,66 @@ def test_the_profile_of_srgb_changes_nothing_in_any_mode(mode):
     [(Image.new("RGB", (4, 4), "red"), b"no profile"), (Image.new("CMYK", (4, 4), "red"), SRGB[:200])],
 )
 def test_a_profile_that_cannot_be_used_is_warned_about_and_the_picture_read(picture, profile):
-    with pytest.warns(
-        UserWarning, match="`image` has a colour profile that cannot be used .*; its colours may be off"
-    ):
+    with pytest.warns(UserWarning, match="`image` has colours that cannot be converted .*; they may be off"):
         assert read_image(with_profile(picture, profile)).shape == (4, 4, 3)
+
+
+def with_chunks(picture: Image.Image, **chunks: bytes) -> bytes:
+    """Write a PNG with further chunks before its pixels."""
+    stored = io.BytesIO()
+    picture.save(stored, "PNG")
+    header, rest = stored.getvalue()[:33], stored.getvalue()[33:]
+    for kind, content in chunks.items():
+        body = kind.encode() + content
+        header += struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+    return header + rest
+
+
+GREY = Image.new("RGB", (4, 100), (112, 112, 112))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "shown"),
+    [
+        ({"gAMA": struct.pack(">I", 45_455)}, 112),
+        # light of .439 is code 177 of sRGB (IEC 61966-2-1)
+        ({"gAMA": struct.pack(">I", 100_000)}, 177),
+        ({"gAMA": struct.pack(">I", 100_000), "sRGB": b"\0"}, 112),
+        ({"cICP": bytes([1, 13, 0, 1]), "gAMA": struct.pack(">I", 100_000)}, 112),
+        ({"cICP": bytes([1, 8, 0, 1])}, 177),
+        # code .439 of PQ is 49.4 cd/m2 (SMPTE ST 2084), .494 of SDR's white, code 187 of sRGB
+        ({"cICP": bytes([9, 16, 0, 1])}, 187),
+        ({"cICP": bytes([12, 13, 0, 1])}, 112),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_brightness_is_what_the_chunks_of_a_png_say(chunks, shown, mode):
+    content = with_chunks(GREY.convert("L").convert(mode), **chunks)
+    np.testing.assert_allclose(read_image(content).astype(int), shown, atol=1)
+    with Image.open(io.BytesIO(content)) as picture:
+        np.testing.assert_allclose(read_image(picture).astype(int), shown, atol=1)
+
+
+def test_colours_of_a_wide_gamut_are_widened():
+    # red of Display P3 lies beyond sRGB; its skin tones become more colourful by these numbers of CSS Color 4
+    skin = with_chunks(Image.new("RGB", (2, 2), (224, 172, 140)), cICP=bytes([12, 13, 0, 1]))
+    np.testing.assert_allclose(read_image(skin)[0, 0], [233, 170, 135], atol=2)
+    red = with_chunks(Image.new("RGB", (2, 2), (255, 0, 0)), cICP=bytes([12, 13, 0, 1]))
+    assert read_image(red)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "reason"),
+    [
+        ({"gAMA": struct.pack(">I", 0)}, "its gAMA is 0"),
+        ({"cICP": bytes([1, 13, 1, 1])}, "its cICP is 1, 13, 1, 1"),
+        ({"cICP": bytes([1, 13, 0, 0])}, "its cICP is 1, 13, 0, 0"),
+        ({"cICP": bytes([77, 13, 0, 1])}, "its cICP is 77, 13, 0, 1"),
+    ],
+)
+def test_colours_that_a_png_describes_in_an_unknown_way_are_warned_about(chunks, reason):
+    with pytest.warns(UserWarning, match=f"`image` has colours that cannot be converted .{reason}.; they may be off"):
+        assert read_image(with_chunks(GREY, **chunks)).max() == 112
 
 
 def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded(tmp_path):

@@ -249,7 +249,9 @@ def test_what_chooses_no_channel_is_an_error(channel):
 
 def test_a_channel_or_track_that_is_not_there_is_an_error(tmp_path):
     path = write_audio(tmp_path / "mono.wav", tone()[None], 16_000, "pcm_s16le")
-    with pytest.raises(ValueError, match="`--audio-channel` is 1, but `audio` has 1 channel: allowed are 0 to 0, mix"):
+    with pytest.raises(
+        ValueError, match="`--audio-channel` is 1, must be from 0 to 0, mix or loudest: `audio` has 1 channel"
+    ):
         read_waveform(path, channel=1, choice_names=("--audio-channel", "--audio-track"))
     for track in (1, -1, True):
         with pytest.raises(ValueError, match=f"`track` is {track}, must be the number of a sound track of `audio`"):

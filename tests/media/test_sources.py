@@ -53,7 +53,7 @@ def test_texts_that_name_another_file_are_refused_and_do_not_open_it(beside, nam
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("address", ["https://example.com/a.png", "file:///etc/hosts", "rtmp://127.0.0.1/live"])
 def test_addresses_are_said_not_to_be_fetched(name, address):
-    with pytest.raises(ValueError, match=f"`{name}` is an address, which is not fetched: {address}; download it"):
+    with pytest.raises(ValueError, match=f"`{name}` is a URL, must be a file: {address}; download it"):
         READERS[name](address)
 
 

@@ -6,16 +6,11 @@ import sys
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusers_dawn.media.recordings import read_waveform, resample
-from diffusers_dawn.media.video_writer import (
-    SYNTHETIC_COMMENT,
-    VideoWriter,
-    check_frame_size,
-    check_output_path,
-    write_video,
-    writer_bytes,
-)
+from diffusers_dawn.media.video_kinds import VIDEO_KINDS, check_frame_size, check_output_path
+from diffusers_dawn.media.video_writer import SYNTHETIC_COMMENT, VideoWriter, write_video, writer_bytes
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.records import FPS, Waveform
 from synthetic_media import clicks, lag_s, moving_frames, tone
@@ -23,20 +18,23 @@ from synthetic_media import clicks, lag_s, moving_frames, tone
 # videos
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".MP4"])
-@pytest.mark.parametrize("rate_hz", [16_000, 44_100, 37_800])
+@pytest.mark.parametrize(
+    ("suffix", "rate_hz"),
+    [(".mp4", 16_000), (".mp4", 37_800), (".mov", 44_100), (".MP4", 16_000), (".webm", 16_000), (".webm", 48_000)],
+)
 def test_sound_is_in_time_and_as_long_as_the_frames(tmp_path, suffix, rate_hz):
     path = tmp_path / f"clicks{suffix}"
     frames = moving_frames(63)
     write_video(path, frames, Waveform(clicks(rate_hz), rate_hz))
     sound = read_waveform(path)
     expected = resample(Waveform(clicks(rate_hz), rate_hz), sound.sample_rate_hz)
-    assert sound.sample_rate_hz == (rate_hz if rate_hz != 37_800 else 48_000)
+    assert sound.sample_rate_hz == (rate_hz if rate_hz in VIDEO_KINDS[suffix.lower()].sound_rates_hz else 48_000)
     assert sound.duration_s == pytest.approx(63 / FPS, abs=1e-4)
     expected_samples = expected.samples[: len(sound.samples)]
     assert abs(lag_s(sound.samples, expected_samples, sound.sample_rate_hz)) < 0.001
     with av.open(str(path)) as container:
-        assert container.duration / 1e6 == pytest.approx(63 / FPS, abs=1e-4)
+        # WebM's head counts what an Opus decoder drops at the start, 6.5 ms, and in milliseconds
+        assert container.duration / 1e6 == pytest.approx(63 / FPS, abs=0.009 if suffix == ".webm" else 1e-4)
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
         assert sum(1 for _ in container.decode(video=0)) == 63
 
@@ -93,7 +91,119 @@ def test_an_mp4_can_start_playing_before_it_is_loaded_and_carries_its_tags(tmp_p
         assert container.metadata["comment"] == "made by a test"
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_gif_shows_every_frame_for_its_time_in_its_colours_and_has_no_sound(tmp_path):
+    frames = moving_frames(9, 47, 63)
+    frames[..., 1] //= 2
+    with pytest.warns(UserWarning, match=r"a GIF holds no sound; it is left out of .*/talk\.gif"):
+        write_video(tmp_path / "talk.gif", frames, Waveform(tone(), 16_000))
+    with Image.open(tmp_path / "talk.gif") as gif:
+        assert (gif.n_frames, gif.size, gif.info["loop"]) == (9, (63, 47), 0)
+        assert gif.info["comment"].decode() == SYNTHETIC_COMMENT
+        for index, frame in enumerate(frames):
+            gif.seek(index)
+            assert gif.info["duration"] == 40
+            # 64 colours and a dither between them
+            assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - frame).mean() < 6
+    with pytest.raises(ValueError, match="`fps` is 60, must be a number above 0, up to 50"):
+        write_video(tmp_path / "fast.gif", frames, fps=60)
+    write_video(tmp_path / "talk.gif", frames, metadata={"comment": "x" * 700})
+    with Image.open(tmp_path / "talk.gif") as gif:
+        assert gif.info["comment"] == b"x" * 700 and gif.n_frames == 9
+    assert os.listdir(tmp_path) == ["talk.gif"]
+
+
+def test_a_folder_holds_every_frame_as_it_is_and_the_sound(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), np.uint8)
+    write_video(tmp_path / "frames", frames, Waveform(tone(37_800), 37_800))
+    assert sorted(os.listdir(tmp_path / "frames")) == [f"frame_{index:06}.png" for index in range(5)] + ["sound.wav"]
+    for index, frame in enumerate(frames):
+        with Image.open(tmp_path / "frames" / f"frame_{index:06}.png") as picture:
+            assert np.array_equal(np.asarray(picture), frame) and picture.text["Comment"] == SYNTHETIC_COMMENT
+    sound = read_waveform(tmp_path / "frames" / "sound.wav")
+    assert sound.sample_rate_hz == 37_800 and len(sound.samples) == 37_800 // 5
+    assert np.abs(sound.samples - tone(37_800)[: 37_800 // 5]).max() < 1e-4
+    with pytest.raises(ValueError, match="`metadata` has the key 'a b'"):
+        write_video(tmp_path / "other", frames, metadata={"a b": "c"})
+    assert os.listdir(tmp_path) == ["frames"]
+
+
+def test_a_folder_of_frames_is_replaced_as_a_whole_and_no_other_folder_is(tmp_path):
+    folder = tmp_path / "frames"
+    write_video(folder, moving_frames(5))
+    with pytest.raises(RuntimeError), VideoWriter(folder) as writer:
+        writer.write(moving_frames(2))
+        raise RuntimeError
+    assert len(list(folder.iterdir())) == 5
+    write_video(folder, moving_frames(2))
+    assert len(list(folder.iterdir())) == 2 and os.listdir(tmp_path) == ["frames"]
+    (folder / "diary.txt").write_text("dear")
+    with pytest.raises(ValueError, match=r"is a directory: .*; it holds other things than frames \(diary.txt\)"):
+        write_video(folder, moving_frames(2))
+    assert (folder / "diary.txt").read_text() == "dear"
+
+
+def opacity_in(path):
+    """What a file says of opacity: by libvpx for WebM, which FFmpeg's own decoder passes over."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = av.CodecContext.create("libvpx-vp9", "r") if path.suffix == ".webm" else stream.codec_context
+        frames = [frame for packet in container.demux(stream) if packet.size for frame in decoder.decode(packet)]
+        frames += decoder.decode(None)
+        assert stream.codec_context.name == ("vp9" if path.suffix == ".webm" else "prores")
+        return np.stack([frame.to_ndarray(format="rgba")[..., 3] for frame in frames])
+
+
+@pytest.mark.parametrize("name", ["cut.mov", "cut.webm", "cut"])
+def test_opacity_comes_back_from_the_file(tmp_path, name):
+    opacity = np.zeros((6, 32, 48, 1), np.uint8)
+    for index in range(6):
+        opacity[index, 8:24, 8 + index : 28 + index] = 255
+    opacity[:, 28:] = 128
+    frames = np.concatenate([moving_frames(6, 32, 48), opacity], axis=-1)
+    write_video(tmp_path / name, frames, Waveform(tone(), 16_000))
+    if name == "cut":
+        pictures = [Image.open(tmp_path / "cut" / f"frame_{index:06}.png") for index in range(6)]
+        read = np.stack([np.asarray(picture)[..., 3] for picture in pictures])
+    else:
+        read = opacity_in(tmp_path / name)
+    assert read.shape == (6, 32, 48)
+    assert np.abs(read.astype(int) - opacity[..., 0]).max() <= {"cut": 0, "cut.mov": 2, "cut.webm": 40}[name]
+    assert np.abs(read.astype(int) - opacity[..., 0]).mean() < 2
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_opacity_that_a_file_cannot_hold_is_an_error(tmp_path, suffix):
+    frames = np.zeros((2, 16, 16, 4), np.uint8)
+    with pytest.raises(ValueError, match=f"'{suffix}': .*, which holds no transparency; must end in .mov"):
+        write_video(tmp_path / f"video{suffix}", frames)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.webm", "a.gif"])
+def test_equal_frames_give_equal_files(tmp_path, name):
+    contents = set()
+    for _ in range(2):
+        write_video(tmp_path / name, moving_frames(20, 96, 128), None if ".gif" in name else Waveform(tone(), 16_000))
+        contents.add((tmp_path / name).read_bytes())
+    assert len(contents) == 1
+
+
+@pytest.mark.parametrize("size_px", [64, 128])
+def test_a_file_does_not_depend_on_what_memory_held_before(tmp_path, size_px):
+    rng = np.random.default_rng(0)
+    texture = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8))
+    texture = np.asarray(texture.resize((2 * size_px, 2 * size_px), Image.Resampling.BICUBIC)).astype(float)
+    moving = np.stack([texture[2 * frame :, frame:][:size_px, :size_px] for frame in range(12)])
+    moving += rng.normal(0, 4, moving.shape)
+    np.save(tmp_path / "frames.npy", moving.clip(0, 255).astype(np.uint8))
+    write = "import sys, numpy, diffusers_dawn as d; d.write_video(sys.argv[2], numpy.load(sys.argv[1]))"
+    for filling in ("0", "85"):  # what glibc writes into memory that it hands out
+        command = [sys.executable, "-c", write, str(tmp_path / "frames.npy"), str(tmp_path / f"{filling}.mp4")]
+        subprocess.run(command, env=os.environ | {"MALLOC_PERTURB_": filling}, check=True)
+    assert (tmp_path / "0.mp4").read_bytes() == (tmp_path / "85.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm"])
 def test_a_video_says_that_it_is_synthetic_unless_it_is_given_other_tags(tmp_path, suffix):
     path = tmp_path / f"tags{suffix}"
     for given, expected in (
@@ -105,7 +215,8 @@ def test_a_video_says_that_it_is_synthetic_unless_it_is_given_other_tags(tmp_pat
     ):
         write_video(path, moving_frames(2), **given)
         with av.open(str(path)) as container:
-            assert container.metadata.get("comment") == expected, given
+            tags = {key.lower(): text for key, text in container.metadata.items()}
+            assert tags.get("comment") == expected, given
     assert "synthetic" in SYNTHETIC_COMMENT and "diffusers_dawn" in SYNTHETIC_COMMENT
 
 
@@ -138,7 +249,7 @@ def test_a_video_without_frames_is_an_error_and_leaves_nothing(tmp_path):
     "frames",
     [
         np.zeros((2, 8, 8), np.uint8),
-        np.zeros((2, 8, 8, 4), np.uint8),
+        np.zeros((2, 8, 8, 5), np.uint8),
         np.zeros((2, 0, 8, 3), np.uint8),
         np.zeros((2, 8, 8, 3), np.float32),
     ],
@@ -253,8 +364,9 @@ def test_bad_output_paths_are_errors(tmp_path):
         (tmp_path / "folder.mp4", "is a directory"),
         (tmp_path / "none" / "video.mp4", "folder that does not exist"),
         (tmp_path / "file" / "video.mp4", "folder that does not exist"),
-        (tmp_path / "video.gif", r"ends in '\.gif'"),
-        (tmp_path / "video", "ends in ''"),
+        (tmp_path / "video.avi", r"ends in '\.avi'.*, must end in one of .mp4, .mov, .webm, .gif, or have no suffix"),
+        (tmp_path / "file", "there is a file"),
+        (tmp_path, r"is a directory.*other things than frames \(file\)"),
     ):
         with pytest.raises(ValueError, match=f"`output`.*{message}"):
             check_output_path(path)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffusers_dawn.media.shown_colours import BT2020_MATRIX, PQ
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import count_video_frames, read_video, stream_video
 from diffusers_dawn.records import FPS
@@ -71,6 +72,23 @@ def test_a_video_is_read_turned_and_mirrored_as_its_display_matrix_says(tmp_path
     np.testing.assert_allclose(shown, ORIENTATIONS[matrix], atol=6)  # H.264 and limited range
 
 
+def test_the_brightness_of_pq_is_that_of_its_curve(tmp_path):
+    """Code .4403 of PQ is 50 cd/m2 (SMPTE ST 2084), half of SDR's white: code 188 of sRGB."""
+    codes = np.full((64, 64, 3), round(0.4403 * 65535), np.uint16)
+    with av.open(str(tmp_path / "pq.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p10le"
+        stream.codec_context.color_primaries = stream.codec_context.colorspace = BT2020_MATRIX
+        stream.codec_context.color_trc = PQ
+        frame = av.VideoFrame.from_ndarray(codes, "rgb48le").reformat(format="yuv420p10le", dst_colorspace=9)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.warns(UserWarning, match="`video` has a high dynamic range"):
+        pictures, _ = read_video(tmp_path / "pq.mp4", 25)
+    np.testing.assert_allclose(pictures.astype(int), 188, atol=2)
+
+
 def write_anamorphic(path, aspect):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -91,7 +109,7 @@ def test_pixels_that_are_not_square_become_so_by_the_side_that_grows(tmp_path, a
 
 def test_pictures_of_absurd_size_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     path = write_anamorphic(tmp_path / "video.mp4", "16/1")
-    monkeypatch.setattr("diffusers_dawn.media.videos.MOST_PIXELS", 40_000)
+    monkeypatch.setattr("diffusers_dawn.media.videos.MOST_FRAME_PIXELS", 40_000)
     with pytest.raises(ValueError, match="`video` shows pictures of 1024x48 px, must be of 0 megapixels at most"):
         read_video(path)
 
@@ -99,7 +117,7 @@ def test_pictures_of_absurd_size_are_refused_before_they_are_decoded(tmp_path, m
 def test_more_frames_than_fit_in_memory_are_refused(tmp_path, monkeypatch):
     write_video(tmp_path / "video.mp4", moving_frames(12))
     monkeypatch.setattr("diffusers_dawn.media.videos.free_bytes", lambda: 2 * 5 * 48 * 64 * 3)
-    monkeypatch.setattr("diffusers_dawn.media.videos.BYTES_PER_PX", 0)
+    monkeypatch.setattr("diffusers_dawn.media.videos.FRAME_BYTES_PER_PX", 0)
     with pytest.raises(ValueError, match=r"`video` has more frames than fit in memory: 5 of \(48, 64\) px"):
         read_video(tmp_path / "video.mp4")
 

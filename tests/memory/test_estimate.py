@@ -43,7 +43,7 @@ def test_denoising_grows_with_frames_size_and_the_null_condition_and_shrinks_wit
     one, two = (denoising_bytes(pipe.unet, frames, 16, 16) - fixed for frames in (100, 200))
     assert two == pytest.approx(2 * one)
     assert denoising_bytes(pipe.unet, 100, 32, 32) > denoising_bytes(pipe.unet, 100, 16, 16)
-    assert denoising_bytes(pipe.unet, 100, 16, 16, with_null=True) > denoising_bytes(pipe.unet, 100, 16, 16)
+    assert denoising_bytes(pipe.unet, 100, 16, 16, num_guiding=1) > denoising_bytes(pipe.unet, 100, 16, 16)
     half = random_pipeline("tiny").unet.to(torch.bfloat16)
     assert denoising_bytes(half, 100, 16, 16) < denoising_bytes(pipe.unet, 100, 16, 16)
 
@@ -104,7 +104,7 @@ def test_contexts_are_counted_to_the_byte(pipe, guided):
         context = pipe.unet.prepare_context(torch.zeros(1, 32, 16, 16), torch.zeros(1, 16, 16, 16), *inputs)
     per_frame = [tensor for tensor in tree_leaves(context.conditions) if tensor.shape[0] == frames]
     held = sum(tensor.nbytes for tensor in per_frame)
-    without, once = (denoising_bytes(pipe.unet, frames, 16, 16, with_null) for with_null in (False, True))
+    without, once = (denoising_bytes(pipe.unet, frames, 16, 16, num_guiding) for num_guiding in (0, 1))
     assert once - without == held
 
 

@@ -8,7 +8,7 @@ from diffusers_dawn.geometry.flow import cell_centres, coordinate_grid, warp
 from diffusers_dawn.models.blocks_2d import UpBlock, batch_norm, convolution_by_rows
 from diffusers_dawn.models.image_coding import DecoderBlocks
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from training.evaluation.metrics import gradient_energy
+from training.evaluation.metrics.image_quality import gradient_energy
 
 TINY = {
     "image_size": 32,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import QuantoConfig, TorchAoConfig
 from diffusers.hooks import HookRegistry
 from peft import LoraConfig
 from torch import nn
@@ -120,14 +121,19 @@ def test_shares_of_a_convolution_add_up_to_it():
 
 
 @torch.no_grad()
-def test_weights_may_be_quantised_while_they_are_loaded(denoiser, inputs, tmp_path):
-    pytest.importorskip("torchao")  # not among the package's extras
-    from diffusers import TorchAoConfig
-    from torchao.quantization import Int8WeightOnlyConfig
-
+@pytest.mark.parametrize(
+    ("config", "package"),
+    [
+        (lambda torchao: TorchAoConfig(torchao.Int8WeightOnlyConfig()), "torchao.quantization"),
+        (lambda _: QuantoConfig("int8"), "optimum.quanto"),
+    ],
+)
+def test_weights_may_be_quantised_while_they_are_loaded(denoiser, inputs, tmp_path, config, package):
+    library = pytest.importorskip(package)
     denoiser.save_pretrained(tmp_path)
-    settings = {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig()), "dtype": torch.float32}
+    settings = {"quantization_config": config(library), "dtype": torch.float32}
     quantised = A2VFlowDiffusionModel.from_pretrained(tmp_path, **settings).eval()
-    assert type(quantised.middle.spatial_attention.to_q.weight).__module__.startswith("torchao")
+    layer = quantised.middle.spatial_attention.to_q
+    assert package.split(".")[0] in {type(part).__module__.split(".")[0] for part in (layer, layer.weight)}
     expected, found = (model(**inputs).sample for model in (denoiser, quantised))
     assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()

@@ -41,5 +41,5 @@ def test_precision_may_be_given_as_text(folder, name, dtype):
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", torch.int32, 16, "nn"])
 def test_what_names_no_floating_type_is_refused(folder, dtype):
-    with pytest.raises(ValueError, match="`dtype` is .*, must be a floating type of torch"):
+    with pytest.raises(ValueError, match="`dtype` is .*, must be a floating-point dtype of torch"):
         DAWNPipeline.from_pretrained(folder, dtype=dtype)

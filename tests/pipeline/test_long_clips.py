@@ -102,7 +102,7 @@ def test_windows_take_sizes_other_than_that_of_training(pipe):
 
 def test_public_stages_in_windows_give_what_a_call_gives(pipe):
     from diffusers_dawn.geometry.frame_windows import plan_windows
-    from diffusers_dawn.pipeline.clips import initial_states
+    from diffusers_dawn.pipeline.clip_tensors import initial_states
     from pipeline_calls import RATE_HZ, face
 
     expected = motion(pipe, eta=0.0, **WINDOWS)

@@ -53,6 +53,16 @@ def test_streams_of_a_batch_draw_one_clip_each():
     assert deliver_frames(latents, ["first", "second"], draw, "latent") is latents
 
 
+def test_a_stream_of_larger_frames_is_drawn_like_the_other():
+    def draw(detail_size=(8, 10)):
+        yield torch.ones(1, 1, 3, *detail_size)
+
+    stream = FrameStream(1, draw)
+    larger = stream.with_detail(16, 20)
+    assert larger.num_frames == 1
+    assert [next(iter(each)).shape for each in (stream, larger)] == [(1, 8, 10, 3), (1, 16, 20, 3)]
+
+
 def test_colours_are_rounded():
     grey = torch.full((1, 1, 3, 2, 2), 127.6 / 255)
     assert (to_uint8(grey) == 128).all()

@@ -11,7 +11,7 @@ import torch
 from diffusers import TaylorSeerCacheConfig
 
 from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, Portrait, PoseBlinkNet
-from diffusers_dawn.pipeline.clips import initial_states
+from diffusers_dawn.pipeline.clip_tensors import initial_states
 from diffusers_dawn.pipeline.request import MOVED
 from pipeline_calls import BATCH_TOLERANCE, RATE_HZ, face, machine_settings, picture, run, seeded, speech
 from real_inputs import REAL, needs_real
@@ -285,7 +285,7 @@ def test_picture_without_face_is_an_error(pipe, detector):
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
         ({"num_inference_steps": -3}, "`num_inference_steps` is -3"),
         ({"num_inference_steps": 5000}, "`num_inference_steps` is 5000"),
-        ({"height": 100, "width": 100}, "`height` and `width` are 100 and 100"),
+        ({"height": 100, "width": 100}, "`height` is 100, must be a positive multiple of"),
         ({"height": 64, "width": 128}, "must be equal"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
         ({"eta": 2.0}, "`eta` is 2.0"),
@@ -308,7 +308,7 @@ def test_picture_without_face_is_an_error(pipe, detector):
         ({"audio_embeds": torch.zeros(6, 7)}, "`audio_embeds` is"),
         ({"timesteps": [900, 100], "sigmas": [1.0]}, "only one of `timesteps` and `sigmas`"),
         ({"sampling_rate": None}, "`sampling_rate` is missing"),
-        ({"height": 0, "width": 0}, "`height` and `width` are 0"),
+        ({"height": 0, "width": 0}, "`height` is 0"),
         ({"face": face(100)}, "`face.image_size` is"),
         ({"face": face(pose=np.full(6, np.nan))}, "`face.pose` is"),
         ({"face": face(blink=np.zeros(3))}, "`face.blink` is"),

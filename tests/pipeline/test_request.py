@@ -19,7 +19,7 @@ def test_numpys_numbers_are_allowed():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"height": 0, "width": 0}, "`height` and `width` are 0 and 0"),
+        ({"height": 0, "width": 0}, "`height` is 0, must be a positive multiple of 8"),
         ({"width": 72}, "must be equal"),
         ({"height": 60, "width": 60}, "multiple of 8"),
         ({"num_inference_steps": 1000}, "`num_inference_steps` is 1000"),
@@ -30,6 +30,8 @@ def test_numpys_numbers_are_allowed():
         ({"height": "64"}, "`height` and `width` are '64' and 64"),
         ({"num_inference_steps": True}, "`num_inference_steps` is True"),
         ({"num_inference_steps": 10.0}, "`num_inference_steps` is 10.0"),
+        ({"guidance_scale": {"speech": -1}}, "`guidance_scale` is .'speech': -1., must be a number in"),
+        ({"guidance_scale": {"voice": 2}}, "`guidance_scale` has 'voice', may only have speech, pose, blink"),
         ({"guidance_scale": "2"}, "`guidance_scale` is '2'"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan"),
         ({"guidance_scale": 1e300}, r"`guidance_scale` is 1e\+300, must be a number in \[0, 1000\]"),
@@ -67,4 +69,4 @@ def test_bad_setting_of_the_machine_is_named(settings, message):
 
 def test_size_of_a_clip_has_what_its_memory_depends_on():
     size = RenderRequest(64, 64, guidance_scale=1.5, output_type="np").clip_size(50, window_frames=200, batch_size=2)
-    assert (size.num_frames, size.window_frames, size.batch_size, size.with_null) == (50, 50, 2, True)
+    assert (size.num_frames, size.window_frames, size.batch_size, size.num_guiding) == (50, 50, 2, 1)

@@ -9,7 +9,9 @@ from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.geometry.frame_windows import plan_windows
 from diffusers_dawn.sampling.conditions import Conditions, null_conditions
 from diffusers_dawn.sampling.denoising import ClipContexts, StepCache, predict, step_arguments
+from diffusers_dawn.sampling.guidance import Guidance, guidance_of
 
+UNGUIDED = Guidance()
 NUM_FRAMES, TIMESTEP = 30, torch.tensor(500)
 
 
@@ -36,20 +38,20 @@ def conditions(batch: int) -> Conditions:
     return Conditions(*(noise(batch, NUM_FRAMES, width, seed=width) for width in (32, 6, 2)))
 
 
-def window_contexts(denoiser, batch: int = 1, with_null: bool = False, window_frames: int = 12) -> ClipContexts:
+def window_contexts(denoiser, batch: int = 1, guidance: Guidance = UNGUIDED, window_frames: int = 12) -> ClipContexts:
     windows = plan_windows(NUM_FRAMES, window_frames, 4)
-    return ClipContexts(denoiser, *references(batch), conditions(batch), windows, with_null)
+    return ClipContexts(denoiser, *references(batch), conditions(batch), windows, guidance)
 
 
-def one_window(denoiser, part: Conditions, with_null: bool = False) -> ClipContexts:
+def one_window(denoiser, part: Conditions, guidance: Guidance = UNGUIDED) -> ClipContexts:
     batch, num_frames = part.pose.shape[:2]
-    return ClipContexts(denoiser, *references(batch), part, plan_windows(num_frames, num_frames, 0), with_null)
+    return ClipContexts(denoiser, *references(batch), part, plan_windows(num_frames, num_frames, 0), guidance)
 
 
 @pytest.mark.parametrize("window_frames", [12, NUM_FRAMES])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_context_of_a_window_is_that_of_its_frames(denoiser, batch, window_frames):
-    contexts = window_contexts(denoiser, batch, with_null=True, window_frames=window_frames)
+    contexts = window_contexts(denoiser, batch, guidance=Guidance(2, 2, 2), window_frames=window_frames)
     for window in contexts.windows.slices:
         own = Conditions(*(condition[:, window] for condition in conditions(batch)))
         for found, part in zip(contexts.of_window(window), (own, null_conditions(own)), strict=True):
@@ -61,7 +63,7 @@ def test_context_of_a_window_is_that_of_its_frames(denoiser, batch, window_frame
 
 
 def test_what_windows_have_in_common_is_made_once(denoiser):
-    contexts = window_contexts(denoiser, with_null=True)
+    contexts = window_contexts(denoiser, guidance=Guidance(2, 2, 2))
     (first, null), (second, same_null) = (contexts.of_window(window) for window in contexts.windows.slices[:2])
     assert first.reference is second.reference
     assert null is same_null
@@ -72,17 +74,17 @@ def test_without_guidance_there_is_no_null_context(denoiser):
     assert len(contexts.of_window(contexts.windows.slices[0])) == 1
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 1.7])
+@pytest.mark.parametrize("guidance_scale", [1.0, 1.7, {"speech": 2, "blink": 0.5}])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_prediction_is_the_weighted_sum_of_the_windows_own(denoiser, guidance_scale, batch):
-    guided = guidance_scale != 1
-    contexts = window_contexts(denoiser, batch, with_null=guided)
+    guidance = guidance_of(guidance_scale)
+    contexts = window_contexts(denoiser, batch, guidance=guidance)
     latents = noise(batch, 3, NUM_FRAMES, 16, 16)
     found = predict(denoiser, latents, TIMESTEP, contexts, guidance_scale)
     expected = torch.zeros_like(latents)
     for window, weights in zip(contexts.windows.slices, contexts.windows.weights(), strict=True):
         part = Conditions(*(condition[:, window] for condition in conditions(batch)))
-        own = one_window(denoiser, part, with_null=guided)
+        own = one_window(denoiser, part, guidance=guidance)
         prediction = predict(denoiser, latents[:, :, window], TIMESTEP, own, guidance_scale)
         expected[:, :, window] += weights[:, None, None] * prediction
     torch.testing.assert_close(found, expected)
@@ -103,7 +105,7 @@ def test_guidance_goes_from_the_null_condition_through_the_conditions(denoiser):
         predict(denoiser, latents, TIMESTEP, one_window(denoiser, part))
         for part in (conditions(1), null_conditions(conditions(1)))
     )
-    both = one_window(denoiser, conditions(1), with_null=True)
+    both = one_window(denoiser, conditions(1), guidance=Guidance(2, 2, 2))
     torch.testing.assert_close(predict(denoiser, latents, TIMESTEP, both, 1.5), null + 1.5 * (conditioned - null))
 
 
@@ -117,7 +119,7 @@ def test_each_window_is_reported_when_it_is_done(denoiser):
 
 @pytest.mark.parametrize("window_frames", [12, NUM_FRAMES])
 def test_cached_steps_use_what_the_deep_levels_made_of_the_same_window_and_condition(denoiser, window_frames):
-    contexts = window_contexts(denoiser, with_null=True, window_frames=window_frames)
+    contexts = window_contexts(denoiser, guidance=Guidance(2, 2, 2), window_frames=window_frames)
     latents, cache = noise(1, 3, NUM_FRAMES, 16, 16), StepCache(2)
     exact = predict(denoiser, latents, TIMESTEP, contexts, 1.5)
     for index in range(3):
@@ -148,3 +150,32 @@ def test_scheduler_gets_only_what_its_step_takes():
     assert step_arguments(DAWNDDIMScheduler(), generator, 0.5) == {"generator": generator, "eta": 0.5}
     assert step_arguments(DDIMScheduler(), None, 1.0) == {"generator": None, "eta": 1.0}
     assert step_arguments(EulerDiscreteScheduler(), generator, 0.5) == {"generator": generator}
+
+
+def test_conditions_are_weighed_apart(denoiser):
+    latents, own = noise(1, 3, NUM_FRAMES, 16, 16), conditions(1)
+
+    def alone(*kept: bool) -> torch.Tensor:
+        part = Conditions(*(c if keep else torch.zeros_like(c) for c, keep in zip(own, kept, strict=True)))
+        return predict(denoiser, latents, TIMESTEP, one_window(denoiser, part))
+
+    full, mute, still = alone(True, True, True), alone(False, True, True), alone(True, False, True)
+    scale = {"speech": 3.0, "pose": 0.0}
+    contexts = one_window(denoiser, own, guidance_of(scale))
+    assert contexts.num_calls == 3
+    found = predict(denoiser, latents, TIMESTEP, contexts, scale)
+    torch.testing.assert_close(found, full + 2 * (full - mute) - (full - still))
+
+
+def test_a_weight_of_one_costs_no_call_and_equal_weights_cost_one():
+    assert guidance_of(1).left_out == guidance_of({}).left_out == guidance_of({"blink": 1.0}).left_out == ()
+    assert guidance_of(2.0) == guidance_of({"speech": 2, "pose": 2, "blink": 2}) == Guidance(2, 2, 2)
+    assert len(guidance_of(2.0).left_out) == 1 and len(guidance_of({"speech": 2}).left_out) == 1
+    assert len(guidance_of({"speech": 2, "pose": 3, "blink": 0}).left_out) == 3
+
+
+def test_weights_that_were_equal_cannot_be_set_apart_within_a_clip(denoiser):
+    contexts = one_window(denoiser, conditions(1), Guidance(2, 2, 2))
+    latents = noise(1, 3, NUM_FRAMES, 16, 16)
+    with pytest.raises(ValueError, match="were equal; they cannot be set apart"):
+        predict(denoiser, latents, TIMESTEP, contexts, {"speech": 2})

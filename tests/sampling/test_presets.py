@@ -5,7 +5,8 @@ import pytest
 from diffusers import DDIMScheduler, UniPCMultistepScheduler
 
 from diffusers_dawn.sampling.presets import CLEAN_PRESETS, DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
-from diffusers_dawn.sampling.scheduler_choice import SCHEDULERS, set_timesteps
+from diffusers_dawn.sampling.scheduler_choice import SCHEDULERS
+from diffusers_dawn.sampling.scheduler_times import set_timesteps
 from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
 
 

@@ -80,6 +80,16 @@ def test_parameters_and_buffers_must_be_in_the_file(saved_linear, add):
         check_complete(saved_linear, {"unet": part})
 
 
+def test_buffers_that_a_quantiser_adds_need_not_be_in_the_file(saved_linear):
+    part = nn.Linear(3, 2)
+    part.register_buffer("input_scale", torch.ones(1))
+    part.hf_quantizer = object()  # as diffusers and transformers leave it there
+    check_complete(saved_linear, {"unet": part})
+    part.register_parameter("gain", nn.Parameter(torch.ones(2)))
+    with pytest.raises(ValueError, match="weights of `unet` lack 1 tensors: gain"):
+        check_complete(saved_linear, {"unet": part})
+
+
 def test_buffers_that_are_never_saved_may_be_missing(saved_linear):
     part = nn.Linear(3, 2)
     part.register_buffer("table", torch.ones(2), persistent=False)

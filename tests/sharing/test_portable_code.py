@@ -82,7 +82,8 @@ PACKAGE = {
 }
 SHIPPED = ("models.a2v_fdm", "models.lfg", "models.pbnet", "sampling.scheduling_dawn_ddim", "pipeline.pipeline_dawn")
 # what diffusers[torch] and transformers bring along
-ALLOWED = {"PIL", "diffusers", "huggingface_hub", "numpy", "psutil", "safetensors", "torch", "transformers"}
+# yaml comes with huggingface_hub
+ALLOWED = {"PIL", "diffusers", "huggingface_hub", "numpy", "psutil", "safetensors", "torch", "transformers", "yaml"}
 
 
 @pytest.fixture
@@ -129,7 +130,86 @@ def test_comments_and_docstrings_stay(package):
     for text in ('"""In radians."""', "# round\n@dataclass", '"""Return the area."""'):
         assert text in source
     assert "# package_to_bundle/numbers.py:\n# Numbers, and what they are for.\n" in source
-    assert source.startswith('# header\n"""Drawing."""\n\nfrom __future__ import annotations\n\nimport math\n')
+    contents = "# Contents:\n# - drawing.py: Drawing.\n# - numbers.py: Numbers,\n# - shapes/circles.py: Circles.\n"
+    imports = "from __future__ import annotations\n\nimport math\n"
+    assert source.startswith(f'# header\n"""Drawing."""\n\n{contents}\n{imports}')
+
+
+HOUSE = {
+    "sizes": """
+        def double(size):
+            return size + add(size)
+
+
+        def add(size):
+            return size
+
+
+        def unneeded_at_first():
+            return "later"
+        """,
+    "bases": """
+        from .sizes import double, unneeded_at_first
+
+        SIZE = double(2)
+
+
+        class Base:
+            def later(self):
+                return unneeded_at_first()
+        """,
+    "house": """
+        from .bases import SIZE, Base
+
+
+        class House(Base):
+            size = SIZE
+        """,
+}
+
+
+def test_the_files_own_module_stands_as_near_to_the_top_as_python_allows(package):
+    source = bundle(package(HOUSE))
+    order = ["def double", "def add", "SIZE = ", "class Base", "class House", "def unneeded_at_first"]
+    places = [source.index(text) for text in order]
+    assert places == sorted(places)
+    names = {}
+    exec(source, names)
+    assert (names["House"].size, names["House"]().later()) == (4, "later")
+
+
+BRIEF = {
+    "a": '''
+        class A:
+            def _hidden(self, x):
+                """Do it.
+
+                Args:
+                    x: What.
+                """
+
+            def shown(self, x):
+                """Do it.
+
+                Args:
+                    x: Shown.
+                """
+
+
+        def helper(x):
+            """Do it.
+
+            Args:
+                x: What.
+            """
+        '''
+}
+
+
+def test_only_what_users_call_keeps_its_whole_docstring(package):
+    written = self_contained_source([package(BRIEF)], "# header")
+    assert written.count('"""Do it."""') == 2
+    assert re.findall(r"x: (\w+)\.", written) == ["Shown"]
 
 
 def test_imports_of_others_inside_functions_stay_there_and_out_of_sight(package):
@@ -230,6 +310,14 @@ def test_all_parts_of_a_pipeline_go_into_one_file(shipped):
     source = shipped["dawn"].read_text()
     for name in ("A2VFlowDiffusionModel", "LatentFlowGenerator", "PoseBlinkNet", "DAWNDDIMScheduler", "DAWNPipeline"):
         assert source.count(f"\nclass {name}(") == 1
+
+
+def test_shipped_code_opens_with_its_contents_and_its_class_is_in_the_first_third(shipped):
+    classes = ("A2VFlowDiffusionModel", "LatentFlowGenerator", "PoseBlinkNet", "DAWNDDIMScheduler", "DAWNPipeline")
+    for name, class_name in zip(SHIPPED, classes, strict=True):
+        source = shipped[name.rpartition(".")[2]].read_text()
+        assert source.index("# Contents:") < source.index("\nimport ")
+        assert 3 * source.index(f"\nclass {class_name}(") < len(source)
 
 
 def test_shipped_code_needs_no_more_than_diffusers_and_transformers(shipped):

@@ -15,7 +15,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
 import loading_worker
-from diffusers_dawn import DAWNPipeline, FaceState
+from diffusers_dawn import DAWNPipeline, FaceState, LatentFlowGenerator
+from diffusers_dawn.cli.command import main
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.videos import read_video
@@ -37,6 +38,7 @@ def place(tmp_path_factory):
     pipe = random_pipeline("tiny")
     pipe.model_card = CARD
     pipe.save_pretrained(place / "saved")
+    pipe.save_pretrained(place / "weights", layout="weights")
     write_carded_repository(place / "hub" / "me" / "carded")
     expected = {"whole": loading_worker.frames(pipe, face=FaceState(**loading_worker.FACE))}
     expected["default call"] = loading_worker.frames(pipe, num_inference_steps=None)
@@ -126,6 +128,7 @@ def package_offline(place, alone_online):
         ("package_online", "folder", "whole"),
         ("package_online", "id", "whole"),
         ("package_online", "other id", "whole"),
+        ("package_online", "weights by id", "whole"),
         ("package_online", "variant in a folder", "half"),
         ("package_online", "variant by id", "half"),
         ("package_online", "no pbnet", "tracks"),
@@ -148,6 +151,10 @@ def package_offline(place, alone_online):
         ("alone_online", "id as code", "whole"),
         ("alone_online", "imported file", "whole"),
         ("alone_online", "folder with an id as code", "whole"),
+        ("alone_online", "weights and code by id", "whole"),
+        ("alone_online", "networks alone, by folders", "whole"),
+        ("alone_online", "networks alone, by ids", "whole"),
+        ("alone_online", "folder of weights", "whole"),
         ("alone_online", "variant by id", "half"),
         ("alone_online", "no pbnet by id", "tracks"),
         ("alone_online", "another scheduler by id", "ddim"),
@@ -155,6 +162,7 @@ def package_offline(place, alone_online):
         ("alone_offline", "cached", "whole"),
         ("alone_offline", "paths", "whole"),
         ("alone_offline", "saved again", "whole"),
+        ("alone_offline", "weights saved again", "whole"),
         ("alone_offline", "variant saved again", "half"),
         ("alone_offline", "scheduler saved again", "ddim"),
         ("alone_offline", "community saved again", "ddim"),
@@ -179,8 +187,18 @@ def test_variants_differ(place):
 
 @pytest.mark.slow
 def test_code_runs_only_with_trust(alone_online):
-    for name in ("folder without trust", "id without trust"):
+    names = ("folder without trust", "id without trust")
+    for name in (*names, "networks without trust, by folders", "networks without trust, by ids"):
         assert alone_online[name].startswith("ValueError") and "trust_remote_code=True" in alone_online[name]
+
+
+@pytest.mark.slow
+def test_pipelines_code_comes_from_another_repository_where_the_weights_bring_none(alone_online):
+    assert alone_online["code by id"].startswith("diffusers_modules.local.org--dawn-code.")
+    # as the docs say, a repository's own code wins
+    assert alone_online["ignored code"] == "diffusers_modules.local.pipeline"
+    assert "DAWNPipeline" in alone_online["weights without code"]
+    assert "trust_remote_code=True" in alone_online["other code without trust"]
 
 
 @pytest.mark.slow
@@ -249,6 +267,20 @@ def test_pipelines_of_the_hub_have_its_card_also_offline(package_online, package
         assert loaded["card"] == CARD and loaded["no card"] == "None"
 
 
+@pytest.mark.slow
+def test_networks_that_are_saved_alone_carry_the_code_of_their_pipeline(place, alone_online):
+    code = (place / "saved" / "lfg" / "lfg.py").read_text()
+    for folder in (place / "lfg_again", *(place / "hub" / "me" / name for name in ("lfg-alone", "lfg-again"))):
+        assert {path.name: path.read_text() for path in folder.rglob("*.py")} == {"lfg.py": code}
+        assert json.loads((folder / "config.json").read_text())["auto_map"] == {"AutoModel": "lfg.LatentFlowGenerator"}
+
+
+def test_code_of_a_saved_network_is_not_part_of_its_config(place):
+    saved = json.loads((place / "saved" / "lfg" / "config.json").read_text())
+    assert "auto_map" in saved and LatentFlowGenerator.extract_init_dict(saved)[1] == {}  # nothing to warn of
+    assert "auto_map" not in LatentFlowGenerator.from_pretrained(place / "saved" / "lfg").config
+
+
 def test_index_names_the_files_that_lie_beside_the_weights(place):
     index = json.loads((place / "saved" / "model_index.json").read_text())
     assert index["_class_name"] == ["pipeline", "DAWNPipeline"]
@@ -256,6 +288,29 @@ def test_index_names_the_files_that_lie_beside_the_weights(place):
     own = [name for name, value in index.items() if isinstance(value, list) and f"{name}/{value[0]}.py" in files]
     assert own == ["lfg", "pbnet", "scheduler", "unet"]
     assert len(files) == 1 + len(own)
+
+
+def test_weights_come_with_the_code_of_the_networks_only(place):
+    index = json.loads((place / "weights" / "model_index.json").read_text())
+    assert index["_class_name"] == "DAWNPipeline"
+    whole, weights = (
+        {str(path.relative_to(place / name)) for path in (place / name).rglob("*.py")} for name in ("saved", "weights")
+    )
+    assert whole - weights == {"pipeline.py"} and weights < whole
+
+
+def test_unknown_layouts_are_refused(place, tmp_path):
+    pipe = DAWNPipeline.from_pretrained(place / "saved")
+    for save in (pipe.save_pretrained, pipe.push_to_hub):
+        with pytest.raises(ValueError, match="`layout` is 'code', must be one of whole, weights"):
+            save(str(tmp_path / "there"), layout="code")
+    assert not (tmp_path / "there").exists()
+
+
+def test_command_writes_weights_for_other_code(tmp_path):
+    assert main(["init", "--layout", "weights", "-o", str(tmp_path / "weights")]) == 0
+    assert not (tmp_path / "weights" / "pipeline.py").exists()
+    assert DAWNPipeline.from_pretrained(tmp_path / "weights").unet is not None
 
 
 def test_replaced_scheduler_of_diffusers_needs_no_code(place):
@@ -337,7 +392,7 @@ def test_code_that_was_overwritten_since_is_not_saved(place, tmp_path, monkeypat
     Path(module.__file__).write_text("class OtherPipeline:\n    pass\n")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     remote_class = type("DAWNPipeline", (DAWNPipeline,), {"__module__": module.__name__})
-    with pytest.raises(ValueError, match="DAWNPipeline was loaded from .*other.py, which holds other code by now"):
+    with pytest.raises(ValueError, match="DAWNPipeline was loaded from .*other.py, whose code has changed since"):
         write_code("{}", remote_class, tmp_path)
 
 

@@ -33,7 +33,7 @@ def test_recordings_are_aligned_and_the_others_named_with_a_reason(tmp_path, cap
     assert main(asked) == 0
     assert outcomes(output) == {
         "7-1-0001": ("aligned", ""),
-        "7-1-0002": ("refused", "the transcript has the letter 'ç', which is not one of English"),
+        "7-1-0002": ("refused", "the transcript has 'ç', which is not an English letter"),
         "7-1-0003": ("refused", "it has no transcript"),
         "7-1-0009": ("refused", "there is no such recording"),
     }

@@ -20,15 +20,26 @@ def test_table_has_a_row_for_every_sampler_and_number_of_calls(
     benchmark, tiny_data_set, tiny_pipeline_folder, detector, capsys
 ):
     given = ["--pipeline", str(tiny_pipeline_folder), "--dataset", str(tiny_data_set), "--num-clips", "1"]
-    benchmark.main([*given, "--clip-seconds", "0.52", "--steps", "1", "2", "--samplers", "ddim", "heun", "unipc"])
+    benchmark.main([
+        *given,
+        "--clip-seconds",
+        "0.52",
+        "--steps",
+        "1",
+        "2",
+        "--samplers",
+        "ddim",
+        "HeunDiscreteScheduler",
+        "unipc",
+    ])
     lines = capsys.readouterr().out.splitlines()
     start = next(number for number, line in enumerate(lines) if line.split()[:2] == ["sampler", "steps"])
     assert " ".join(lines[start].split()[2:]) == " ".join(COLUMNS)
     rows = [line.split()[:3] for line in lines[start + 1 :]]
     # Heun's method asks twice in every step but the last
     assert rows == [
-        *(["ddim", "1", "1"], ["heun", "1", "1"], ["unipc", "1", "1"]),
-        *(["ddim", "2", "2"], ["heun", "2", "3"], ["unipc", "2", "2"]),
+        *(["ddim", "1", "1"], ["HeunDiscreteScheduler", "1", "1"], ["unipc", "1", "1"]),
+        *(["ddim", "2", "2"], ["HeunDiscreteScheduler", "2", "3"], ["unipc", "2", "2"]),
     ]
 
 
@@ -46,6 +57,7 @@ def test_truth_that_is_rendered_and_read_without_error_has_full_marks(
         blink=labels["blink"],
         face_box_px=labels["face_box_px"],
         width=benchmark.labelled_opening(labels),
+        mesh_px=np.zeros((len(labels["pose"]), 468, 2)),
     )
     evaluation = Evaluation(pipe, tiny_data_set, settings, lambda pictures: readings)
     monkeypatch.setattr(evaluation, "labels", lambda place: labels)
@@ -73,5 +85,5 @@ def test_samplers_that_do_not_suit_the_pipeline_are_named_with_the_reason(
     pipe.scheduler.register_to_config(prediction_type="sample")
     pipe.save_pretrained(tmp_path)
     given = ["--pipeline", str(tmp_path), "--dataset", str(tiny_data_set), "--num-clips", "1"]
-    benchmark.main([*given, "--clip-seconds", "0.52", "--steps", "1", "--samplers", "pndm"])
-    assert "pndm in 1: `scheduler` PNDMScheduler cannot sample DAWN" in capsys.readouterr().out
+    benchmark.main([*given, "--clip-seconds", "0.52", "--steps", "1", "--samplers", "PNDMScheduler"])
+    assert "PNDMScheduler in 1: `scheduler` PNDMScheduler cannot sample DAWN" in capsys.readouterr().out

@@ -10,6 +10,9 @@ from diffusers_dawn.cli.command import main as dawn
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.media.videos import read_video
 from real_inputs import REAL, needs_real
+from training.align_speech import main as align_speech
+from training.evaluate import main as evaluate
+from training.make_examples import main as make_examples
 from training.make_synthetic_clips import main as make_synthetic_clips
 from training.prepare_clips import main as prepare_clips
 from training.train_a2v import main as train_a2v
@@ -43,6 +46,29 @@ def train_everything(data: Path, runs: Path, *changes: str) -> Path:
     parts += ["--min_frames", "5", "--max_frames", "10", "--validation_frames", "15"]
     assert train_a2v(settings("a2v", *common, *parts, "--output_dir", str(runs / "a2v"))) == 0
     return runs / "a2v" / "pipeline"
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (train_lfg, [*settings("lfg"), "--dataset", "none", "--output_dir"]),
+        (train_pbnet, [*settings("pbnet"), "--dataset", "none", "--output_dir"]),
+        (train_a2v, [*settings("a2v"), "--dataset", "none", "--lfg", "none", "--output_dir"]),
+        (train_audio_encoder, [*settings("audio_encoder"), "--output_dir"]),
+        (make_synthetic_clips, ["--size", "64", "--audio_encoder", "none", "--output"]),
+        (prepare_clips, ["--videos", "none", "--size", "64", "--audio_encoder", "none", "--output"]),
+        (align_speech, ["--recordings", "none", "--grid_names", "--output"]),
+        (evaluate, ["--pipeline", "none", "--dataset", "none", "--output"]),
+        (make_examples, ["--output"]),
+    ],
+)
+def test_an_output_that_is_a_file_is_refused_before_the_work(main, words, tmp_path, capsys):
+    (tmp_path / "mine").write_text("mine")
+    assert main([*words, str(tmp_path / "mine" / "below")]) == 2
+    name = words[-1].removeprefix("--")
+    message = f"`{name}` lies in a folder that does not exist: {tmp_path}/mine"
+    assert capsys.readouterr().err.strip().splitlines()[-1].endswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"] and (tmp_path / "mine").read_text() == "mine"
 
 
 @pytest.mark.slow
@@ -95,13 +121,13 @@ def test_commands_run_by_path_and_as_modules(words):
 
 
 SETTINGS = {
-    train_lfg: ["lfg_128", "lfg_256", "toy/lfg", "demo/lfg", "open/lfg"],
-    train_pbnet: ["pbnet_pose", "pbnet_blink", "toy/pbnet", "demo/pbnet"],
+    train_lfg: ["lfg_128", "lfg_256", "toy/lfg", "open/lfg"],
+    train_pbnet: ["pbnet_pose", "pbnet_blink", "toy/pbnet", "open/pbnet"],
     train_a2v: [
         *(f"a2v_{size}_stage{stage}" for size in (128, 256) for stage in (1, 2)),
-        *("toy/a2v", "demo/a2v", "open/a2v"),
+        *("toy/a2v", "open/a2v"),
     ],
-    train_audio_encoder: ["toy/audio_encoder", "demo/audio_encoder", "open/audio_encoder"],
+    train_audio_encoder: ["toy/audio_encoder", "open/synthetic_voices", "open/audio_encoder"],
 }
 
 
@@ -111,8 +137,8 @@ def test_every_file_of_settings_is_understood(main, capsys):
     extra += [] if main is train_audio_encoder else ["--dataset", "x"]
     for name in SETTINGS[main]:
         file = str(TOY.parent / f"{name}.yaml")
-        # whose speakers are held out is told where the recordings are
-        recordings = ["--aligned_speech", "[x]"] if name == "open/audio_encoder" else []
+        # whose speakers are held out is told where the recordings are, and which encoder goes on
+        recordings = ["--aligned_speech", "[x]", "--pretrained_model", "x"] if name == "open/audio_encoder" else []
         assert main(["--config", file, "--output_dir", "x", *extra, *recordings, "--dry-run"]) == 0
     assert not Path("x").exists()
     assert "learning_rate" in capsys.readouterr().out

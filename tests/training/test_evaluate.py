@@ -78,7 +78,7 @@ def test_parts_that_cannot_be_run_say_why(tiny_data_set, tiny_pipeline_folder, t
     sections = figures_of(output)
     assert list(sections) == ["recordings", "long", "tracks"]
     assert sections["recordings"] == {"left_out": "no `--recordings` are given"}
-    assert sections["long"] == {"left_out": "the clips that are looked at do not last 1.04 s together"}
+    assert sections["long"] == {"left_out": "the measured clips together do not last 1.04 s"}
     assert "Left out: no `--recordings` are given." in (output / "report.md").read_text()
 
 
@@ -153,10 +153,25 @@ def test_adapter_is_named_in_the_report(tiny_data_set, tiny_pipeline_folder, lor
     assert "The denoiser has the adapter `lora`." in text and str(lora_folder) not in text
 
 
+@pytest.mark.slow
+def test_networks_that_are_given_and_trusted_add_their_figures(tiny_data_set, tiny_pipeline_folder, tmp_path):
+    program, output = tmp_path / "mine.py", tmp_path / "evaluation"
+    program.write_text("def inception():\n    return lambda pictures: pictures.mean(dim=(2, 3))\n")
+    given = ["--sections", "paper", "--extractors", f"inception={program}:inception", "--trust_remote_code"]
+    assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
+    report = json.loads((output / "report.json").read_text())
+    assert report["settings"]["extractors"]["inception"].startswith("mine.py:inception, SHA-256 ")
+    paper = report["sections"]["paper"]
+    # the frames of the first half second of one clip
+    assert paper["figures"]["fid"]["value"] > 0 and paper["figures"]["fid"]["count"] == 13
+    (left_out,) = [note for note in paper["notes"] if note.startswith("Left out, as `--extractors`")]
+    assert "FVD16 and FVD32 (i3d)" in left_out and "inception" not in left_out
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--sections", "lips,teeth"), "`sections` has 'teeth'; allowed are reader, lips"),
+        (("--sections", "lips,teeth"), "`sections` has 'teeth', must be some of reader, lips"),
         (("--num_clips", "0"), "`num_clips` is 0"),
         (("--num_inference_steps", "1000"), "`num_inference_steps` is 1000"),
         (("--recordings", "no/such.wav"), "`recordings` has no/such.wav"),
@@ -164,6 +179,7 @@ def test_adapter_is_named_in_the_report(tiny_data_set, tiny_pipeline_folder, lor
         (("--device", "abacus"), "`device` is 'abacus'"),
         (("--pipeline", "no/pipeline"), "`pipeline` no/pipeline cannot be loaded"),
         (("--dataset", "no/dataset"), "there is no no/dataset/dataset.json"),
+        (("--extractors", "inception"), "`extractors` has 'inception', must be NAME=FILE.pt or NAME=FILE.py:FUNCTION"),
         (("--lfg", "no/where/at/all"), "`lfg` is 'no/where/at/all'"),
         (("--lora", "no/where/at/all"), "`lora` no/where/at/all cannot be loaded"),
         (("--scheduler", "magic"), "`scheduler` is 'magic', must be one of dawn, ddim"),

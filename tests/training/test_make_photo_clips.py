@@ -52,8 +52,26 @@ def test_portraits_speak_with_recorded_and_synthesized_voices(portraits, aligned
     assert json.loads((output / "refused_portraits.json").read_text())["nobody.png"]
     assert train.read_labels(0)["motion"].shape == (5, 2, 3, 32, 32)
     assert (output / "contact_sheet.png").is_file()
+    held_out = [output / name for name in (output / "test_portraits.txt").read_text().split()]
+    assert {path.stem for path in held_out} >= {entry.identity for entry in test.entries}
+    assert all(path.is_file() for path in held_out)
     sources = {train.read_info(index)["speech"] for index in range(3)}
     assert any(source.endswith(".wav") for source in sources)
+
+
+def test_speakers_held_out_are_heard_in_the_test_split_alone(portraits, aligned, head_file, tmp_path, capsys):
+    output = tmp_path / "photos"
+    words = ["--aligned_speech", aligned, "--num_clips", 12, "--test_clips", 4, "--held_out_speakers", "speaker0"]
+    assert command(portraits, head_file, output, *words) == 0
+    for split, heard in (("train", "1.wav"), ("test", "0.wav")):
+        clips = ClipShards(output, split)
+        sources = {clips.read_info(index)["speech"] for index in range(len(clips))}
+        assert heard in sources and {source for source in sources if source.endswith(".wav")} == {heard}
+    assert command(portraits, head_file, tmp_path / "other", *words[:-1], "speaker7") == 2
+    assert "`held_out_speakers` has 'speaker7', must be speakers of `aligned_speech`" in capsys.readouterr().err
+    assert command(portraits, head_file, tmp_path / "other", "--held_out_speakers", "speaker0") == 2
+    assert "`held_out_speakers` is given without `aligned_speech`" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_same_command_gives_the_same_bytes_and_goes_on(portraits, head_file, tmp_path):

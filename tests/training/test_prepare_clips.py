@@ -108,7 +108,7 @@ def test_a_folder_of_videos_becomes_a_data_set_split_by_identity(detector, video
     assert "ben_faceless-0000,train,`clip` shows no face in any of its 30 frames" in report.replace(
         ",test,", ",train,"
     )
-    assert "the video lasts 0.20 s; allowed are 0.4 s and more" in report
+    assert "the video lasts 0.20 s, must last at least 0.4 s" in report
     assert "`video` cannot be decoded (anna/broken.mp4)" in report
     said = capsys.readouterr().out
     assert "clips of 2 identities" in said and "contact_sheet.png" in said
@@ -198,7 +198,7 @@ def test_a_finished_data_set_is_left_as_it_is_and_another_argument_refused(detec
     capsys.readouterr()
     assert "`seed` is 3, but" in refusal(capsys, arguments_for(faceless, tmp_path / "data", seed=3))
     write_video(faceless / "new.mp4", np.zeros((9, 64, 64, 3), np.uint8))
-    assert "`videos`: 1 came, went or changed" in refusal(capsys, arguments_for(faceless, tmp_path / "data"))
+    assert "`videos`: 1 were added, removed or changed" in refusal(capsys, arguments_for(faceless, tmp_path / "data"))
 
 
 def test_a_folder_that_holds_another_data_set_is_refused(faceless, tmp_path, capsys):
@@ -210,12 +210,12 @@ def test_a_folder_that_holds_another_data_set_is_refused(faceless, tmp_path, cap
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 65}, "`size` is 65; allowed are even numbers from 16"),
-        ({"min_clip_seconds": 0}, "`min_clip_seconds` is 0; allowed is 0.04 and more"),
-        ({"clip_seconds": 1.5}, "`clip_seconds` is 1.5; allowed is twice `min_clip_seconds` (2) and more"),
-        ({"clips_per_shard": 0}, "`clips_per_shard` is 0; it must be positive"),
-        ({"min_face_px": 0}, "`min_face_px` is 0; it must be positive"),
-        ({"test_share": 1}, "`test_share` is 1.0; allowed is 0 up to, not including, 1"),
+        ({"size": 65}, "`size` is 65, must be an even number from 16"),
+        ({"min_clip_seconds": 0}, "`min_clip_seconds` is 0, must be at least 0.04"),
+        ({"clip_seconds": 1.5}, "`clip_seconds` is 1.5, must be at least twice `min_clip_seconds` (2)"),
+        ({"clips_per_shard": 0}, "`clips_per_shard` is 0, must be positive"),
+        ({"min_face_px": 0}, "`min_face_px` is 0, must be positive"),
+        ({"test_share": 1}, "`test_share` is 1.0, must be in [0, 1)"),
         ({"test_split": "nowhere.txt"}, "`test_split` is no file: nowhere.txt"),
         ({"identity_pattern": "("}, "`identity_pattern` is no regular expression: "),
         ({"identity_pattern": "a+"}, "`identity_pattern` has no group"),

@@ -138,6 +138,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
     [
         ("a2v", {"min_frames": 9}, "`min_frames` is 9, must be at least 1 and at most `max_frames`, 5"),
         ("a2v", {"eye_weight": -1.0}, "`eye_weight` is -1.0, must not be negative"),
+        ("a2v", {"flow_gradient_weight": -1.0}, "`flow_gradient_weight` is -1.0, must not be negative"),
         ("a2v", {"reference": "last"}, "`reference` is 'last', must be one of first, random"),
         ("a2v", {"prediction_type": "flow"}, "`prediction_type` is 'flow', must be one of"),
         ("a2v", {"null_probability": 1.5}, r"`null_probability` is 1.5, must be in \[0, 1\]"),
@@ -155,6 +156,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
             "`landmark_warmup_epochs` is 1.0, must not be negative, and 0 without",
         ),
         ("lfg", {"blink_share": 1.5}, r"`blink_share` is 1.5, must be in \[0, 1\]"),
+        ("lfg", {"soft_motion_share": -0.5, "motion": "known"}, r"`soft_motion_share` is -0.5, must be in \[0, 1\]"),
         ("lfg", {"mouth_weight": 0.5}, "`mouth_weight` is 0.5, must be at least 1"),
         ("lfg", {"mouth_weight": 2.0, "vgg": "x"}, "`mouth_weight` must be 1 with `vgg`"),
     ],
@@ -168,7 +170,7 @@ def test_bad_setting_is_refused(configs, name, changes, sentence):
     ("name", "changes", "sentence"),
     [
         ("a2v", {"max_frames": 31}, "`max_frames` is 31, but no clip of"),
-        ("a2v", {"lfg": "/nowhere/at/all"}, "`lfg` is '/nowhere/at/all', in which no LatentFlowGenerator"),
+        ("a2v", {"lfg": "/nowhere/at/all"}, "`lfg` is '/nowhere/at/all', which holds no LatentFlowGenerator"),
         ("a2v", {"audio_encoder": "/nowhere/at/all"}, "`audio_encoder` '/nowhere/at/all' cannot be loaded"),
         ("a2v", {"model": {"reference_channels": 7}}, "`model.reference_channels` is 7, but"),
         ("lfg", {"gradient_checkpointing": True}, "`gradient_checkpointing` must be false"),

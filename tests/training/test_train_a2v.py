@@ -5,16 +5,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from tiny_stages import A2V_MODEL, LFG_MODEL, ROOT, first_batch, result, run
 
-from diffusers_dawn.geometry.flow import coordinate_grid
+from diffusers_dawn.geometry.flow import cell_centres
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.sampling.scheduler_choice import make_scheduler, set_timesteps
+from diffusers_dawn.sampling.scheduler_choice import make_scheduler
+from diffusers_dawn.sampling.scheduler_times import set_timesteps
 from diffusers_dawn.sampling.scheduler_training import follows_flow, training_config
 from training.data.draw import Draw
 from training.engine.config import config_to_yaml
@@ -139,7 +141,7 @@ def test_denoiser_with_a_flow_scale_learns_displacements(configs):
         batch["noise"], batch["timestep"] = torch.zeros_like(batch["noise"]), torch.zeros_like(batch["timestep"])
         stage.unet.register_forward_pre_hook(lambda _, inputs, key=flow_scale: seen.__setitem__(key, inputs[0]))
         stage.objectives["unet"](batch, 0.0)
-    grid = coordinate_grid(16, 16).permute(2, 0, 1)[None, :, None]
+    grid = cell_centres(16, 16).permute(2, 0, 1)[None, :, None]
     # step 0 leaves all but a ten-thousandth of the signal
     torch.testing.assert_close(seen[4.0][:, :2], 4 * (seen[None][:, :2] - grid), atol=1e-3, rtol=0)
     torch.testing.assert_close(seen[4.0][:, 2], seen[None][:, 2])
@@ -165,6 +167,42 @@ def test_denoiser_learns_known_motion_in_patches_and_without_an_estimator(config
     assert batch["motion"].shape == (2, 3, 5, 16, 16) and "frames" not in batch
     pipe = DAWNPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
     assert pipe.unet.config.patch_size == 2
+
+
+def test_denoiser_learns_the_motion_of_a_square_around_the_face(configs, moving_data_set, tmp_path, monkeypatch):
+    lfg = LatentFlowGenerator(64, **LFG_MODEL | {"with_motion_estimator": False})
+    lfg.save_pretrained(tmp_path / "lfg")
+    known = {"motion": "known", "lfg": str(tmp_path / "lfg"), "pbnet": None, "eye_weight": 1.0}
+    config = replace(configs["a2v"], dataset=str(moving_data_set), max_train_steps=1, crop_px=32, **known)
+    stage, progress = run(config)
+    assert progress.skipped_steps == 0
+    batch = first_batch(stage)
+    assert batch["noise"].shape[-2:] == (8, 8) and batch["motion"].shape[-2:] == (16, 16)
+    assert ((batch["corner"] >= 0) & (batch["corner"] <= 8)).all()
+    # a network that says what is there has no error inside of the square, wherever that lies
+    side = 8
+    objective = stage.objectives["unet"]
+    objective.flow_scale = None
+    truth = torch.stack([
+        motion[..., corner[1] : corner[1] + side, corner[0] : corner[0] + side]
+        for motion, corner in zip(batch["motion"], batch["corner"].tolist(), strict=True)
+    ])
+    monkeypatch.setattr(objective.unet, "forward", lambda *inputs: SimpleNamespace(sample=truth))
+    objective.prediction_type = "sample"
+    assert objective(batch, 0)["denoising"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_px": 20, "motion": "known", "eye_weight": 1.0}, "`crop_px` is 20, must be a positive multiple of 32"),
+        ({"crop_px": 32}, "`crop_px` must be null unless"),
+        ({"crop_px": 32, "motion": "known"}, "`crop_px` must be null unless"),
+    ],
+)
+def test_squares_that_cannot_be_cut_are_refused(configs, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(configs["a2v"], **changes)
 
 
 def test_known_motion_is_not_estimated_too(configs):

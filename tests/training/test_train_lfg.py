@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_stages import LFG_MODEL, first_batch, result, run
 
+from diffusers_dawn.models.lfg import LatentFlowGenerator
 from training.data.draw import Draw
 from training.engine.loop import train
 from training.objectives.box_masks import mouth_box_mask
@@ -139,6 +140,20 @@ def test_encoder_and_decoder_learn_from_known_motion_without_an_estimator(config
     assert weight_map.min() >= 1 and weight_map.max() <= 4 + 2 + 1
 
 
+def test_a_kept_encoder_stays_as_it_was_while_the_decoder_learns(configs, moving_data_set, tmp_path):
+    before = LatentFlowGenerator(64, **LFG_MODEL | {"with_motion_estimator": False})
+    before.save_pretrained(tmp_path / "lfg")
+    known = {"dataset": str(moving_data_set), "motion": "known", "pretrained_model": str(tmp_path / "lfg")}
+    config = replace(configs["lfg"], model={}, freeze_encoder=True, max_train_steps=1, **known)
+    run(config)
+    changed = {
+        name.split(".")[0]
+        for name, value in result(config, "lfg").items()
+        if not (value == before.state_dict()[name]).all()
+    }
+    assert changed == {"decoder"}
+
+
 def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(moving_data_set, other)
@@ -154,8 +169,9 @@ def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, t
     [
         ({"motion": "guessed"}, "`motion` is 'guessed'"),
         ({"motion": "known", "vgg": "vgg19"}, "`vgg` must be null"),
-        ({"crop_px": 64}, "`crop_px` and `hidden_weight` must be null and 1"),
+        ({"crop_px": 64}, "`crop_px`, `hidden_weight` and `soft_motion_share` must be null, 1 and 0"),
         ({"hidden_weight": 0.5, "motion": "known"}, "`hidden_weight` is 0.5"),
+        ({"freeze_encoder": True}, "`freeze_encoder` is true without `pretrained_model`"),
     ],
 )
 def test_settings_of_known_motion_that_do_not_fit_are_refused(configs, changes, message):

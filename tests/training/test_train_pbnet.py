@@ -76,14 +76,14 @@ def test_smoothness_of_poses_may_have_a_weight_of_its_own(config):
 
 @pytest.mark.parametrize("networks", ["joint", "blink"])
 def test_smoothness_of_poses_alone_needs_a_network_that_makes_them_alone(config, networks):
-    with pytest.raises(ValueError, match="`pose_smoothness_weight` must be null where no network makes poses alone"):
+    with pytest.raises(ValueError, match="`pose_smoothness_weight` must be null unless a network makes poses alone"):
         PBNetStage(replace(config, model=MODEL | {"networks": networks}, pose_smoothness_weight=1.0))
 
 
 @pytest.mark.parametrize("networks", ["pose", "blink"])
 def test_pipeline_for_half_of_the_tracks_is_refused(config, tiny_pipeline_folder, networks):
     model = MODEL | {"networks": networks}
-    with pytest.raises(ValueError, match="`validation_pipeline` must be null where PBNet makes only"):
+    with pytest.raises(ValueError, match="`validation_pipeline` must be null if PBNet makes only"):
         PBNetStage(replace(config, model=model, validation_pipeline=str(tiny_pipeline_folder)))
 
 

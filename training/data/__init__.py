@@ -1,1 +1,1 @@
-"""Prepared data sets: make, store, read, and cut samples out of them."""
+"""Make, store and read prepared data sets, and draw samples from them."""

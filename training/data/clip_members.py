@@ -1,4 +1,4 @@
-"""One prepared clip, and the four files that it becomes inside a shard: mp4, wav, npz, json."""
+"""One prepared clip, and its four files inside a shard: mp4, wav, npz, json."""
 
 import io
 import json
@@ -52,38 +52,38 @@ class PreparedClip:
 
 
 def check_clip(clip: PreparedClip) -> None:
-    """Refuse a clip that does not keep the format.
+    """Refuse a clip that does not follow the format.
 
     Args:
         clip: The clip.
 
     Raises:
-        ValueError: If a name, shape, type or length is another than `PreparedClip` says, or a value is not finite.
+        ValueError: A name, shape, type or length is another than `PreparedClip` says, or a value is not finite.
     """
     name = f"clip {clip.clip_id!r}"
     if not CLIP_ID_PATTERN.fullmatch(clip.clip_id):
-        raise ValueError(f"`clip_id` is {clip.clip_id!r}; allowed are 1 to 90 letters, digits, _ and -")
+        raise ValueError(f"`clip_id` is {clip.clip_id!r}, must be 1 to 90 letters, digits, _ or -")
     if not clip.identity:
         raise ValueError(f"{name} has no `identity`")
     shape = clip.frames.shape
     if clip.frames.dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or 0 in shape:
-        raise ValueError(f"{name}: `frames` is {clip.frames.dtype} {shape}; allowed is uint8 (F, S, S, 3)")
+        raise ValueError(f"{name}: `frames` is {clip.frames.dtype} {shape}, must be uint8 (F, S, S, 3)")
     if shape[1] % 2:
-        raise ValueError(f"{name}: `frames` is {shape[1]} px wide; allowed are even widths")
+        raise ValueError(f"{name}: `frames` is {shape[1]} px wide, must have an even width")
     if clip.samples.shape != (shape[0] * SAMPLES_PER_FRAME,) or not np.isfinite(clip.samples).all():
         raise ValueError(
-            f"{name}: `samples` is {clip.samples.shape}; allowed are {shape[0] * SAMPLES_PER_FRAME} finite samples, "
+            f"{name}: `samples` is {clip.samples.shape}, must be {shape[0] * SAMPLES_PER_FRAME} finite samples, "
             f"{SAMPLES_PER_FRAME} for each of its {shape[0]} frames"
         )
     for label, (frame_shape, dtype) in REQUIRED_LABELS.items():
         values = clip.labels.get(label)
         if values is None or values.shape != (shape[0], *frame_shape) or values.dtype != dtype:
             given = "missing" if values is None else f"{values.dtype} {values.shape}"
-            raise ValueError(f"{name}: label `{label}` is {given}; allowed is {dtype} {(shape[0], *frame_shape)}")
+            raise ValueError(f"{name}: label `{label}` is {given}, must be {dtype} {(shape[0], *frame_shape)}")
     features = clip.labels.get("audio_features")
     if features is not None and (features.dtype != np.float16 or features.ndim != 2 or len(features) != shape[0]):
         raise ValueError(
-            f"{name}: label `audio_features` is {features.dtype} {features.shape}; allowed is float16 ({shape[0]}, D)"
+            f"{name}: label `audio_features` is {features.dtype} {features.shape}, must be float16 ({shape[0]}, D)"
         )
     for label, values in clip.labels.items():
         if not np.isfinite(values).all():
@@ -130,7 +130,7 @@ def decode_samples(content: bytes) -> np.ndarray:
         Float32 array (640 F,), in [-1, 1).
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: It cannot be read.
     """
     try:
         with wave.open(io.BytesIO(content)) as sound:
@@ -151,7 +151,7 @@ def decode_labels(content: bytes, names: Sequence[str] | None = None) -> dict[st
         Arrays by name.
 
     Raises:
-        ValueError: If it cannot be read, or one of `names` is not there.
+        ValueError: It cannot be read, or one of `names` is not there.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:

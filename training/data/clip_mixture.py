@@ -1,4 +1,4 @@
-"""Several prepared data sets as one, each with its share of the samples, every person in it alike."""
+"""Several prepared data sets as one, each with a share of the samples; within a set every person counts equally."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,9 @@ import numpy as np
 from training.data.clip_shards import ClipEntry, ClipShards
 from training.data.dataset_info import DatasetInfo
 
+# sizes of frames and audio features
+ALIKE = ("size_px", "audio_dim")
+
 
 class ClipMixture:
     """Read clips of several data sets; has what `ClipShards` has.
@@ -20,19 +23,20 @@ class ClipMixture:
     Args:
         shares: Share of the samples by folder; positive, they need not add up to 1.
         split: Which part of the data sets: "train" or "test".
+        alike: What the data sets must have in common, of their `DatasetInfo`.
 
     Attributes:
         parts: The data sets.
         folder: Folder of the first one.
-        info: What all clips have in common.
+        info: What is said about the first one, and of the others what is alike.
         entries: The clips of all.
 
     Raises:
-        ValueError: There is no such data set or split, a share is not positive, or sizes of frames or audio features
-            differ.
+        ValueError: There is no such data set or split, a share is not positive, or something that must be alike is
+            not.
     """
 
-    def __init__(self, shares: Mapping[str, float], split: str = "train"):
+    def __init__(self, shares: Mapping[str, float], split: str = "train", alike: Sequence[str] = ALIKE):
         for folder, share in shares.items():
             if not (isinstance(share, int | float) and share > 0):
                 raise ValueError(f"`dataset` gives {folder} the share {share!r}, must be a positive number")
@@ -40,7 +44,7 @@ class ClipMixture:
         self.folder = self.parts[0].folder
         self.info: DatasetInfo = self.parts[0].info
         for part in self.parts[1:]:
-            for name in ("size_px", "audio_dim"):
+            for name in alike:
                 wanted, given = getattr(self.info, name), getattr(part.info, name)
                 if wanted != given:
                     raise ValueError(
@@ -91,12 +95,15 @@ class ClipMixture:
         return part.read_info(own)
 
 
-def open_clips(dataset: str | Mapping[str, float], split: str = "train") -> ClipShards | ClipMixture:
-    """Open what a training calls its data set.
+def open_clips(
+    dataset: str | Mapping[str, float], split: str = "train", alike: Sequence[str] = ALIKE
+) -> ClipShards | ClipMixture:
+    """Open a training's data set, or several.
 
     Args:
         dataset: Folder of a prepared data set, or shares of the samples by folder.
         split: "train" or "test".
+        alike: As for `ClipMixture`.
 
     Returns:
         The clips.
@@ -104,10 +111,10 @@ def open_clips(dataset: str | Mapping[str, float], split: str = "train") -> Clip
     Raises:
         ValueError: As for `ClipShards` and `ClipMixture`.
     """
-    return ClipShards(dataset, split) if isinstance(dataset, str) else ClipMixture(dataset, split)
+    return ClipShards(dataset, split) if isinstance(dataset, str) else ClipMixture(dataset, split, alike)
 
 
 def dataset_names(dataset: str | Mapping[str, float]) -> str:
-    """Name a training's data set, or all of them, without saying where they lie."""
+    """Name a training's data sets without their paths."""
     folders = [dataset] if isinstance(dataset, str) else dataset
     return ", ".join(Path(folder).name for folder in folders)

@@ -78,7 +78,7 @@ def list_videos(source: Path) -> tuple[Path, list[str]]:
         The folder that holds them all, and their paths below it, sorted.
 
     Raises:
-        ValueError: If there is no such folder or file, a listed file is not there, or there are no videos.
+        ValueError: There is no such folder or file, a listed file is not there, or there are no videos.
     """
     if source.is_dir():
         found = [path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
@@ -90,7 +90,7 @@ def list_videos(source: Path) -> tuple[Path, list[str]]:
         found = [source.parent / line for line in read_names(source)]
         missing = [str(path) for path in found if not path.is_file()]
         if missing:
-            raise ValueError(f"`videos`: {source} lists files that are not there: {', '.join(missing[:5])}")
+            raise ValueError(f"`videos`: {source} lists files that do not exist: {', '.join(missing[:5])}")
     else:
         raise ValueError(f"`videos` is neither a folder nor a file: {source}")
     if not found:
@@ -110,7 +110,7 @@ def read_names(path: Path) -> list[str]:
         The names.
 
     Raises:
-        ValueError: If it is no text.
+        ValueError: It is no text.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -132,7 +132,7 @@ def identity_of(path: str, pattern: re.Pattern | None = None) -> str:
         The identity.
 
     Raises:
-        ValueError: If the pattern finds nothing.
+        ValueError: The pattern finds nothing.
     """
     parts = PurePosixPath(path)
     if pattern is None:
@@ -145,7 +145,7 @@ def identity_of(path: str, pattern: re.Pattern | None = None) -> str:
 
 
 def identities_of(paths: Sequence[str], pattern: re.Pattern | None = None) -> dict[str, str]:
-    """Tell who is seen in each of many videos; folders that hold all of them do not tell them apart.
+    """Find the identity in each of many videos; folders shared by all of them do not count.
 
     Args:
         paths: Paths of the videos below the common folder.
@@ -155,7 +155,7 @@ def identities_of(paths: Sequence[str], pattern: re.Pattern | None = None) -> di
         Identity by path.
 
     Raises:
-        ValueError: If the pattern finds nothing in one of them.
+        ValueError: The pattern finds nothing in one of them.
     """
     if pattern is not None:
         return {path: identity_of(path, pattern) for path in paths}
@@ -165,7 +165,7 @@ def identities_of(paths: Sequence[str], pattern: re.Pattern | None = None) -> di
 
 
 def names_that_look_shared(identities: Iterable[str]) -> dict[str, list[str]]:
-    """Find identities that differ only in what stands last in their names, as two clips of one person do.
+    """Find identities whose names differ only at the end, as those of two clips of one person do.
 
     Args:
         identities: Names of identities.
@@ -292,7 +292,7 @@ def write_plan(folder: Path, arguments: dict[str, Any], videos: Sequence[SourceV
 
 
 def read_plan(folder: Path, arguments: dict[str, Any], files: Sequence[tuple[str, int]]) -> list[SourceVideo] | None:
-    """Read the plan of a preparation that was begun, and refuse to go on with another one.
+    """Read the plan of an unfinished preparation, and refuse to continue with another one.
 
     Args:
         folder: The data set's folder.
@@ -303,7 +303,7 @@ def read_plan(folder: Path, arguments: dict[str, Any], files: Sequence[tuple[str
         The videos; None if nothing was begun.
 
     Raises:
-        ValueError: If an argument or a video is another than then, or the file is damaged.
+        ValueError: An argument or a video is another than then, or the file is damaged.
     """
     path = folder / PLAN_NAME
     if not path.exists():
@@ -316,15 +316,15 @@ def read_plan(folder: Path, arguments: dict[str, Any], files: Sequence[tuple[str
     for name, value in arguments.items():
         if begun.get(name) != value:
             raise ValueError(
-                f"`{name}` is {value!r}, but {folder} was begun with {begun.get(name)!r}; "
-                "choose a new folder, or the same value to go on"
+                f"`{name}` is {value!r}, but {folder} was started with {begun.get(name)!r}; "
+                "choose a new folder, or the same value to continue"
             )
     then, now = {(video.path, video.num_bytes) for video in videos}, set(files)
     if then != now:
         changed = sorted({name for name, _ in then ^ now})
         raise ValueError(
-            f"`videos`: {len(changed)} came, went or changed since {folder} was begun: {', '.join(changed[:5])}; "
-            "choose a new folder"
+            f"`videos`: {len(changed)} were added, removed or changed since {folder} was started:"
+            f" {', '.join(changed[:5])}; choose a new folder"
         )
     return videos
 

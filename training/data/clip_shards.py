@@ -1,4 +1,4 @@
-"""The prepared data set: WebDataset shards that are written resumably and read at random.
+"""The prepared data set: WebDataset shards with resumable writing and random reading.
 
 A folder holds dataset.json and, per shard, a plain tar file (four files per clip, see `clip_members`) with a journal
 of the same name: one JSON line per clip, in order. While a shard is written, the journal says what a killed run can
@@ -30,7 +30,7 @@ TAR_RECORD = tarfile.RECORDSIZE
 
 
 class ClipSkipped(Exception):
-    """A clip cannot be used; it is listed in the report and the others go on.
+    """A clip cannot be used; the report lists it, and the work continues with the others.
 
     Args:
         reason: One sentence for the report.
@@ -108,7 +108,7 @@ def write_shard(path: Path, clip_ids: Sequence[str], make_clip: Callable[[str], 
         What became of the clips.
 
     Raises:
-        ValueError: If the name is another, the shard was begun with other clips, it is damaged, or a clip does not
+        ValueError: The name is another, the shard was begun with other clips, it is damaged, or a clip does not
             keep the format.
     """
     path = Path(path)
@@ -117,7 +117,7 @@ def write_shard(path: Path, clip_ids: Sequence[str], make_clip: Callable[[str], 
     lines = read_journal(path)
     done = [line["clip_id"] for line in lines]
     if done != list(clip_ids)[: len(done)] or (path.exists() and len(done) != len(clip_ids)):
-        raise ValueError(f"`path`: {path} was begun with other clips; choose a new folder")
+        raise ValueError(f"`path`: {path} was started with other clips; choose a new folder")
     if path.exists():
         check_finished(path, lines)
         return _report(path, lines, 0)
@@ -151,11 +151,11 @@ def split_of(path: Path) -> str:
         The split.
 
     Raises:
-        ValueError: If it is not named as by `shard_path`.
+        ValueError: It is not named as by `shard_path`.
     """
     match = SHARD_NAME.fullmatch(path.name)
     if match is None:
-        raise ValueError(f"`path` is named {path.name}; allowed are names such as train-00000.tar")
+        raise ValueError(f"`path` is named {path.name}, must have a name such as train-00000.tar")
     return match[1]
 
 
@@ -170,7 +170,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         `members`. An unfinished last line is left out.
 
     Raises:
-        ValueError: If a line cannot be understood.
+        ValueError: A line cannot be understood.
     """
     journal = path.with_suffix(".jsonl")
     if not journal.exists():
@@ -182,14 +182,14 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def check_finished(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a finished shard that is cut short, or whose journal does not tell of all that it holds.
+    """Refuse a finished shard that is cut short or whose journal is incomplete.
 
     Args:
         path: The tar file.
         lines: What its journal says, see `read_journal`.
 
     Raises:
-        ValueError: If it is damaged.
+        ValueError: It is damaged.
     """
     end = max((line["end"] for line in lines if "end" in line), default=0) + TAR_END
     size = path.stat().st_size
@@ -248,7 +248,7 @@ class ClipShards:
         entries: The clips.
 
     Raises:
-        ValueError: If there is no such data set or split, a shard is missing, unfinished or cut short.
+        ValueError: There is no such data set or split, a shard is missing, unfinished or cut short.
     """
 
     def __init__(self, folder: str | os.PathLike, split: str = "train"):
@@ -279,13 +279,13 @@ class ClipShards:
             uint8 array (len(frame_indices), S, S, 3), RGB.
 
         Raises:
-            ValueError: If `frame_indices` is empty or out of range, or the shard is damaged.
+            ValueError: `frame_indices` is empty or out of range, or the shard is damaged.
         """
         entry = self.entries[index]
         frame_indices = [int(frame_index) for frame_index in frame_indices]
         if not frame_indices or not all(0 <= frame_index < entry.num_frames for frame_index in frame_indices):
             raise ValueError(
-                f"`frame_indices` is {frame_indices}; allowed are 0 to {entry.num_frames - 1} in {entry.clip_id}"
+                f"`frame_indices` is {frame_indices}, must be from 0 to {entry.num_frames - 1} in {entry.clip_id}"
             )
         return self._decode(entry, "mp4", lambda content: decode_frames(content, frame_indices))
 
@@ -300,7 +300,7 @@ class ClipShards:
             Arrays by name.
 
         Raises:
-            ValueError: If there is no such label, or the shard is damaged.
+            ValueError: There is no such label, or the shard is damaged.
         """
         inside = names
         if self._has_features_beside and names is not None:
@@ -322,12 +322,12 @@ class ClipShards:
             Float32 array (640 F,) at 16 kHz, in [-1, 1).
 
         Raises:
-            ValueError: If the shard is damaged.
+            ValueError: The shard is damaged.
         """
         return self._decode(self.entries[index], "wav", decode_samples)
 
     def read_info(self, index: int) -> dict[str, Any]:
-        """Read what else is known of a clip.
+        """Read a clip's other information.
 
         Args:
             index: Which clip.
@@ -336,7 +336,7 @@ class ClipShards:
             `clip_id`, `identity`, `split`, `num_frames`, and what the preparation added.
 
         Raises:
-            ValueError: If the shard is damaged.
+            ValueError: The shard is damaged.
         """
         return self._decode(self.entries[index], "json", json.loads)
 
@@ -363,7 +363,7 @@ def finished_shards(folder: Path, split: str) -> list[Path]:
         Their tar files, in order.
 
     Raises:
-        ValueError: If one is missing or unfinished.
+        ValueError: One is missing or unfinished.
     """
     parts = [*folder.glob(f"{split}-*.jsonl"), *folder.glob(f"{split}-*.tar")]
     names = [SHARD_NAME.fullmatch(part.with_suffix(".tar").name) for part in parts]

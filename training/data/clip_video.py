@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import av
 import numpy as np
 
-from diffusers_dawn.media.video_writer import BT709, LIMITED_RANGE
+from diffusers_dawn.media.film_file import BT709, LIMITED_RANGE
 from diffusers_dawn.records import FPS
 
 # Every frame is a key frame. A constant quantiser bounds the error of all frames alike: 46 dB for a face at 128 px, in
@@ -57,7 +57,7 @@ def decode_frames(content: bytes, frame_indices: Sequence[int]) -> np.ndarray:
         uint8 array (len(frame_indices), S, S, 3), RGB.
 
     Raises:
-        ValueError: If the content cannot be decoded, or has not all of these frames.
+        ValueError: The content cannot be decoded, or has not all of these frames.
     """
     wanted, decoded = set(frame_indices), []
     try:
@@ -72,6 +72,6 @@ def decode_frames(content: bytes, frame_indices: Sequence[int]) -> np.ndarray:
     except (av.FFmpegError, IndexError) as error:
         raise ValueError(f"the frames cannot be decoded: {error}") from error
     if len(decoded) != len(wanted):
-        raise ValueError(f"{len(decoded)} of the {len(wanted)} frames asked for can be decoded")
+        raise ValueError(f"only {len(decoded)} of the {len(wanted)} requested frames can be decoded")
     position = {index: place for place, index in enumerate(sorted(wanted))}
     return np.stack([decoded[position[index]] for index in frame_indices])

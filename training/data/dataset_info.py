@@ -40,7 +40,7 @@ def write_dataset_info(folder: str | os.PathLike, info: DatasetInfo) -> None:
         info: Its content.
 
     Raises:
-        ValueError: If the folder holds another data set already.
+        ValueError: The folder holds another data set already.
     """
     path = Path(folder) / "dataset.json"
     if path.exists() and read_dataset_info(folder) != info:
@@ -68,7 +68,7 @@ def read_dataset_info(folder: str | os.PathLike) -> DatasetInfo:
         Its content.
 
     Raises:
-        ValueError: If the folder holds no finished data set, or the file's content is not as it should be.
+        ValueError: The folder holds no finished data set, or the file's content is not as it should be.
     """
     path = Path(folder) / "dataset.json"
     if not path.is_file():
@@ -80,7 +80,7 @@ def read_dataset_info(folder: str | os.PathLike) -> DatasetInfo:
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"`dataset`: {path} cannot be understood: {error}") from error
     if info.format != FORMAT:
-        raise ValueError(f"`dataset`: {path} has format {info.format}; allowed is {FORMAT}")
+        raise ValueError(f"`dataset`: {path} has format {info.format}, must have {FORMAT}")
     numbers = (info.size_px, info.fps, info.sample_rate_hz, 1 if info.audio_dim is None else info.audio_dim)
     texts = "" if info.audio_encoder is None else info.audio_encoder
     if unknown or not isinstance(texts, str) or not all(isinstance(value, int) and value > 0 for value in numbers):

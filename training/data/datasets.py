@@ -10,6 +10,7 @@ from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
 from training.data.colour_jitter import ColourJitter
 from training.data.draw import Draw
+from training.data.face_square import draw_corner
 from training.data.known_motion import KnownMotion
 from training.data.motion_cache import MotionCache
 from training.objectives.noise_levels import shifted_timestep
@@ -52,7 +53,7 @@ def _check_features(clips: ClipShards) -> None:
 
 
 def check_eyes(clips: ClipShards, setting: str, value: float) -> None:
-    """Refuse to weight eyes in a data set that does not know where they are.
+    """Refuse to weight eyes in a data set without eye boxes.
 
     Args:
         clips: The prepared clips.
@@ -175,6 +176,8 @@ class MotionWindows(Dataset):
             step.
         eyes: Whether to tell where the eyes are, which synthetic clips know.
         timestep_shift: Draws diffusion steps nearer to pure noise; 1: all alike.
+        crop_px: Side of a square, mostly around the face, whose motion is given; None: all motion. Needs `cache` and
+            `eyes`.
 
     Raises:
         ValueError: The clips have no audio features, or all are too short.
@@ -191,6 +194,7 @@ class MotionWindows(Dataset):
         cache: MotionCache | KnownMotion | None = None,
         eyes: bool = False,
         timestep_shift: float = 1.0,
+        crop_px: int | None = None,
     ) -> None:
         _check_features(clips)
         self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
@@ -204,7 +208,7 @@ class MotionWindows(Dataset):
         self._place_of = {index: place for place, index in enumerate(self.indices)}
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.null_probability, self.cache = reference, null_probability, cache
-        self.timestep_shift = timestep_shift
+        self.timestep_shift, self.crop_px = timestep_shift, crop_px
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter else None
         if cache is not None and cache.depends_on_colours:
@@ -235,7 +239,8 @@ class MotionWindows(Dataset):
         Returns:
             reference (3, H, W), frames (F, 3, H, W) or motion (3, F, h, w), audio_features (F, D), pose (F, 6),
             blink (F, 2), mouth_px (F, 20, 2), where asked for eyes_px (F, 2, 4), reference_pose (6,),
-            reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F,).
+            reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F,); with a
+            square, noise is as large as it, and corner (2,) is its left and top side in cells.
         """
         rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
         available = self.clips.entries[index].num_frames
@@ -255,7 +260,13 @@ class MotionWindows(Dataset):
         for name in ("pose", "blink", "face_box_px"):
             key = f"reference_{name.removeprefix('face_')}"
             sample[key] = torch.from_numpy(labels[name][reference].astype(np.float32))
-        latent = self.clips.info.size_px // 4
+        size_px = self.clips.info.size_px
+        latent = size_px // 4
+        if self.crop_px is not None:
+            first_places = {name: sample[name][0].numpy() for name in ("mouth_px", "eyes_px")}
+            left, top = draw_corner(first_places, size_px, self.crop_px, latent, rng)
+            latent = self.crop_px // 4
+            sample["corner"] = torch.tensor([left, top])
         sample["noise"] = torch.from_numpy(rng.standard_normal((3, num_frames, latent, latent), dtype=np.float32))
         timestep = shifted_timestep(int(rng.integers(NUM_TRAIN_TIMESTEPS)), self.timestep_shift, NUM_TRAIN_TIMESTEPS)
         sample["timestep"] = torch.tensor(timestep)

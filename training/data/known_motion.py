@@ -1,4 +1,4 @@
-"""Motion that data sets know, from the label `motion`; read like motion that LFG estimated (`motion_cache`)."""
+"""Known motion from a data set's label `motion`; it is read like motion estimated by LFG (`motion_cache`)."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ LABELS = ("motion", "motion_references")
 
 
 def check_motion(clips: ClipShards | ClipMixture) -> None:
-    """Refuse data sets that do not know their motion.
+    """Refuse data sets without known motion.
 
     Args:
         clips: The prepared clips.
@@ -27,7 +27,7 @@ def check_motion(clips: ClipShards | ClipMixture) -> None:
 
 
 class KnownMotion:
-    """The motion of clips that know it.
+    """The known motion of clips.
 
     Args:
         clips: The prepared clips.

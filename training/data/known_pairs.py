@@ -1,20 +1,22 @@
-"""Pairs of frames whose motion is known, what LFG's encoder and decoder learn from."""
+"""Pairs of frames with known motion, to train LFG's encoder and decoder."""
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.utils.data import Dataset
 
+from diffusers_dawn.geometry.flow import cell_centres
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
 from training.data.colour_jitter import ColourJitter
 from training.data.datasets import as_images, mirrored_places
 from training.data.draw import Draw
+from training.data.face_square import draw_corner
 from training.data.known_motion import check_motion
 
 LABELS = ("mouth_px", "eyes_px", "motion", "motion_references")
-# most crops lie around the face's middle, off by up to this share of the picture; the others anywhere
-CROP_WANDER = 0.06
-ELSEWHERE_SHARE = 0.3
+# how far a denoiser blurs where lips and lids part, in cells
+SOFT_SIGMA_CELLS = (0.3, 1.5)
 
 
 class KnownPairs(Dataset):
@@ -26,6 +28,7 @@ class KnownPairs(Dataset):
             pictures.
         colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
         flip: Whether to mirror pairs at random.
+        soft_motion_share: Share of pairs whose motion is blurred, as that of a denoiser is.
 
     Raises:
         ValueError: Clips do not know their motion, or `crop_px` does not fit.
@@ -37,12 +40,13 @@ class KnownPairs(Dataset):
         crop_px: int | None = None,
         colour_jitter: float = 0.1,
         flip: bool = True,
+        soft_motion_share: float = 0.0,
     ) -> None:
         check_motion(clips)
         size_px = clips.info.size_px
         if crop_px is not None and not (0 < crop_px <= size_px and crop_px % 8 == 0):
             raise ValueError(f"`crop_px` is {crop_px}, must be a multiple of 8 up to {size_px}")
-        self.clips, self.crop_px, self.flip = clips, crop_px, flip
+        self.clips, self.crop_px, self.flip, self.soft_motion_share = clips, crop_px, flip, soft_motion_share
         self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
         if isinstance(clips, ClipMixture):
             self.choose = clips.choose
@@ -78,6 +82,8 @@ class KnownPairs(Dataset):
                 name: mirrored_places(name, values[None], pair.shape[-1] - 1)[0] for name, values in places.items()
             }
             motion = motion[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None]
+        if rng.random() < self.soft_motion_share:
+            motion = blur_motion(motion, rng.uniform(*SOFT_SIGMA_CELLS))
         flow = torch.from_numpy(np.ascontiguousarray(motion))
         return {
             "source": pair[0],
@@ -88,18 +94,27 @@ class KnownPairs(Dataset):
         }
 
 
+def blur_motion(motion: np.ndarray, sigma_cells: float) -> np.ndarray:
+    """Blur motion as a denoiser does.
+
+    Args:
+        motion: Positions in grid_sample units, and visibility (3, h, w).
+        sigma_cells: Width of the blur.
+
+    Returns:
+        The same, its displacements and visibility blurred: positions themselves would bend at the border.
+    """
+    still = np.zeros_like(motion)
+    still[:2] = cell_centres(*motion.shape[1:]).permute(2, 0, 1).numpy()
+    return gaussian_filter(motion - still, (0, sigma_cells, sigma_cells), mode="nearest") + still
+
+
 def _crop(
     frames: np.ndarray, motion: np.ndarray, places: dict[str, np.ndarray], crop_px: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     size_px, cells = frames.shape[1], motion.shape[-1]
     stride = size_px // cells
-    eyes = places["eyes_px"]
-    eyes_middle = np.array([eyes[:, :2].mean(), eyes[:, 2:].mean()])
-    middle = (eyes_middle + places["mouth_px"].mean(axis=0)) / 2
-    corner_px = middle + rng.uniform(-1, 1, 2) * CROP_WANDER * size_px - crop_px / 2
-    if rng.random() < ELSEWHERE_SHARE:
-        corner_px = rng.uniform(0, size_px - crop_px, 2)
-    left, top = (int(np.clip(round(value / stride), 0, cells - crop_px // stride)) for value in corner_px)
+    left, top = draw_corner(places, size_px, crop_px, cells, rng)
     side = crop_px // stride
     motion = motion[:, top : top + side, left : left + side].copy()
     for axis, first in ((0, left), (1, top)):
@@ -109,6 +124,6 @@ def _crop(
     shift = np.array([left, top], np.float32) * stride
     places = {
         "mouth_px": places["mouth_px"] - shift,
-        "eyes_px": eyes - shift[[0, 0, 1, 1]],
+        "eyes_px": places["eyes_px"] - shift[[0, 0, 1, 1]],
     }
     return frames[:, rows, columns], motion, places

@@ -1,4 +1,4 @@
-"""Motion that a frozen LFG estimated once for a data set, so that no step of the denoiser's training has to.
+"""Cache the motion that a frozen LFG estimates, so that the denoiser's training need not estimate it in every step.
 
 A sample's motion depends on its reference frame. The cache holds a few references per clip, evenly spread, and the
 motion of all frames from each: one safetensors file per shard, a tensor (R, 3, F, h, w) in float16 per clip.
@@ -14,38 +14,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from diffusers_dawn.geometry.motion_latents import latents_from_motion
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from training.data.clip_shards import ClipShards
-
-
-def estimate_motion(
-    lfg: LatentFlowGenerator, reference: torch.Tensor, frames: torch.Tensor, chunk_size: int = 16
-) -> torch.Tensor:
-    """Estimate the motion of all frames of clips from their reference image (paper section 3.2).
-
-    Args:
-        lfg: The frozen latent flow generator.
-        reference: Images (B, 3, H, W) in [0, 1].
-        frames: Frames (B, F, 3, H, W) in [0, 1].
-        chunk_size: Pairs that go through the network at once.
-
-    Returns:
-        Motion (B, 3, F, h, w), as latents that hold positions; float32, without gradients.
-    """
-    num_frames = frames.shape[1]
-    source = reference[:, None].expand_as(frames).flatten(0, 1)
-    parts = []
-    with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
-        pairs = zip(source.split(chunk_size), frames.flatten(0, 1).split(chunk_size), strict=True)
-        for one, other in pairs:
-            motion = lfg.estimate_motion(one.float(), other.float())
-            parts.append(latents_from_motion(motion.flow[:, None], motion.occlusion[:, None]))
-    return torch.cat(parts).unflatten(0, (-1, num_frames))[:, :, :, 0].transpose(1, 2)
+from training.objectives.estimated_motion import estimate_motion
 
 
 def weights_fingerprint(lfg: LatentFlowGenerator) -> str:
-    """Name the weights of a network by 12 digits, so that another network's motion is not taken for its own."""
+    """Compute a 12-digit fingerprint of a network's weights, so that motion of different networks is not confused."""
     digest = hashlib.sha256()
     for name, tensor in sorted(lfg.state_dict().items()):
         digest.update(name.encode())
@@ -119,7 +94,7 @@ class MotionCache:
         return [name for name, _ in groupby(self.entries, key=lambda entry: entry.shard)]
 
     def build(self, clips: ClipShards, lfg: LatentFlowGenerator, shard: str, device: torch.device) -> None:
-        """Estimate and store the motion of one shard, unless it is there.
+        """Estimate and store the motion of one shard, unless it is stored already.
 
         Args:
             clips: The prepared clips.

@@ -38,7 +38,7 @@ def write_report(folder: str | os.PathLike) -> Path:
         The file.
 
     Raises:
-        ValueError: If a shard is missing or unfinished.
+        ValueError: A shard is missing or unfinished.
     """
     folder = Path(folder)
     table = io.StringIO()
@@ -64,7 +64,7 @@ def write_statistics(folder: str | os.PathLike) -> dict[str, Any]:
         inner lips, over the height of the face's box) and face_height (of that box, over the frame's).
 
     Raises:
-        ValueError: If the data set is missing, unfinished or damaged.
+        ValueError: The data set is missing, unfinished or damaged.
     """
     folder = Path(folder)
     info = read_dataset_info(folder)
@@ -98,7 +98,7 @@ def write_contact_sheet(folder: str | os.PathLike, num_clips: int = 24) -> Path 
         The file; None if the data set holds no clips.
 
     Raises:
-        ValueError: If the data set is missing, unfinished or damaged.
+        ValueError: The data set is missing, unfinished or damaged.
     """
     folder = Path(folder)
     clips = []

@@ -29,7 +29,7 @@ class SpeechFeatures:
         dim: Width of the features.
 
     Raises:
-        ValueError: If the encoder cannot be loaded.
+        ValueError: The encoder cannot be loaded.
     """
 
     def __init__(self, name: str, device: torch.device | str = "cpu"):
@@ -63,7 +63,7 @@ def load_speech_encoder(name: str) -> "tuple[PreTrainedModel, SequenceFeatureExt
         The encoder in evaluation mode, and its feature extractor.
 
     Raises:
-        ValueError: If it cannot be loaded.
+        ValueError: It cannot be loaded.
     """
     from transformers import AutoFeatureExtractor, AutoModel
 

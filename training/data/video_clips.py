@@ -1,4 +1,4 @@
-"""Turn pieces of videos into prepared clips: follow the face, choose one square, cut it out, measure it."""
+"""Turn pieces of videos into prepared clips: follow the face, choose and cut out one square, measure it."""
 
 import errno
 import warnings
@@ -52,7 +52,7 @@ class ClipSettings:
 
 
 class ClipMaker:
-    """Make prepared clips. Those of one video cost least in the order of time.
+    """Make prepared clips. Clips of one video are made fastest in order of time.
 
     Holds one frame at a time: every clip is decoded twice, to find its square and to cut it out.
 
@@ -94,8 +94,8 @@ class ClipMaker:
             The clip.
 
         Raises:
-            ClipSkipped: If it cannot be used.
-            OSError: If the machine fails, as when the videos' disk is gone: the clip may be usable in another run.
+            ClipSkipped: It cannot be used.
+            OSError: The machine fails, as when the videos' disk is gone: the clip may be usable in another run.
             ValueError: The same, where the machine failed in the middle of decoding.
         """
         clip = self._clips[clip_id]
@@ -161,7 +161,7 @@ class FrameCursor:
             uint8 arrays (H, W, 3).
 
         Raises:
-            ClipSkipped: If they cannot all be decoded.
+            ClipSkipped: They cannot all be decoded.
         """
         if path != self._path or start < self._next:
             self._path, self._next = path, start
@@ -186,7 +186,7 @@ def refuse_cuts(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         The frames.
 
     Raises:
-        ClipSkipped: If a frame shows another scene than the one before.
+        ClipSkipped: A frame shows another scene than the one before.
     """
     last = None
     for index, frame in enumerate(frames):
@@ -208,13 +208,13 @@ def choose_crop(faces: Sequence[FaceState | None], min_face_px: int) -> SquareCr
         The square that frames the union of all face boxes as a portrait.
 
     Raises:
-        ClipSkipped: If the face is too small, moves too far, or too much of the square lies outside of the picture.
+        ClipSkipped: The face is too small, moves too far, or too much of the square lies outside of the picture.
     """
     found = [face for face in faces if face is not None]
     boxes_px = np.array([face.box_px for face in found])
     face_px = float(np.median(np.maximum(boxes_px[:, 1] - boxes_px[:, 0], boxes_px[:, 3] - boxes_px[:, 2])))
     if face_px < min_face_px:
-        raise ClipSkipped(f"the face is {face_px:.0f} px large; allowed are {min_face_px} and more")
+        raise ClipSkipped(f"the face is {face_px:.0f} px large, must be at least {min_face_px}")
     lowest, highest = boxes_px.min(axis=0), boxes_px.max(axis=0)
     union_px = (lowest[0], highest[1], lowest[2], highest[3])
     crop = portrait_crop(replace(found[0], box_px=tuple(map(float, union_px))))
@@ -227,7 +227,7 @@ def choose_crop(faces: Sequence[FaceState | None], min_face_px: int) -> SquareCr
     outside = 1 - shared_area(square, (0, width, 0, height)) / box_area(square)
     if outside > MAX_OUTSIDE_SHARE:
         raise ClipSkipped(
-            f"{outside:.0%} of the square around the head lie outside of the picture; allowed are "
+            f"{outside:.0%} of the square around the head lie outside of the picture, must be at most "
             f"{MAX_OUTSIDE_SHARE:.0%}"
         )
     return crop
@@ -245,7 +245,7 @@ def measure_faces(faces: Sequence[FaceState | None], crop: SquareCrop, size_px: 
         `pose` (in the crop of the clip's first face), `blink`, `face_box_px` and `mouth_px` in pixels of the square.
 
     Raises:
-        ValueError: If the detector gives no mouth landmarks.
+        ValueError: The detector gives no mouth landmarks.
     """
     first = next(face for face in faces if face is not None)
     if first.mouth_px is None:
@@ -283,8 +283,8 @@ class _Company:
     def refuse(self, num_frames: int) -> None:
         if self._num_near > MAX_SHARE_WITH_OTHERS * num_frames:
             raise ClipSkipped(
-                f"another face, of half the size or more, is seen in {self._num_near} of {num_frames} frames: who "
-                "speaks is not known"
+                f"another face of at least half the size is in {self._num_near} of {num_frames} frames, so it is "
+                "unclear who speaks"
             )
 
 
@@ -318,7 +318,7 @@ class _Sound:
 
 
 def _is_gone(folder: Path) -> bool:
-    """Whether a folder that held something holds nothing any more, as the place of a disk that was taken away."""
+    """Whether a folder that had files is empty now, as after a disk was unmounted."""
     try:
         return next(folder.iterdir(), None) is None
     except OSError:
@@ -326,7 +326,7 @@ def _is_gone(folder: Path) -> bool:
 
 
 def _is_machine_failure(error: Exception, video: Path) -> bool:
-    """Whether the machine failed, and not the video."""
+    """Whether the machine is at fault, not the video."""
     # decoding errors have become ValueErrors
     cause = error.__cause__ or error
     if isinstance(cause, av.FFmpegError) and cause.errno == errno.EIO:

@@ -1,1 +1,1 @@
-"""The loop that all trainings share: settings, checkpoints, signals, tracker, upload."""
+"""What all trainings share: settings, loop, checkpoints, signals, tracker, upload."""

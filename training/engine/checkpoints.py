@@ -1,4 +1,4 @@
-"""Checkpoints of a training: everything that the next step depends on, in folders that appear only when complete."""
+"""Checkpoints of a training: everything that the next step depends on, in folders that only appear when complete."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """The progress of a training.
 
     Attributes:
         step: Optimisation steps done, those skipped included.
@@ -69,7 +69,7 @@ class WeightAverages:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the networks have their averaged weights for the time of a `with` block; buffers stay as they are."""
+        """Use the averaged weights inside a `with` block; buffers stay as they are."""
         for name, average in self.averages.items():
             average.store(self.networks[name].parameters())
             average.copy_to(self.networks[name].parameters())
@@ -221,7 +221,7 @@ class Checkpoints:
 
 @contextmanager
 def complete_or_removed(partial: Path) -> Iterator[None]:
-    """Remove a folder if what fills it in a `with` block fails, however it does.
+    """Remove a folder if the `with` block that fills it fails in any way.
 
     Args:
         partial: The folder.
@@ -251,7 +251,7 @@ def _damage_named(checkpoint: Path) -> Iterator[None]:
 
 
 def check_random_states(path: Path) -> None:
-    """Refuse random states that are not those of this process now.
+    """Refuse random states that do not fit this process.
 
     Args:
         path: File of a checkpoint that was loaded.
@@ -290,7 +290,7 @@ def write_trained(network: ModelMixin, folder: Path) -> None:
 
 @contextmanager
 def _silenced_diffusers() -> Iterator[None]:
-    """Keep diffusers' warnings from the terminal for the time of a `with` block."""
+    """Silence diffusers' warnings inside a `with` block."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -1,4 +1,4 @@
-"""How every command of training ends: an exit status, and one sentence where something went wrong."""
+"""How every training command ends: with an exit status, and one sentence on failure."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def run(
     *,
     debug: bool = False,
     speaks: bool = True,
-    after_interrupt: str = "the same command goes on",
+    after_interrupt: str = "run the same command again to continue",
 ) -> int:
     """Do a command's work.
 

@@ -1,4 +1,4 @@
-"""Settings of a training: one YAML file, every key of which can be given on the command line."""
+"""Settings of a training: a YAML file whose keys can all be overridden on the command line."""
 
 import argparse
 import dataclasses
@@ -103,7 +103,7 @@ class TrainingConfig:
     debug: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can have."""
+        """Refuse settings that are out of range."""
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             # nan passes every comparison that refuses what is too small or too large

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from diffusers_dawn.machine.float32_products import fast_products
+from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from training.data.dataset_info import write_text_atomically
@@ -72,12 +73,13 @@ def run_script(
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
+        check_folder(config.output_dir, "output_dir")
         train(build_stage(config), config)
     except TrainingInterrupted as error:
         return error.exit_code
     except KeyboardInterrupt:
         # before the first step or after the last one
-        logger.warning("interrupted; the same command goes on with `--resume_from_checkpoint latest`")
+        logger.warning("interrupted; continue with the same command and `--resume_from_checkpoint latest`")
         return SIGNAL_EXIT_CODE + signal.SIGINT
     except USER_ERRORS as error:
         if config.debug:
@@ -190,7 +192,7 @@ def _prepare_updates(accelerator: Accelerator, stage: Stage, config: TrainingCon
 
 
 class _Run:
-    """A training under way."""
+    """A running training."""
 
     def __init__(
         self,
@@ -209,7 +211,7 @@ class _Run:
         self.validated_step = -1
 
     def all_steps(self, samples: Dataset) -> int:
-        """Make every step that is left, unless a signal asks to stop; returns its number, else 0."""
+        """Make all remaining steps; return the number of the step at which a signal stopped them, else 0."""
         config, progress, num_steps = self.config, self.progress, self.plan.num_steps
         batches, stopped = self._batches(samples), 0
         bar = tqdm(
@@ -234,7 +236,8 @@ class _Run:
                     self._validate()
         if stopped:
             logger.warning(
-                "interrupted after step %d of %d; the same command goes on with `--resume_from_checkpoint latest`",
+                "interrupted after step %d of %d; "
+                "continue with the same command and `--resume_from_checkpoint latest`",
                 progress.step,
                 num_steps,
             )
@@ -288,7 +291,7 @@ class _Run:
             network.eval()
 
     def _step(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
-        """Make one optimisation step, of as many batches as are accumulated: an update of each network, in turn.
+        """Make one optimisation step over all accumulated batches: update each network in turn.
 
         An update whose gradients are not finite is left out, and changes nothing of its network; the others are made.
         """
@@ -322,7 +325,7 @@ class _Run:
             )
 
     def _apply(self, update: _Update) -> bool:
-        """Move the weights along the gradients, unless those are not finite; say whether they were."""
+        """Update the weights unless the gradients are not finite; return whether they were finite."""
         largest = self.config.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(update.parameters, math.inf if largest is None else largest)
         finite = bool(torch.isfinite(norm))
@@ -347,7 +350,7 @@ class _Run:
         return nullcontext() if self.averages is None else self.averages.applied()
 
     def _validate(self) -> dict[str, float]:
-        """Let the stage judge itself, log and keep what it says; random states are left as they were."""
+        """Run the stage's validation, log and keep its result; random states stay unchanged."""
         self.validated_step, self.last_metrics = self.progress.step, {}
         if self.config.num_validation_clips and self.accelerator.is_main_process:
             for network in self.stage.networks.values():

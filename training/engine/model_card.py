@@ -64,7 +64,7 @@ def write_model_card(
 
 
 def make_repository(repository: str) -> None:
-    """Make a repository on the Hub, or find out that it may be written to.
+    """Create a repository on the Hub, or check that it can be written to.
 
     Args:
         repository: Its id.

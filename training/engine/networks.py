@@ -44,13 +44,13 @@ def load_network(network_class: type[Network], source: str, part: str, name: str
         return network_class.from_pretrained(source, subfolder=part, **changes)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"`{name}` is {source!r}, in which no {network_class.__name__} is found (looked for config.json and "
+            f"`{name}` is {source!r}, which holds no {network_class.__name__} (looked for config.json and "
             f"{part}/config.json): {str(error).splitlines()[0]}"
         ) from error
 
 
 def load_pbnet(source: str, blink_source: str | None = None) -> PoseBlinkNet:
-    """Load a PBNet, or join one that makes poses with one that makes blinks, which are trained apart as published.
+    """Load a PBNet, or join one for poses with one for blinks, which as published are trained separately.
 
     Args:
         source: Folder or Hub id of the PBNet, or of something that holds it as `pbnet/`.
@@ -139,7 +139,7 @@ def build_network(
 
 
 def add_lora(network: ModelMixin, rank: int, alpha: float, layers: Sequence[str], seed: int) -> None:
-    """Freeze a network and give it an adapter of low rank (arXiv 2106.09685), which changes nothing until trained.
+    """Freeze a network and add a LoRA adapter (arXiv 2106.09685), which changes nothing until it is trained.
 
     Args:
         network: The network; needs diffusers' `PeftAdapterMixin`.

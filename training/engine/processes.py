@@ -23,7 +23,7 @@ LOOK_S = 0.5
 
 
 def together(state: PartialState, work: Callable[[], Any]) -> Any:
-    """Do something once, in the main process of `accelerate launch`; its result, or its error, is everyone's.
+    """Run something once, in the main process of `accelerate launch`; all processes get its result or its error.
 
     Args:
         state: This process among the others; all of them must call this.
@@ -59,20 +59,20 @@ def device_of_process(name: str | None, local_process_index: int) -> torch.devic
         The device.
 
     Raises:
-        ValueError: If torch knows no such device.
+        ValueError: Torch knows no such device.
     """
     if name is not None:
         try:
             return torch.device(name)
         except RuntimeError as error:
-            raise ValueError(f"`device` is {name!r}; allowed are torch's devices such as cpu and cuda:1") from error
+            raise ValueError(f"`device` is {name!r}, must be a device of torch such as cpu or cuda:1") from error
     if torch.cuda.is_available():
         return torch.device("cuda", local_process_index % torch.cuda.device_count())
     return torch.device("cpu")
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a command, and let it end in its own way where both are interrupted, as by Ctrl-C.
+    """Run a command; on Ctrl-C, let it finish in its own way.
 
     Args:
         command: Its words.
@@ -93,7 +93,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str] | None = 
 def run_workers(
     work: Callable[[int, Any], None], tasks: Sequence[Any], look: Callable[[], None] | None = None
 ) -> None:
-    """Do tasks at once, each in a new process on this machine.
+    """Run tasks in parallel, each in a new process on this machine.
 
     The workers end when this process ends, however it does, so that nobody writes behind a later run's back.
 
@@ -104,7 +104,7 @@ def run_workers(
 
     Raises:
         ValueError: As `work` raises it, like OSError and ImportError; the other workers are ended.
-        RuntimeError: If a worker dies.
+        RuntimeError: A worker dies.
     """
     context = multiprocessing.get_context("spawn")
     errors = context.SimpleQueue()

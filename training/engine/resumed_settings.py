@@ -1,4 +1,4 @@
-"""Which settings may change where a training goes on, and which may not."""
+"""Which settings may change when a training is resumed."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +59,7 @@ _NOT_GIVEN = _NotGiven()
 
 
 def changes_on_resuming(config: TrainingConfig, checkpoint: Path) -> str:
-    """List what changed, and refuse to go on with settings that would make the result not what they say.
+    """List changed settings, and refuse those that may not change on resuming.
 
     Args:
         config: The settings now.

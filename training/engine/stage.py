@@ -44,9 +44,9 @@ class Stage(Protocol):
         ...
 
     def validate(self) -> Validation:
-        """Judge the networks as they are now; called with averaged weights, on the main process."""
+        """Validate the current networks; called with averaged weights, on the main process."""
         ...
 
     def save_result(self, folder: Path) -> None:
-        """Save what the training is for as a new folder; with averaged weights, on the main process."""
+        """Save the training's result as a new folder; called with averaged weights, on the main process."""
         ...

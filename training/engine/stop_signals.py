@@ -1,4 +1,4 @@
-"""Signals to stop a training: noticed at once, obeyed between two steps, by all processes after the same one."""
+"""Signals to stop a training: noticed at once, obeyed by all processes after the same step."""
 
 import signal
 import threading
@@ -29,7 +29,7 @@ class TrainingInterrupted(Exception):
 
 
 class StopSignals:
-    """Takes note of the first signal within a `with` block; a second one ends the process at once.
+    """Note the first signal inside a `with` block; a second one ends the process at once.
 
     Signals that are ignored stay so, and all are left alone in threads, where Python cannot handle them.
 
@@ -54,13 +54,13 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave signals to whom they were left before."""
+        """Restore the signal handlers."""
         for number, handler in self._earlier.items():
             # None: not from Python
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def agreed(self) -> int:
-        """Tell whether any process was asked to stop; all of them must call this, and get the same answer.
+        """Tell whether any process was asked to stop; all processes must call this and get the same answer.
 
         Returns:
             Number of the signal; 0: none came.

@@ -1,4 +1,4 @@
-"""What a training tells its tracker: losses, metrics, and rendered clips as moving pictures."""
+"""Log losses, metrics and rendered clips to a tracker."""
 
 import io
 import time
@@ -47,7 +47,7 @@ def _log_gif(writer: "tensorboard.SummaryWriter", name: str, frames: np.ndarray,
 
 
 class Meter:
-    """Means of what happened since the last log entry.
+    """Means since the last log entry.
 
     Args:
         accelerator: Averages over the processes.

@@ -1,4 +1,4 @@
-"""Which samples and which learning rate a step has: pure functions of seed and step, so that it resumes anywhere."""
+"""The samples and learning rate of a step: pure functions of seed and step, so that training can resume anywhere."""
 
 import math
 from collections.abc import Callable, Iterator

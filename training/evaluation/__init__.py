@@ -1,1 +1,1 @@
-"""Judge videos: metrics, readings of faces, sections of the report, validation while training."""
+"""Judge videos: metrics, face readings, sections of the report, validation during training."""

@@ -1,4 +1,4 @@
-"""The held-out clips that an evaluation looks at, and what a pipeline makes of them."""
+"""The held-out clips of an evaluation, and how a pipeline renders them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm.auto import tqdm
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -13,9 +14,11 @@ from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Portrait
 from training.data.clip_shards import ClipShards
 from training.data.prepared_report import splits_of
+from training.evaluation.extractors import Extractors
 from training.evaluation.face_reader import FaceReader, FaceReadings
 from training.evaluation.figures import FEWEST_FRAMES, spread_evenly
-from training.evaluation.metrics import pearson_correlation
+from training.evaluation.likeness import frame_likeness
+from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.evaluation.report import LeftOut
 from training.evaluation.validation import TruthClip, read_truth_clip
 
@@ -43,6 +46,7 @@ class EvaluationSettings:
         seed: Everything random is a function of it and of a clip's place.
         recordings: Files with real speech.
         real_clips: Folder of films of people who speak; None: there is none.
+        portraits: Folder of portraits that speak the recordings in turn, or list of them; None: there is none.
         output: Folder for videos of the recordings.
         quiet: Whether to show no progress bars.
     """
@@ -58,11 +62,12 @@ class EvaluationSettings:
     seed: int = 0
     recordings: tuple[Path, ...] = ()
     real_clips: Path | None = None
+    portraits: Path | None = None
     output: Path = Path()
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that no evaluation can have."""
+        """Refuse settings that are out of range."""
         for name in ("num_clips", "num_long", "num_portraits", "frame_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
@@ -83,6 +88,8 @@ class EvaluationSettings:
                 raise ValueError(f"`recordings` has {path}, which is not a file")
         if self.real_clips is not None and not self.real_clips.exists():
             raise ValueError(f"`real_clips` is not there: {self.real_clips}")
+        if self.portraits is not None and not self.portraits.exists():
+            raise ValueError(f"`portraits` is not there: {self.portraits}")
 
     @property
     def num_frames(self) -> int:
@@ -104,6 +111,7 @@ class Evaluation:
         settings: What is evaluated, and how.
         reader: Reads faces; None: nothing can be read from frames.
         lfg: LFG with its motion estimator; None: the pipeline's own.
+        extractors: Networks that metrics need; None: there are none.
 
     Attributes:
         shards: The test split.
@@ -111,6 +119,7 @@ class Evaluation:
         indices: The clips in it that are looked at.
         lfg: LFG with its motion estimator, if there is one.
         reader: Reads faces; None: nothing can be read from frames.
+        extractors: Networks that metrics need.
 
     Raises:
         ValueError: There is no test split, it has too few clips, or the pipeline does not suit the data set.
@@ -123,12 +132,14 @@ class Evaluation:
         settings: EvaluationSettings,
         reader: FaceReader | None,
         lfg: LatentFlowGenerator | None = None,
+        extractors: Extractors | None = None,
     ) -> None:
         self.pipe, self.settings = pipe, settings
+        self.extractors = Extractors() if extractors is None else extractors
         self.lfg = pipe.lfg if lfg is None else lfg
         self.reader = reader
         self._truth_readings: dict[int, FaceReadings] = {}
-        self._own_readings: dict[int, FaceReadings] = {}
+        self._own_speech: dict[int, tuple[FaceReadings | None, dict[str, float]]] = {}
         self.shards = ClipShards(dataset, "test")
         self.training = ClipShards(dataset, "train") if "train" in splits_of(dataset) else None
         info, width = self.shards.info, pipe.unet.config.audio_dim
@@ -157,7 +168,7 @@ class Evaluation:
         return self.reader
 
     def progress(self, places: Iterable, title: str) -> tqdm:
-        """Go through something, and show how far it is."""
+        """Iterate with a progress bar."""
         return tqdm(places, desc=title, disable=self.settings.quiet)
 
     def clip_id(self, place: int) -> str:
@@ -270,16 +281,19 @@ class Evaluation:
         Returns:
             What was read; with its own speech it is rendered only once.
         """
-        if place == speaker and place in self._own_readings:
-            return self._own_readings[place]
-        read, labels, portrait = self.needed_reader(), self.labels(place), self.portrait(place)
-        num_frames = min(self.num_frames(place), self.num_frames(speaker))
-        tracks = tuple(torch.from_numpy(labels[name][:num_frames]) for name in ("pose", "blink"))
-        latents = self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place))
-        found = read(self.pictures(latents, portrait))
-        if place == speaker:
-            self._own_readings[place] = found
-        return found
+        read = self.needed_reader()
+        return self._as_itself(place)[0] if place == speaker else read(self._guided(place, speaker))
+
+    def likeness(self, place: int) -> dict[str, float]:
+        """Render a clip, once, with its own speech, pose and blinks, and compare it with the truth.
+
+        Args:
+            place: The clip.
+
+        Returns:
+            As `frame_likeness`.
+        """
+        return self._as_itself(place)[1]
 
     @torch.no_grad()
     def reconstruct(self, source: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -293,6 +307,24 @@ class Evaluation:
             parts.append(as_pictures(self.lfg(source.expand_as(driving), driving).prediction))
         return np.concatenate(parts)
 
+    def _as_itself(self, place: int) -> tuple[FaceReadings | None, dict[str, float]]:
+        """What is read from a clip with its own speech, pose and blinks, and how near it is to the truth."""
+        if place not in self._own_speech:
+            pictures, made, truth = self._guided(place, place), None, None
+            if self.reader is not None:
+                made, truth = self.reader(pictures), self.truth_readings(place)
+            likeness = frame_likeness(pictures, self.truth(place).frames, made, truth, self.extractors)
+            self._own_speech[place] = made, likeness
+        return self._own_speech[place]
+
+    def _guided(self, place: int, speaker: int) -> np.ndarray:
+        """Render a clip with the speech of another, or its own, and its own pose and blinks; uint8 (F, H, W, 3)."""
+        labels, portrait = self.labels(place), self.portrait(place)
+        num_frames = min(self.num_frames(place), self.num_frames(speaker))
+        tracks = tuple(torch.from_numpy(labels[name][:num_frames]) for name in ("pose", "blink"))
+        latents = self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place))
+        return self.pictures(latents, portrait)
+
     def _encoded_speech(self, place: int) -> torch.Tensor:
         samples = self.shards.read_samples(self.indices[place])[: self.num_frames(place) * SAMPLE_RATE_HZ // FPS]
         return self.pipe.encode_audio((samples, SAMPLE_RATE_HZ)).cpu()
@@ -301,3 +333,10 @@ class Evaluation:
 def as_pictures(images: torch.Tensor) -> np.ndarray:
     """Turn images (F, 3, H, W) in [0, 1] into uint8 pictures (F, H, W, 3)."""
     return (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def resized(picture: np.ndarray, size_px: int) -> np.ndarray:
+    """Scale a square picture, uint8 (S, S, 3), to another size."""
+    image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    image = functional.interpolate(image, (size_px, size_px), mode="bicubic", antialias=True)
+    return image[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()

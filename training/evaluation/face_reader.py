@@ -1,4 +1,4 @@
-"""Read from pictures what faces do: how far the mouth is open, where the head points, how far the eyes are open."""
+"""Read faces from pictures: mouth opening, head pose, eye openness."""
 
 import multiprocessing
 import os
@@ -12,13 +12,25 @@ from types import TracebackType
 import numpy as np
 import torch
 
+from diffusers_dawn.face.crop import check_image
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
-from diffusers_dawn.face.pose import pose_in_crop_of
+from diffusers_dawn.face.pose import (
+    INNER_LIP_POINTS,
+    NUM_MESH_POINTS,
+    OUTER_LIP_POINTS,
+    box_area,
+    face_state_from_landmarks,
+    landmark_box,
+    pose_in_crop_of,
+)
 from diffusers_dawn.records import FaceState
 from training.data.mouth import mouth_opening, mouth_width
 
 # what is read from fewer frames of a clip says nothing about the clip
 MIN_SEEN_SHARE = 0.9
+MOUTH_POINTS = (*OUTER_LIP_POINTS, *INNER_LIP_POINTS)
+# state and points of the mesh of the face in a frame
+ReadFace = tuple[FaceState, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class FaceReadings:
         blink: Float32 array (F, 2): openness of the left and right eye.
         face_box_px: Float32 array (F, 4): x_min, x_max, y_min, y_max.
         width: Float32 array (F,): how wide the mouth is, see `data.mouth.mouth_width`.
+        mesh_px: Float32 array (F, 468, 2): points of mediapipe's face mesh; `MOUTH_POINTS` lie on the lips.
     """
 
     opening: np.ndarray
@@ -38,6 +51,7 @@ class FaceReadings:
     blink: np.ndarray
     face_box_px: np.ndarray
     width: np.ndarray
+    mesh_px: np.ndarray
 
     @property
     def seen(self) -> np.ndarray:
@@ -67,13 +81,13 @@ class FaceReader:
         num_processes: How many processes look at pictures at once; 1: this one alone.
 
     Raises:
-        ImportError: If mediapipe is missing.
-        ValueError: If `num_processes` is not positive.
+        ImportError: Mediapipe is missing.
+        ValueError: `num_processes` is not positive.
     """
 
     def __init__(self, num_processes: int = 1):
         if num_processes < 1:
-            raise ValueError(f"`num_processes` is {num_processes}; it must be positive")
+            raise ValueError(f"`num_processes` is {num_processes}, must be positive")
         # also where other processes look: they could not say as well that mediapipe is missing
         self._detector = MediaPipeFaceDetector(max_num_faces=1)
         self._workers = None
@@ -90,8 +104,9 @@ class FaceReader:
         Returns:
             What they show.
         """
-        found = map(self._detector, frames) if self._workers is None else self._workers.map(_find, frames)
-        return readings_of([faces[0] if faces else None for faces in found])
+        if self._workers is None:
+            return readings_of([_largest_face(self._detector, frame) for frame in frames])
+        return readings_of(list(self._workers.map(_find, frames)))
 
     def close(self) -> None:
         """Free what the detectors hold."""
@@ -113,23 +128,25 @@ class FaceReader:
         self.close()
 
 
-def readings_of(faces: Sequence[FaceState | None]) -> FaceReadings:
-    """Collect what is known of the face in every frame.
+def readings_of(faces: Sequence[ReadFace | None]) -> FaceReadings:
+    """Collect the readings of every frame.
 
     Args:
-        faces: State per frame, with mouth landmarks; None where no face is seen.
+        faces: State per frame, with mouth landmarks, and mesh (468, 2) [px]; None where no face is seen.
 
     Returns:
         The readings.
     """
     seen = [index for index, face in enumerate(faces) if face is not None]
-    found = [faces[index] for index in seen]
-    columns = {"opening": (), "pose": (6,), "blink": (2,), "face_box_px": (4,), "width": ()}
+    found = [faces[index][0] for index in seen]
+    shape_of_mesh = (NUM_MESH_POINTS, 2)
+    columns = {"opening": (), "pose": (6,), "blink": (2,), "face_box_px": (4,), "width": (), "mesh_px": shape_of_mesh}
     values = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in columns.items()}
     if found:
         values["pose"][seen] = [pose_in_crop_of(face, found[0]) for face in found]
         values["blink"][seen] = [face.blink for face in found]
         values["face_box_px"][seen] = [face.box_px for face in found]
+        values["mesh_px"][seen] = [faces[index][1] for index in seen]
         mouths_px = np.stack([face.mouth_px for face in found])
         boxes_px = np.array([face.box_px for face in found])
         values["opening"][seen] = mouth_opening(mouths_px, boxes_px).numpy()
@@ -165,5 +182,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _find(frame: np.ndarray) -> list[FaceState]:
-    return _worker_detector(frame)
+def _find(frame: np.ndarray) -> ReadFace | None:
+    return _largest_face(_worker_detector, frame)
+
+
+def _largest_face(detector: MediaPipeFaceDetector, frame: np.ndarray) -> ReadFace | None:
+    check_image(frame)
+    meshes = detector.landmarks(frame)
+    if not meshes:
+        return None
+    mesh = max(meshes, key=lambda points: box_area(landmark_box(points)))
+    state = face_state_from_landmarks(mesh, frame.shape[:2], len(meshes))
+    return state, mesh[:NUM_MESH_POINTS, :2].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Numbers that judge clips, and how far they can be trusted; nothing here reads or renders anything."""
+"""Figures that judge clips, with confidence intervals; nothing here reads or renders anything."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +8,8 @@ import torch
 
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
 from training.evaluation.face_reader import MIN_SEEN_SHARE, FaceReadings
-from training.evaluation.metrics import best_lag, gradient_energy, pearson_correlation
+from training.evaluation.metrics.image_quality import gradient_energy
+from training.evaluation.metrics.track_agreement import best_lag, pearson_correlation
 
 ANGLES = ("yaw", "pitch", "roll")
 # a mouth whose opening has a smaller standard deviation hardly moves
@@ -25,7 +26,7 @@ FEWEST_PAUSE_FRAMES = 4
 
 
 def mean_over_clips(values: np.ndarray) -> float:
-    """Average the first column of what is known of every clip."""
+    """Average the first column of the clips' values."""
     return float(values[:, 0].mean())
 
 
@@ -75,7 +76,7 @@ def bootstrap_interval(
 
 
 def derangement(count: int, seed: int = 0) -> list[int]:
-    """Give every clip another one: a random cycle through all of them (Sattolo 1986).
+    """Assign another clip to every clip: a random cycle through all of them (Sattolo 1986).
 
     Args:
         count: Number of clips, at least 2.
@@ -98,7 +99,7 @@ def derangement(count: int, seed: int = 0) -> list[int]:
 
 
 def spread_evenly(count: int, wanted: int) -> list[int]:
-    """Choose some of a row of things, evenly spread.
+    """Choose evenly spaced items of a sequence.
 
     Args:
         count: How many there are.
@@ -111,7 +112,7 @@ def spread_evenly(count: int, wanted: int) -> list[int]:
 
 
 def correlation_where_seen(truth: np.ndarray, read: np.ndarray) -> float:
-    """Correlate something read from frames with the truth, over the frames that show a face.
+    """Correlate readings with the truth over the frames that show a face.
 
     Args:
         truth: Track (F,).
@@ -129,7 +130,7 @@ def correlation_where_seen(truth: np.ndarray, read: np.ndarray) -> float:
 
 
 def opening_correlation(truth: np.ndarray, readings: FaceReadings) -> float:
-    """Correlate how far the mouth is open with how far it should be.
+    """Correlate the mouth's opening with the truth.
 
     Args:
         truth: How far it should be open (F,).
@@ -142,7 +143,7 @@ def opening_correlation(truth: np.ndarray, readings: FaceReadings) -> float:
 
 
 def opening_lag(truth: np.ndarray, readings: FaceReadings) -> float:
-    """Find by how much the mouth moves late.
+    """Find the mouth's lag.
 
     Args:
         truth: How far the mouth should be open (F,).
@@ -202,7 +203,7 @@ def sound_energy(samples: np.ndarray, num_frames: int) -> np.ndarray:
         Float64 array (F,): root mean square of each frame, averaged with its two neighbours.
 
     Raises:
-        ValueError: If there are not 640 samples per frame.
+        ValueError: There are not 640 samples per frame.
     """
     if num_frames < 1 or samples.shape != (num_frames * SAMPLES_PER_FRAME,):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What is found out on films of real people: the first frame and its own sound against what was filmed."""
+"""Evaluate on films of real people: render from the first frame and the sound, and compare with the film."""
 
 import math
 from dataclasses import dataclass
@@ -6,16 +6,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from diffusers_dawn.face.crop import crop_square
 from diffusers_dawn.media.recordings import read_waveform, resample
 from diffusers_dawn.media.videos import stream_video
-from diffusers_dawn.pipeline.clips import fit_samples
+from diffusers_dawn.pipeline.clip_tensors import fit_samples
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Portrait, Waveform
 from training.data.clip_plan import list_videos
-from training.evaluation.clips import Evaluation
+from training.evaluation.clips import Evaluation, resized
 from training.evaluation.face_reader import FaceReadings
 from training.evaluation.figures import (
     FEWEST_FRAMES,
@@ -31,6 +29,9 @@ from training.evaluation.figures import (
     sound_energy,
     spread_evenly,
 )
+from training.evaluation.likeness import frame_likeness
+from training.evaluation.paper import add_likeness, face_embedding
+from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
 
 # clips with the noise of the same place, apart from that of the other parts
@@ -55,14 +56,15 @@ class Film:
 
 
 def films_section(evaluation: Evaluation) -> SectionReport:
-    """Judge a pipeline by films: it gets the first frame and the sound, and the film says what should have happened.
+    """Judge a pipeline by films: it gets the first frame and the sound, and its video is compared with the film.
 
     Args:
         evaluation: The pipeline, and the folder of films.
 
     Returns:
         Mouth opening and width against the film's, with its own sound and with another film's; size of the mouth's
-        movement; lag; opening in pauses above the portrait's own; sharpness.
+        movement; lag; opening in pauses above the portrait's own; sharpness; the figures of the paper's tables beside
+        those of the films; how near the pictures are to the films'.
 
     Raises:
         LeftOut: There is no folder of films, or nothing reads faces.
@@ -73,6 +75,8 @@ def films_section(evaluation: Evaluation) -> SectionReport:
     films = _read_films(evaluation)
     report = SectionReport("Films: first frame and own sound against what was filmed, poses and blinks PBNet's")
     truths = [reader(film.frames) for film in evaluation.progress(films, "films, as filmed")]
+    report.beside = "the films themselves"
+    paper, likenesses = PaperFigures(evaluation.extractors, face_embedding()), []
     rows, lags, unseen = [], [], 0
     for place, film in enumerate(evaluation.progress(films, "films, own sound")):
         pictures = _rendered(evaluation, film, film.waveform, place)
@@ -80,6 +84,8 @@ def films_section(evaluation: Evaluation) -> SectionReport:
         rows.append(_followed(film, truths[place], made, pictures))
         lags.append(opening_lag(truths[place].opening, made))
         unseen += not made.show_face()
+        paper.add(WatchedClip(pictures, made), WatchedClip(film.frames, truths[place]), film.waveform.samples)
+        likenesses.append(frame_likeness(pictures, film.frames, made, truths[place], evaluation.extractors))
     seed = evaluation.settings.seed
     for key, label in FIGURES.items():
         report.add_mean(key, label, [row[key] for row in rows], seed)
@@ -89,6 +95,8 @@ def films_section(evaluation: Evaluation) -> SectionReport:
     told = [lag for lag in lags if math.isfinite(lag)]
     within = np.mean([abs(lag) <= 1 for lag in told]) if told else math.nan
     report.add("lag_within_1", "share of films whose best lag is within ±1 frame", within, count=len(told))
+    add_likeness(report, likenesses, evaluation)
+    paper.report(report, seed)
     report.notes.append(
         f"Films up to {evaluation.settings.clip_seconds:g} s. Mouths that hardly open (std below {MIN_OPENING_STD}) "
         "do not count. Pauses: energy below a tenth of its 95th percentile for 0.16 s or more."
@@ -123,15 +131,9 @@ def _read_film(evaluation: Evaluation, root: Path, name: str) -> Film:
     size_px = evaluation.pipe.default_size
     upright = [np.rot90(frame, portrait.quarter_turns) for frame in frames]
     squares = [frame if portrait.crop is None else crop_square(frame, portrait.crop) for frame in upright]
-    resized = np.stack([_resized(square, size_px) for square in squares])
+    scaled = np.stack([resized(square, size_px) for square in squares])
     samples = fit_samples(resample(read_waveform(root / name, name="real_clips"), SAMPLE_RATE_HZ), len(frames))
-    return Film(name, portrait, resized, Waveform(samples, SAMPLE_RATE_HZ))
-
-
-def _resized(picture: np.ndarray, size_px: int) -> np.ndarray:
-    image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
-    image = functional.interpolate(image, (size_px, size_px), mode="bicubic", antialias=True)
-    return image[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+    return Film(name, portrait, scaled, Waveform(samples, SAMPLE_RATE_HZ))
 
 
 def _rendered(evaluation: Evaluation, film: Film, sound: Waveform, place: int) -> np.ndarray:

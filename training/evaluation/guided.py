@@ -1,4 +1,4 @@
-"""What is found out where clips guide the video: the reader itself, lips, control, reconstruction."""
+"""Sections in which clips guide the video: the reader itself, lips, control, reconstruction."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,7 +20,8 @@ from training.evaluation.figures import (
     opening_lag,
     quotient,
 )
-from training.evaluation.metrics import blink_rate, psnr
+from training.evaluation.metrics.image_quality import LARGEST_PSNR_DB, psnr
+from training.evaluation.metrics.movement import blink_rate
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
 from training.evaluation.validation import TruthClip, box_inside, mouth_box
 from training.objectives.box_masks import open_eye_boxes
@@ -32,8 +33,6 @@ MIN_ANGLE_STD_DEG = {"yaw": 1.0, "pitch": 1.0, "roll": 0.5}
 FOLLOWED = {angle: angle for angle in ANGLES} | {"eyes": "eye openness"}
 PLACES = ("mouth_px", "face_box_px", "eyes_px")
 CEILING = "read from the truth's frames"
-# better than 8 bits can tell
-LARGEST_PSNR_DB = 100.0
 
 Labels = dict[str, np.ndarray]
 
@@ -63,7 +62,7 @@ def reader_section(evaluation: Evaluation) -> SectionReport:
 
 
 def lips_section(evaluation: Evaluation) -> SectionReport:
-    """Judge the lips: do they move as the speech asks, and only then as the truth does.
+    """Judge the lips: they should follow the truth with the clip's own speech, and not with another's.
 
     Args:
         evaluation: The pipeline and the clips.
@@ -128,7 +127,7 @@ def control_section(evaluation: Evaluation) -> SectionReport:
 
 
 def reconstruction_section(evaluation: Evaluation) -> SectionReport:
-    """Judge LFG alone, which draws other frames of a clip from its first.
+    """Judge LFG alone: it draws other frames of a clip from the first one.
 
     Args:
         evaluation: The pipeline and the clips.
@@ -141,7 +140,7 @@ def reconstruction_section(evaluation: Evaluation) -> SectionReport:
         LeftOut: LFG cannot estimate motion.
     """
     if not evaluation.lfg.config.with_motion_estimator:
-        raise LeftOut("this LFG comes without the motion estimator that training needs; `--lfg` takes one that has it")
+        raise LeftOut("this LFG has no motion estimator; pass one that has it with `--lfg`")
     report = SectionReport("Reconstruction: LFG draws the frames of a clip from the first one")
     report.beside = "source left as it is"
     rows, unseen = [], 0
@@ -163,7 +162,7 @@ def reconstruction_section(evaluation: Evaluation) -> SectionReport:
 def fidelity(
     source: np.ndarray, frames: np.ndarray, drawn: np.ndarray, labels: Labels
 ) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Compare drawn frames with the truth, and the source left as it is.
+    """Compare drawn frames, and the unchanged source, with the truth.
 
     Frames in which nothing has changed since the source do not count.
 

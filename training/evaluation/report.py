@@ -1,4 +1,4 @@
-"""What an evaluation found, as numbers for programs and as tables for readers."""
+"""Results of an evaluation, as numbers and as tables."""
 
 import json
 import math
@@ -77,7 +77,7 @@ class SectionReport:
 
 
 class LeftOut(Exception):
-    """A part of an evaluation cannot be run; the report says why and the others go on.
+    """A section of an evaluation cannot be run; the report says why, and the others are run.
 
     Args:
         reason: One sentence for the report.

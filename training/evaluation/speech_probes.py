@@ -1,4 +1,4 @@
-"""What can be read from speech features: phonemes frame by frame, silence under noise, and the lips of a talker.
+"""Probe speech features: read phonemes per frame, silence under noise, and a talker's lips from them.
 
 A linear layer reads phonemes, a small temporal convolution the lips; both learn from some people and are measured on
 others. The features themselves do not learn.
@@ -15,7 +15,7 @@ from torch.nn import functional
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from diffusers_dawn.speech.features import hidden_states
 from training.data.speech_features import load_speech_encoder
-from training.evaluation.metrics import pearson_correlation
+from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.synthetic.audio_augmentation import NOISE_KINDS, add_noise, noise_alone
 from training.synthetic.phonemes import PHONEME_CLASSES, SILENCE_INDEX, frame_labels
 from training.synthetic.speech_dataset import log_bands, normalised
@@ -29,6 +29,8 @@ NOISES_DB = (20, 10, 0)
 LINEAR_STEPS, LINEAR_BATCH = 1500, 2048
 LIP_CHANNELS, LIP_KERNEL, LIP_STEPS = 96, 5, 400
 NUM_PLACES_WITHOUT_SPEECH = 20
+# lags of sound that are looked for, in frames
+MAX_LIP_LAG = 10
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class LipTrack:
     Attributes:
         samples: Float32 array (N,), 16 kHz.
         lips: Float32 array (F, 2), 25 per second: how far the mouth is open, and how wide, of the face's height.
+        person: Who talks.
     """
 
     samples: np.ndarray
     lips: np.ndarray
+    person: str = ""
 
 
 def features_by_name(encoders: Sequence[str]) -> dict[str, Features]:
@@ -134,18 +138,8 @@ def probe_lips(hear: Features, train: Sequence[LipTrack], test: Sequence[LipTrac
         "opening_r" and "width_r": correlation over time with the true lips, mean over the clips; and both with
         another clip's sound, "opening_r_other_sound" and "width_r_other_sound".
     """
-    inputs = [_at_frames(hear(track.samples), len(track.lips)) for track in train]
-    mean, deviation = torch.cat(inputs).mean(dim=0), torch.cat(inputs).std(dim=0) + 1e-5
-    inputs = [(values - mean) / deviation for values in inputs]
-    lips = [torch.from_numpy(track.lips - np.median(track.lips, axis=0)) for track in train]
-    scale = torch.cat(lips).std(dim=0)
-    model = _fit_lips(inputs, [track / scale for track in lips], seed)
-
-    told = []
-    with torch.no_grad():
-        for track in test:
-            values = (_at_frames(hear(track.samples), len(track.lips)) - mean) / deviation
-            told.append(model(values.T[None])[0].T)
+    tell = _lip_reader(hear, train, seed)
+    told = [tell(track) for track in test]
     true = [torch.from_numpy(track.lips) for track in test]
     others = told[1:] + told[:1]
     found = {}
@@ -154,6 +148,63 @@ def probe_lips(hear: Features, train: Sequence[LipTrack], test: Sequence[LipTrac
             pairs = [(a[: len(b), column], b[: len(a), column]) for a, b in zip(guesses, true, strict=True)]
             found[f"{name}_r{suffix}"] = float(np.mean([float(pearson_correlation(a, b)) for a, b in pairs]))
     return found
+
+
+def lip_lags(hear: Features, tracks: Sequence[LipTrack], seed: int = 0) -> dict[str, tuple[int, float]]:
+    """Measure by how much the sound of each person's films is off.
+
+    Lips are told from the sound by a convolution that learned from the other half of the people.
+
+    Args:
+        hear: Computes the features.
+        tracks: Talkers, two people at least; of tracks shorter than 1.2 s no lag is told.
+        seed: Seed of the convolution's weights.
+
+    Returns:
+        By person: the lag [frames], positive where the lips are late, at which told and true lips agree most, and
+        their correlation there, mean of opening and width over the person's tracks.
+
+    Raises:
+        ValueError: There is only one person.
+    """
+    tracks = [track for track in tracks if len(track.lips) >= 3 * MAX_LIP_LAG]
+    people = sorted({track.person for track in tracks})
+    if len(people) < 2:
+        raise ValueError(f"`tracks` has {len(people)} person, must have 2 at least")
+    found = {}
+    for half in (people[::2], people[1::2]):
+        tell = _lip_reader(hear, [track for track in tracks if track.person not in half], seed)
+        for person in half:
+            own = [track for track in tracks if track.person == person]
+            curves = np.mean([_agreement_by_lag(tell(track), torch.from_numpy(track.lips)) for track in own], axis=0)
+            found[person] = int(np.argmax(curves)) - MAX_LIP_LAG, float(curves.max())
+    return found
+
+
+def _lip_reader(hear: Features, train: Sequence[LipTrack], seed: int) -> Callable[[LipTrack], torch.Tensor]:
+    """Learn to tell lips (F, 2) from sound, up to a scale and an offset."""
+    inputs = [_at_frames(hear(track.samples), len(track.lips)) for track in train]
+    mean, deviation = torch.cat(inputs).mean(dim=0), torch.cat(inputs).std(dim=0) + 1e-5
+    inputs = [(values - mean) / deviation for values in inputs]
+    lips = [torch.from_numpy(track.lips - np.median(track.lips, axis=0)) for track in train]
+    scale = torch.cat(lips).std(dim=0)
+    model = _fit_lips(inputs, [track / scale for track in lips], seed)
+
+    @torch.no_grad()
+    def tell(track: LipTrack) -> torch.Tensor:
+        values = (_at_frames(hear(track.samples), len(track.lips)) - mean) / deviation
+        return model(values.T[None])[0].T
+
+    return tell
+
+
+def _agreement_by_lag(told: torch.Tensor, true: torch.Tensor) -> np.ndarray:
+    """Correlate told with true lips (F, 2) that are late by -MAX_LIP_LAG to MAX_LIP_LAG frames."""
+    num_frames, agreement = len(true), []
+    for lag in range(-MAX_LIP_LAG, MAX_LIP_LAG + 1):
+        early, late = told[max(0, -lag) : num_frames - max(0, lag)], true[max(0, lag) : num_frames - max(0, -lag)]
+        agreement.append(float(pearson_correlation(early.T, late.T).mean()))
+    return np.array(agreement)
 
 
 def _samples_of(aligned: AlignedRecording) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is found out where speech alone guides the video: PBNet's tracks, long videos, recordings."""
+"""Sections in which speech alone guides the video: PBNet's tracks, long videos, recordings."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 
 from diffusers_dawn.media.recordings import read_waveform, resample
 from diffusers_dawn.media.video_writer import VideoWriter
-from diffusers_dawn.pipeline.clips import fit_samples
+from diffusers_dawn.pipeline.clip_tensors import fit_samples
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import labelled_opening
@@ -28,7 +28,7 @@ from training.evaluation.figures import (
     sound_energy,
     spread_evenly,
 )
-from training.evaluation.metrics import blink_rate
+from training.evaluation.metrics.movement import blink_rate
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
 
 # enough for the distribution of the training split's movements
@@ -80,7 +80,7 @@ def tracks_section(evaluation: Evaluation) -> SectionReport:
 
 
 def long_section(evaluation: Evaluation) -> SectionReport:
-    """Judge whether a long video is at its end as good as at its beginning.
+    """Judge whether a long video is as good at its end as at its beginning.
 
     Consecutive clips' speech is joined, and rendered once forwards and once backwards: so the same sentences are said
     at the beginning and at the end.
@@ -99,7 +99,7 @@ def long_section(evaluation: Evaluation) -> SectionReport:
     lengths = [evaluation.num_frames(place) for place in range(len(evaluation))]
     groups = consecutive_groups(lengths, settings.num_long_frames)
     if not groups:
-        raise LeftOut(f"the clips that are looked at do not last {settings.long_seconds:g} s together")
+        raise LeftOut(f"the measured clips together do not last {settings.long_seconds:g} s")
     groups = [groups[index] for index in spread_evenly(len(groups), settings.num_long)]
     ends = f"{settings.clip_seconds:g} s"
     report = SectionReport(f"Long: the first and the last {ends} of videos of {settings.long_seconds:g} s")
@@ -109,7 +109,7 @@ def long_section(evaluation: Evaluation) -> SectionReport:
     _add_ends(report, "sharpness", f"sharpness of the face, {{}} {ends}", [run[1] for run in found], settings.seed)
     report.notes.append(
         f"Of {len(groups)} rows of joined clips, each forwards and backwards, so that both ends say the same; "
-        f"{_tracks_note(evaluation)}."
+        f"{tracks_note(evaluation)}."
     )
     unseen = sum(run[2] for run in found)
     if unseen:
@@ -118,7 +118,7 @@ def long_section(evaluation: Evaluation) -> SectionReport:
 
 
 def recordings_section(evaluation: Evaluation) -> SectionReport:
-    """Judge what real speech does: the mouth should open with the voice and close in pauses. Nobody knows the truth.
+    """Judge real speech: the mouth should open with the voice and close in pauses. There is no ground truth.
 
     Args:
         evaluation: The pipeline, the clips whose portraits speak, and the recordings.
@@ -145,7 +145,7 @@ def recordings_section(evaluation: Evaluation) -> SectionReport:
             rows.append(_spoken(evaluation, place, speech, energy, video, waveform))
         _add_recording(report, number, path.name, rows, evaluation.settings.seed)
     report.notes.append(
-        f"Portraits from the test split; {_tracks_note(evaluation)}. Pauses: energy below a tenth of its 95th "
+        f"Portraits from the test split; {tracks_note(evaluation)}. Pauses: energy below a tenth of its 95th "
         "percentile for 0.16 s or more; speech: above three tenths of it."
     )
     return report
@@ -236,7 +236,8 @@ def _add_recording(report: SectionReport, number: int, name: str, rows: list[lis
         report.notes.append(unseen_note(len(seen) - round(sum(seen)), f"{len(seen)} videos of {name}"))
 
 
-def _tracks_note(evaluation: Evaluation) -> str:
+def tracks_note(evaluation: Evaluation) -> str:
+    """Say whose pose and eye openness `Evaluation.free_tracks` returns."""
     pbnet = evaluation.pipe.pbnet
     pose, eyes = (
         "PBNet's" if made else "the portrait's"

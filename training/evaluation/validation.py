@@ -1,4 +1,4 @@
-"""Judging a training by what users get: clips of people it has not seen, rendered by the pipeline."""
+"""Validate a training by rendering clips of unseen people with the pipeline."""
 
 import logging
 from collections.abc import Mapping
@@ -12,8 +12,10 @@ import torch
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, Portrait
 from training.data.clip_shards import ClipShards, finished_shards, read_journal
-from training.evaluation.face_reader import FaceReader, labelled_opening
-from training.evaluation.metrics import best_lag, pearson_correlation, psnr, ssim
+from training.evaluation.face_reader import MOUTH_POINTS, FaceReader, labelled_opening
+from training.evaluation.metrics.image_quality import psnr, ssim
+from training.evaluation.metrics.landmark_distance import landmark_distance
+from training.evaluation.metrics.track_agreement import best_lag, pearson_correlation
 
 logger = logging.getLogger("training")
 
@@ -73,7 +75,7 @@ class TruthClip(NamedTuple):
 
 
 def validation_clips(dataset: str | Mapping[str, float], count: int, max_frames: int) -> list[TruthClip]:
-    """Read clips of people that the training has not seen.
+    """Read clips of people who are not in the training split.
 
     Args:
         dataset: Folder of the prepared data set, or shares by folder, the first of which is used.
@@ -88,7 +90,7 @@ def validation_clips(dataset: str | Mapping[str, float], count: int, max_frames:
     journals = [read_journal(path) for path in finished_shards(Path(dataset), "test")]
     has_tests = any("skipped" not in line for lines in journals for line in lines)
     if not has_tests:
-        logger.warning("the data set has no clips for testing: validating on clips of the training")
+        logger.warning("the data set has no test clips: validating on training clips")
     clips = ClipShards(dataset, "test" if has_tests else "train")
     usable = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= 2]
     return [read_truth_clip(clips, index, max_frames) for index in usable[:count]]
@@ -210,7 +212,7 @@ def box_inside(box_px: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def mouth_metrics(frames: np.ndarray, clip: TruthClip, max_lag: int = 5) -> dict[str, float]:
-    """Compare how far the mouth opens over time, read from the pictures by mediapipe, with the truth.
+    """Compare the mouth, read from the pictures by mediapipe, with the truth.
 
     Args:
         frames: Float frames (F, H, W, 3) in [0, 1].
@@ -218,8 +220,9 @@ def mouth_metrics(frames: np.ndarray, clip: TruthClip, max_lag: int = 5) -> dict
         max_lag: Largest lag that is looked for [frames].
 
     Returns:
-        Correlation, and the lag at which it is highest [frames]; nothing where mediapipe is missing, finds no face in
-        a tenth of the frames, or a mouth does not move.
+        Of how far it opens over time: the correlation, and the lag at which it is highest [frames]. M-LMD: how far its
+        landmarks lie from their true places [px]. Nothing where mediapipe is missing, finds no face in a tenth of the
+        frames, or a mouth does not move.
     """
     try:
         reader = FaceReader()
@@ -234,7 +237,12 @@ def mouth_metrics(frames: np.ndarray, clip: TruthClip, max_lag: int = 5) -> dict
     correlation = float(pearson_correlation(made, truth))
     if not np.isfinite(correlation):
         return {}
-    return {"mouth_correlation": correlation, "mouth_lag_frames": float(best_lag(truth, made, max_lag)[0])}
+    mouths_px = readings.mesh_px[:, list(MOUTH_POINTS)]
+    return {
+        "mouth_correlation": correlation,
+        "mouth_lag_frames": float(best_lag(truth, made, max_lag)[0]),
+        "m_lmd_px": landmark_distance(mouths_px, clip.labels["mouth_px"]),
+    }
 
 
 def mean_of_rows(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""What networks are asked for: losses, targets, where they count, a discriminator."""
+"""Losses and targets, where they are weighted, and a discriminator."""

@@ -32,7 +32,7 @@ def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: 
 
 
 def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
-    """Draw the boxes of both eyes, of closed ones as large as of open ones, at the resolution of the motion.
+    """Draw the boxes of both eyes at the resolution of the motion; closed eyes get boxes as large as open ones.
 
     Args:
         eyes_px: x_min, x_max, y_min, y_max (B, F, 2, 4) [px].
@@ -48,14 +48,14 @@ def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int
 
 
 def to_cells(box_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
-    """Turn boxes x_min, x_max, y_min, y_max (..., 4) in pixels of an image into such in cells of a mask."""
+    """Convert boxes x_min, x_max, y_min, y_max (..., 4) from image pixels to mask cells."""
     image_height, image_width = image_size
     scale = box_px.new_tensor([width / image_width] * 2 + [height / image_height] * 2, dtype=torch.float32)
     return box_px.float() * scale
 
 
 def open_eye_boxes(eyes_px: torch.Tensor) -> torch.Tensor:
-    """Make boxes of eyes at least as high as those of open ones: lids that stay open in them are an error, too.
+    """Make eye boxes at least as high as those of open eyes, so that lids that wrongly stay open count as errors.
 
     Args:
         eyes_px: x_min, x_max, y_min, y_max (..., 4) [px], closed eyes' boxes as flat as they are.

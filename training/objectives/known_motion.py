@@ -1,4 +1,4 @@
-"""LFG's loss where the motion between two pictures is known: encoder and decoder learn to draw by it."""
+"""LFG's loss for pairs with known motion: encoder and decoder learn to draw from it."""
 
 from collections.abc import Mapping
 

@@ -75,7 +75,7 @@ def pixel_gradient_loss(
     scales: Sequence[float] = PYRAMID_SCALES,
     weight_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Compare pixels and image gradients at several sizes; stands in for the perceptual loss where no VGG is at hand.
+    """Compare pixels and image gradients at several sizes; replaces the perceptual loss when there is no VGG.
 
     Args:
         prediction: Images (B, C, H, W) in [0, 1].
@@ -257,7 +257,8 @@ def denoising_losses(
 
     Returns:
         Scalars: "denoising", the mean squared error of the prediction; "flow" and "occlusion", those of the motion,
-        occlusion in [0, 1]; and by each mask's name the one of the prediction inside of it.
+        occlusion in [0, 1]; "flow_gradient", see `flow_gradient_loss`; and by each mask's name the one of the
+        prediction inside of it.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -278,7 +279,34 @@ def denoising_losses(
         "denoising": (sample_weights * mean_per_sample(error)).mean(),
         "flow": mean_per_sample(motion_error[:, :-1]).mean(),
         "occlusion": mean_per_sample(motion_error[:, -1:] / 4).mean(),
+        "flow_gradient": flow_gradient_loss(clean_prediction[:, :-1], clean[:, :-1], masks),
     } | {name: (sample_weights * mean_per_sample(error, mask)).mean() for name, mask in masks.items()}
+
+
+def flow_gradient_loss(
+    prediction: torch.Tensor, target: torch.Tensor, masks: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Compare how flow changes from cell to cell: it jumps where lips part and lids meet, and is smooth elsewhere.
+
+    Beside the error of occlusion, which jumps from -1 to 1, that of flow hardly counts where a face moves by little.
+
+    Args:
+        prediction: Flow (B, 2, F, h, w).
+        target: Flow (B, 2, F, h, w).
+        masks: Parts of the face that count once more, by name, each (B, 1, F, h, w).
+
+    Returns:
+        Mean squared error of the steps to the next column and to the next row, over the whole and inside of each
+        mask, added up; a scalar.
+    """
+    error = prediction.float() - target.float()
+    total = error.new_zeros(len(error))
+    for dim in (-2, -1):
+        step = error.diff(dim=dim).square()
+        total = total + mean_per_sample(step)
+        for mask in masks.values():
+            total = total + mean_per_sample(step, mask.narrow(dim, 0, mask.shape[dim] - 1))
+    return total.mean()
 
 
 def _cross_entropy(logits: torch.Tensor, label: float, mask: torch.Tensor | None) -> torch.Tensor:

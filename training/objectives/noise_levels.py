@@ -1,4 +1,4 @@
-"""How noisy the denoiser's training samples are, and how much each of them counts."""
+"""Noise levels and weights of the denoiser's training samples."""
 
 from typing import Any
 

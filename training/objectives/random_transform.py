@@ -1,4 +1,4 @@
-"""Random smooth deformations of images, under which the regions of an image have to move along (equivariance)."""
+"""Random smooth deformations of images; regions must move along with them (equivariance)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

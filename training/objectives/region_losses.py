@@ -1,4 +1,4 @@
-"""What the motion of LFG should do besides drawing: move with the picture, lie on known points, hide what changes."""
+"""Losses on LFG's regions and flow: equivariance, landmarks, and occlusion of mouths and eyes."""
 
 import torch
 from torch.nn import functional
@@ -22,7 +22,7 @@ EYE_MARGIN = 0.4
 def equivariance_losses(
     driving: Regions, transformed: Regions, transform: RandomTransform
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ask that regions move with the image (motion representations for articulated animation, section 3.5).
+    """Penalise regions that do not follow the image (motion representations for articulated animation, section 3.5).
 
     The transformed image shows at z what the driving image shows at T(z), so its regions, moved by T, should be those
     of the driving image. The affine maps of regions are known up to their sign; as in `motion_between`, the product
@@ -54,7 +54,7 @@ def equivariance_losses(
 
 
 def landmark_loss(regions: Regions, landmarks_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-    """Ask that the first regions lie on landmarks; not in the paper, it shortens the search for the mouth by far.
+    """Pull the first regions onto landmarks; not in the paper, but it finds the mouth much sooner.
 
     Args:
         regions: Regions of images, at least as many as landmarks.
@@ -79,7 +79,7 @@ def landmark_loss(regions: Regions, landmarks_px: torch.Tensor, image_size: tupl
 def landmark_flow_loss(
     flow: torch.Tensor, source_px: torch.Tensor, driving_px: torch.Tensor, image_size: tuple[int, int]
 ) -> torch.Tensor:
-    """Ask that the flow leads from the landmarks of the driving image to those of the source; not in the paper.
+    """Pull the flow at the driving image's landmarks to the source's landmarks; not in the paper.
 
     Args:
         flow: Positions in the source (B, h, w, 2) in grid_sample units.
@@ -104,7 +104,7 @@ def landmark_flow_loss(
 
 
 def open_mouth_loss(occlusion: torch.Tensor, mouth_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-    """Ask that of the mouth's box exactly what lies between the lips is painted anew; not in the paper.
+    """Within the mouth's box, ask for occlusion exactly between the lips; not in the paper.
 
     A closed mouth has nothing to warp there, but lips that are stretched over the gap look better to the comparison
     of pictures than the decoder's first attempts, so without this the decoder is not asked for a long time.
@@ -133,7 +133,7 @@ def open_mouth_loss(occlusion: torch.Tensor, mouth_px: torch.Tensor, image_size:
 
 
 def closed_eye_loss(occlusion: torch.Tensor, eyes_px: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-    """Ask that eyes are painted anew as far as they open or close; not in the paper.
+    """Ask for occlusion of the eyes in proportion to how far they open or close; not in the paper.
 
     A lid that closes would have to be drawn from the line above the eye over all of it, and the flow, whose cells are
     as high as an eye, shows the squeezed eye instead.

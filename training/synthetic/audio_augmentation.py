@@ -33,7 +33,7 @@ def augment(samples: np.ndarray, seed: int) -> np.ndarray:
         Float32 array (N,) in [-1, 1]; what was said when stays as it is.
 
     Raises:
-        ValueError: If `samples` is not one-dimensional, or empty.
+        ValueError: `samples` is not one-dimensional, or empty.
     """
     _check(samples)
     rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def noise_alone(num_samples: int, seed: int) -> np.ndarray:
         Float32 array (N,) in [-1, 1], 16 kHz.
 
     Raises:
-        ValueError: If `num_samples` is not positive.
+        ValueError: `num_samples` is not positive.
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` is {num_samples}, must be positive")
@@ -83,7 +83,7 @@ def through_phone(samples: np.ndarray) -> np.ndarray:
         Array (N,).
 
     Raises:
-        ValueError: If `samples` is not one-dimensional, or empty.
+        ValueError: `samples` is not one-dimensional, or empty.
     """
     banded = limit_band(samples, *PHONE_BAND_HZ)
     peak = max(float(np.abs(banded).max()), 1e-12)
@@ -107,11 +107,11 @@ def reverberate(
         Array (N,): the direct sound, unchanged, and its echoes.
 
     Raises:
-        ValueError: If `samples` is not one-dimensional or empty, or `decay_s` is not positive.
+        ValueError: `samples` is not one-dimensional or empty, or `decay_s` is not positive.
     """
     _check(samples)
     if not decay_s > 0:
-        raise ValueError(f"`decay_s` is {decay_s}; it must be positive")
+        raise ValueError(f"`decay_s` is {decay_s}, must be positive")
     times_s = np.arange(max(round(decay_s * SAMPLE_RATE_HZ), 2)) / SAMPLE_RATE_HZ
     echoes = rng.normal(size=len(times_s)) * 10 ** (-3 * times_s / decay_s)
     echoes[times_s < min(FIRST_REFLECTION_S, times_s[-1])] = 0
@@ -133,7 +133,7 @@ def limit_band(samples: np.ndarray, lowest_hz: float, highest_hz: float) -> np.n
         Array (N,).
 
     Raises:
-        ValueError: If `samples` is not one-dimensional or empty, or the limits are not 0 < lowest < highest.
+        ValueError: `samples` is not one-dimensional or empty, or the limits are not 0 < lowest < highest.
     """
     _check(samples)
     if not 0 < lowest_hz < highest_hz:
@@ -159,7 +159,7 @@ def add_noise(samples: np.ndarray, snr_db: float, kind: str, rng: np.random.Gene
         Array (N,).
 
     Raises:
-        ValueError: If `samples` is not one-dimensional or empty, or there is no such kind.
+        ValueError: `samples` is not one-dimensional or empty, or there is no such kind.
     """
     _check(samples)
     if kind not in NOISE_KINDS:
@@ -180,7 +180,7 @@ def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
         Array (N,) within [-0.99, 0.99].
 
     Raises:
-        ValueError: If `samples` is not one-dimensional, or empty.
+        ValueError: `samples` is not one-dimensional, or empty.
     """
     _check(samples)
     peak = max(float(np.abs(samples).max()), 1e-12)
@@ -240,4 +240,4 @@ def _music(num_samples: int, rng: np.random.Generator) -> np.ndarray:
 
 def _check(samples: np.ndarray) -> None:
     if samples.ndim != 1 or samples.size == 0:
-        raise ValueError(f"`samples` has shape {samples.shape}; it must be (N,) with one sample at least")
+        raise ValueError(f"`samples` has shape {samples.shape}, must be (N,) with at least one sample")

@@ -71,7 +71,7 @@ class Espeak:
     Every sentence is said by a short-lived process of its own (about 20 ms), see `espeak_process`.
 
     Raises:
-        ImportError: If the package espeakng-loader, which brings the library, is missing.
+        ImportError: The package espeakng-loader, which brings the library, is missing.
     """
 
     def __init__(self) -> None:
@@ -98,22 +98,22 @@ class Espeak:
             The sound and its phonemes.
 
         Raises:
-            ValueError: If the text has nothing to say or has control characters, there is no such voice, or a number
+            ValueError: The text has nothing to say or has control characters, there is no such voice, or a number
                 is out of its range.
-            RuntimeError: If espeak-ng itself fails.
+            RuntimeError: Espeak-ng itself fails.
         """
         if not any(character.isalnum() for character in text):
-            raise ValueError(f"`text` is {text!r}; it must have a letter or digit")
+            raise ValueError(f"`text` is {text!r}, must have a letter or digit")
         if not text.isprintable():
             # espeak-ng takes some of them for commands
-            raise ValueError(f"`text` is {text!r}; it must not have control characters or line breaks")
+            raise ValueError(f"`text` is {text!r}, must not have control characters or line breaks")
         for name, given, (lowest, highest) in (
             ("rate_wpm", rate_wpm, RATES_WPM),
             ("pitch", pitch, PITCHES),
             ("pitch_range", pitch_range, PITCHES),
         ):
             if not lowest <= given <= highest:
-                raise ValueError(f"`{name}` is {given}; allowed are {lowest} to {highest}")
+                raise ValueError(f"`{name}` is {given}, must be from {lowest} to {highest}")
         request = {
             "library": self._library,
             "data": str(self._data),

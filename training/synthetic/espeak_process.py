@@ -55,7 +55,7 @@ def synthesize(request: dict) -> tuple[dict, bytes]:
         samples.
 
     Raises:
-        RuntimeError: If the library cannot be initialised or refuses the voice or the text.
+        RuntimeError: The library cannot be initialised or refuses the voice or the text.
     """
     library = ctypes.CDLL(request["library"])
     flags = INITIALIZE_PHONEME_EVENTS | INITIALIZE_DONT_EXIT

@@ -38,7 +38,7 @@ def write_speech(path: Path, identity_seed: int, num_frames: int) -> tuple[str, 
         What is said; the last sentence may be cut.
 
     Raises:
-        ImportError: If espeak-ng is missing (extra `synthetic`).
+        ImportError: Espeak-ng is missing (extra `synthetic`).
     """
     speaker = draw_speaker(identity_seed, draw_identity(identity_seed).is_feminine)
     spoken = speak_clip(Espeak(), speaker, num_frames, identity_seed, "test")

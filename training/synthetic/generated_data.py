@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.data.clip_members import PreparedClip
 from training.data.clip_shards import shard_path, write_shard
@@ -93,7 +94,7 @@ def check_settings(settings: GeneratorSettings) -> None:
         settings: The settings.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: A number is out of its range.
     """
     most = IDENTITIES_PER_SEED - 1
     for name, lowest, highest in (
@@ -109,11 +110,11 @@ def check_settings(settings: GeneratorSettings) -> None:
     ):
         given = getattr(settings, name)
         if not lowest <= given <= highest:
-            raise ValueError(f"`{name}` is {given}; allowed are {lowest} to {highest}")
+            raise ValueError(f"`{name}` is {given}, must be from {lowest} to {highest}")
     if settings.size_px % 2:
-        raise ValueError(f"`size_px` is {settings.size_px}; it must be even")
+        raise ValueError(f"`size_px` is {settings.size_px}, must be even")
     if settings.flow_stride and settings.size_px % settings.flow_stride:
-        raise ValueError(f"`flow_stride` is {settings.flow_stride}; it must divide `size_px` ({settings.size_px})")
+        raise ValueError(f"`flow_stride` is {settings.flow_stride}, must divide `size_px` ({settings.size_px})")
 
 
 def plan_shards(folder: Path, settings: GeneratorSettings) -> list[PlannedShard]:
@@ -141,15 +142,16 @@ def plan_shards(folder: Path, settings: GeneratorSettings) -> list[PlannedShard]
 
 
 def begin(folder: Path, settings: GeneratorSettings) -> None:
-    """Note down what a data set is made with, and refuse to go on with something else.
+    """Record a data set's settings, and refuse to continue with others.
 
     Args:
         folder: The data set's folder; made if it does not exist.
         settings: The settings.
 
     Raises:
-        ValueError: If the folder was begun with other settings, or holds another data set.
+        ValueError: The folder was begun with other settings, holds another data set, or cannot be filled.
     """
+    check_folder(folder, "output")
     folder.mkdir(parents=True, exist_ok=True)
     path, wanted = folder / PLAN_NAME, asdict(settings)
     if not path.exists():
@@ -164,8 +166,8 @@ def begin(folder: Path, settings: GeneratorSettings) -> None:
     for name, value in wanted.items():
         if begun.get(name) != value:
             raise ValueError(
-                f"`{name}` is {value!r}, but {folder} was begun with {begun.get(name)!r}; choose a new folder, or the "
-                "same value to go on"
+                f"`{name}` is {value!r}, but {folder} was started with {begun.get(name)!r}; choose a new folder, or "
+                "the same value to continue"
             )
 
 
@@ -185,7 +187,7 @@ def make_shard(
 
     Raises:
         ValueError: As for `clip_shards.write_shard`.
-        ImportError: If a package of the extra `synthetic` is missing.
+        ImportError: A package of the extra `synthetic` is missing.
     """
     planned = {clip.clip_id: clip for clip in shard.clips}
 

@@ -1,4 +1,4 @@
-"""How a head moves while its mouth speaks: pose, nods, gaze, blinks, brows."""
+"""Head motion during speech: pose, nods, gaze, blinks, brows."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ GAZE_COMPENSATION = 0.7
 
 
 def head_states(mouth_track: np.ndarray, energy: np.ndarray, seed: int) -> list[HeadState]:
-    """Let a head move with its speech.
+    """Generate head motion for speech.
 
     The head wanders smoothly and nods on loud syllables, where the brows rise too; the eyes rest and jump, make up for
     most of the head's turning, and blink 0.2 to 0.8 times per second.
@@ -45,11 +45,11 @@ def head_states(mouth_track: np.ndarray, energy: np.ndarray, seed: int) -> list[
         One state per frame.
 
     Raises:
-        ValueError: If the two are not of one length.
+        ValueError: The two are not of one length.
     """
     num_frames = len(mouth_track)
     if len(energy) != num_frames:
-        raise ValueError(f"`energy` has {len(energy)} frames, `mouth_track` {num_frames}; they must have as many")
+        raise ValueError(f"`energy` has {len(energy)} frames, `mouth_track` {num_frames}, must be equal")
     rng = np.random.default_rng(seed)
     tracks = {name: _wander(num_frames, *settings, rng) for name, settings in WANDER.items()}
     for name, spread in CENTRES.items():
@@ -81,7 +81,7 @@ def speech_energy(samples: np.ndarray, num_frames: int) -> np.ndarray:
         Float64 array (F,) in [0, 1], smoothed over about a fifth of a second; 1 is the loudest frame.
 
     Raises:
-        ValueError: If there are not 640 samples per frame.
+        ValueError: There are not 640 samples per frame.
     """
     if num_frames < 1 or samples.shape != (num_frames * SAMPLES_PER_FRAME,):
         raise ValueError(

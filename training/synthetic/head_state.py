@@ -47,7 +47,7 @@ class HeadState:
         smile: How far the corners of the mouth are raised, 0 to 1.
 
     Raises:
-        ValueError: If a number is not finite or out of its range.
+        ValueError: A number is not finite or out of its range.
     """
 
     yaw_deg: float = 0.0
@@ -72,7 +72,7 @@ class HeadState:
             value = getattr(self, field.name)
             low, high = RANGES.get(field.name, (-math.inf, math.inf))
             if not (math.isfinite(value) and low <= value <= high):
-                raise ValueError(f"`{field.name}` is {value}; allowed is {low} to {high}")
+                raise ValueError(f"`{field.name}` is {value}, must be from {low} to {high}")
 
 
 def rotation_from_angles(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:

@@ -197,10 +197,10 @@ def draw_identity(seed: int) -> Identity:
         The person.
 
     Raises:
-        ValueError: If `seed` is negative.
+        ValueError: `seed` is negative.
     """
     if seed < 0:
-        raise ValueError(f"`seed` is {seed}; it must not be negative")
+        raise ValueError(f"`seed` is {seed}, must not be negative")
     rng = np.random.default_rng(seed)
     is_feminine = bool(rng.random() < 0.5)
     skin = _draw_skin(rng, is_feminine)

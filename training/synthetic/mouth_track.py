@@ -42,10 +42,10 @@ def mouth_track(segments: Sequence[ClassSegment], num_frames: int) -> np.ndarray
         Float32 array (F, 4) in [0, 1]: jaw, width, round, press.
 
     Raises:
-        ValueError: If `num_frames` is not positive.
+        ValueError: `num_frames` is not positive.
     """
     if num_frames < 1:
-        raise ValueError(f"`num_frames` is {num_frames}; it must be positive")
+        raise ValueError(f"`num_frames` is {num_frames}, must be positive")
     times_s = (np.arange(num_frames * STEPS_PER_S // FPS) + 0.5) / STEPS_PER_S
     shapes = _blended_shapes(segments, times_s + LEAD_S)
     centres_s = (np.arange(num_frames) + 0.5) / FPS

@@ -188,7 +188,7 @@ def class_segments(events: Sequence[PhonemeEvent], accent: str = "en-us") -> lis
         Segments that cover the same time in the same order; of a diphthong two, one per half, of a triphthong three.
 
     Raises:
-        ValueError: If a mnemonic is not one of the accent's, or there is no such accent.
+        ValueError: A mnemonic is not one of the accent's, or there is no such accent.
     """
     if accent not in _PARTS:
         raise ValueError(f"`accent` is {accent!r}, must be one of {', '.join(_PARTS)}")
@@ -218,7 +218,7 @@ def frame_labels(segments: Sequence[ClassSegment], num_labels: int) -> np.ndarra
         int16 array (num_labels,), indices into `PHONEME_CLASSES`.
 
     Raises:
-        ValueError: If there are no segments.
+        ValueError: There are no segments.
     """
     if not segments:
         raise ValueError("`segments` is empty; there must be one at least")

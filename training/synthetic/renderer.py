@@ -54,7 +54,7 @@ class HeadRenderer:
         supersampling: Samples per pixel along one axis, 1 to 4.
 
     Raises:
-        ValueError: If `size_px` or `supersampling` is out of range.
+        ValueError: `size_px` or `supersampling` is out of range.
     """
 
     def __init__(self, identity: Identity, size_px: int = 128, supersampling: int = 2):
@@ -128,10 +128,10 @@ class HeadRenderer:
             Visible, bool (S / stride, S / stride): whether `first` shows it at all.
 
         Raises:
-            ValueError: If `stride` does not divide the side of the picture.
+            ValueError: `stride` does not divide the side of the picture.
         """
         if stride < 1 or self.size_px % stride:
-            raise ValueError(f"`stride` is {stride}; it must divide the picture's side of {self.size_px} px")
+            raise ValueError(f"`stride` is {stride}, must divide the picture's side of {self.size_px} px")
         flow, visible = backward_flow(
             first.raster,
             first.screen_px * np.float32(self.supersampling),
@@ -182,4 +182,4 @@ def _palette(identity: Identity, mesh: HeadMesh) -> Palette:
 
 def _check_range(name: str, value: int, allowed: tuple[int, int]) -> None:
     if not isinstance(value, int) or not allowed[0] <= value <= allowed[1]:
-        raise ValueError(f"`{name}` is {value!r}; allowed are whole numbers from {allowed[0]} to {allowed[1]}")
+        raise ValueError(f"`{name}` is {value!r}, must be a whole number from {allowed[0]} to {allowed[1]}")

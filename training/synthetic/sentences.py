@@ -90,7 +90,7 @@ def draw_sentence(seed: int, split: str = "train", language: str = "en") -> str:
         The sentence, with its punctuation.
 
     Raises:
-        ValueError: If there is no such split or language.
+        ValueError: There is no such split or language.
     """
     if split not in SPLITS:
         raise ValueError(f"`split` is {split!r}, must be one of {', '.join(SPLITS)}")

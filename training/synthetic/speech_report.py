@@ -32,7 +32,7 @@ def write_speech_statistics(folder: Path) -> dict[str, Any]:
         class in the time).
 
     Raises:
-        ValueError: If the data set is missing, unfinished or damaged.
+        ValueError: The data set is missing, unfinished or damaged.
     """
     statistics = {split: _statistics_of(ClipShards(folder, split)) for split in splits_of(folder)}
     write_text_atomically(folder / STATISTICS_NAME, json.dumps(statistics, indent=2) + "\n")

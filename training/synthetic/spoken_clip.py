@@ -70,10 +70,10 @@ def speak_clip(espeak: Espeak, speaker: Speaker, num_frames: int, seed: int, spl
         The sound, what sounds when, and the sentences.
 
     Raises:
-        ValueError: If `num_frames` is not positive, or there is no such split.
+        ValueError: `num_frames` is not positive, or there is no such split.
     """
     if num_frames < 1:
-        raise ValueError(f"`num_frames` is {num_frames}; it must be positive")
+        raise ValueError(f"`num_frames` is {num_frames}, must be positive")
     rng = np.random.default_rng(seed)
     samples = np.zeros(num_frames * SAMPLES_PER_FRAME)
     duration_s = len(samples) / SAMPLE_RATE_HZ

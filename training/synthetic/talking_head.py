@@ -38,13 +38,13 @@ def identity_seed(index: int, split: str, seed: int = 0) -> int:
         What `identity.draw_identity` draws the person from.
 
     Raises:
-        ValueError: If there is no such split, or a number is out of its range.
+        ValueError: There is no such split, or a number is out of its range.
     """
     if split not in SPLITS:
         raise ValueError(f"`split` is {split!r}, must be one of {', '.join(SPLITS)}")
     for name, given in (("index", index), ("seed", seed)):
         if not 0 <= given < IDENTITIES_PER_SEED:
-            raise ValueError(f"`{name}` is {given}; allowed are 0 to {IDENTITIES_PER_SEED - 1}")
+            raise ValueError(f"`{name}` is {given}, must be from 0 to {IDENTITIES_PER_SEED - 1}")
     return (FIRST_TEST_IDENTITY if split == "test" else 0) + seed * IDENTITIES_PER_SEED + index
 
 
@@ -76,8 +76,8 @@ def make_talking_head(
         `phonemes.frame_labels`, and with a flow stride k `flow` (F-1, S/k, S/k, 2) and `flow_visible` (F-1, S/k, S/k).
 
     Raises:
-        ValueError: If the identity belongs to the other split, or a number is out of its range.
-        ImportError: If a package of the extra `synthetic` is missing.
+        ValueError: The identity belongs to the other split, or a number is out of its range.
+        ImportError: A package of the extra `synthetic` is missing.
     """
     _check_clip(identity_seed, clip_seed, split, size_px, flow_stride)
     renderer = _renderer(identity_seed, size_px)
@@ -117,9 +117,9 @@ def _check_clip(identity_seed: int, clip_seed: int, split: str, size_px: int, fl
         )
     for name, given in (("identity_seed", identity_seed), ("clip_seed", clip_seed)):
         if given < 0:
-            raise ValueError(f"`{name}` is {given}; it must not be negative")
+            raise ValueError(f"`{name}` is {given}, must not be negative")
     if flow_stride < 0 or (flow_stride and size_px % flow_stride):
-        raise ValueError(f"`flow_stride` is {flow_stride}; allowed are 0 and divisors of `size_px` ({size_px})")
+        raise ValueError(f"`flow_stride` is {flow_stride}, must be 0 or a divisor of `size_px` ({size_px})")
 
 
 @lru_cache(maxsize=4)

@@ -1,24 +1,42 @@
 """`dawn animate`: a talking video from a portrait and a recording."""
 
 import argparse
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import demo_checkpoint
 from ..machine.stage_timer import timed
-from ..records import BLINK_DIM, FPS, POSE_DIM, Portrait, SquareCrop
+from ..records import FPS, FaceState, Portrait, SquareCrop, Waveform
+from .checkpoint import check_makes_motion, load_pipeline, makes_motion
+from .finishing import HeldBytes, check_label, choose_detail_side, finished_frames, held_bytes
 from .messages import quiet_libraries, say
-from .options import check_driving_video, check_options, choose_device, naming_options
+from .options import check_options, choose_device, naming_options
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ..motion.script import MotionScript
+    from ..motion.track import MotionTrack
     from ..pipeline.pipeline_dawn import DAWNPipeline
     from ..pipeline.request import RenderPlan
+
+
+class Inputs(NamedTuple):
+    """What a job is made from, once it is read.
+
+    Attributes:
+        waveform: The speech.
+        picture: uint8 array (H, W, 3).
+        opacity: uint8 array (H, W) of the picture's own opacity; None: it has none.
+        num_frames: Frames of the video.
+    """
+
+    waveform: Waveform
+    picture: "np.ndarray"
+    opacity: "np.ndarray | None"
+    num_frames: int
 
 
 def animate(options: argparse.Namespace) -> None:
@@ -27,20 +45,38 @@ def animate(options: argparse.Namespace) -> None:
     Args:
         options: The parsed options.
     """
-    import numpy as np
+    # refuse whatever does not need the model before it is loaded
+    inputs = read_inputs(options)
+    device = choose_device(options.device)
+    _say_channels(options.audio, options.audio_channel, options.audio_track)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "load"):
+        quiet_libraries()
+        check_makes_motion(options, makes_motion(options.checkpoint))
+        pipe = load_pipeline(options).to(device)
+    render(options, inputs, pipe, seconds, say)
 
-    from ..face.crop import paste_each
-    from ..media.frame_label import FrameLabel
-    from ..media.pictures import read_image
+
+def read_inputs(options: argparse.Namespace) -> Inputs:
+    """Read what a job is made from, and refuse whatever does not need the model.
+
+    Args:
+        options: The job, as the options of `dawn animate`.
+
+    Returns:
+        The speech, the picture and the length.
+
+    Raises:
+        ValueError: An option cannot be followed, or a file cannot be read.
+    """
+    from ..media.pictures import read_image_and_opacity
     from ..media.recordings import read_waveform
-    from ..media.video_writer import SYNTHETIC_COMMENT, VideoWriter, check_frame_size, check_output_path
+    from ..media.video_kinds import check_frame_size, check_output_path, kind_of
+    from ..motion.reading import check_motion_files
     from ..speech.features import num_video_frames
 
-    # what can be refused without the model is refused before it is loaded
-    output = Path(options.output)
-    check_output_path(output)
+    check_output_path(options.output, has_opacity=options.transparent)
     check_options(options)
-    device = choose_device(options.device)
     waveform = read_waveform(
         options.audio,
         channel=options.audio_channel,
@@ -48,81 +84,120 @@ def animate(options: argparse.Namespace) -> None:
         choice_names=("--audio-channel", "--audio-track"),
     )
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-    if options.pose_from is not None:
-        check_driving_video(options.pose_from, num_frames)
-    picture = read_image(options.image)
+    if options.motion is not None:
+        check_motion_files(options.motion, num_frames, "--motion")
+    picture, opacity = read_image_and_opacity(options.image)
     if options.full_image:
-        check_frame_size(*picture.shape[:2], name="--full-image")
-    _say_channels(options.audio, options.audio_channel, options.audio_track)
+        kind = kind_of(options.output, _keeps_opacity(options, opacity))
+        check_frame_size(*picture.shape[:2], name="--full-image", kind=kind)
+    return Inputs(waveform, picture, opacity, num_frames)
 
-    seconds: dict[str, float] = {}
-    with timed(seconds, "load"):
-        pipe = _load_pipeline(options).to(device)
-    size = _choose_size(options, pipe)
+
+def render(
+    options: argparse.Namespace,
+    inputs: Inputs,
+    pipe: "DAWNPipeline",
+    seconds: dict[str, float],
+    tell: Callable[[str], None],
+    memory_share: int = 1,
+    follow: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> None:
+    """Render a job to its file.
+
+    Args:
+        options: The job, as the options of `dawn animate`.
+        inputs: What `read_inputs` read for it.
+        pipe: The pipeline, on its device; sampler and memory settings are left as the job needs them.
+        seconds: Seconds by stage; changed.
+        tell: Called with what is worth knowing.
+        memory_share: How many processes share the free memory.
+        follow: Called after each step of the stage "denoising" and each frame of the stage "frames", with how many
+            are done and how many there are. What it or `tell` raises ends the job, which then leaves no file.
+
+    Raises:
+        ValueError: The job cannot be rendered; the message says why.
+        OSError: Writing fails.
+    """
+    import numpy as np
+
+    from ..face.opacity import cut_out, upright_opacity
+    from ..media.video_writer import SYNTHETIC_COMMENT, VideoWriter
+    from ..motion.track_files import save_track
+
+    output, (waveform, picture, own_opacity, num_frames) = Path(options.output), inputs
+    is_cut_out = options.background is not None or _keeps_opacity(options, own_opacity)
+    size = pipe.default_size if options.size is None else options.size
     steps = _choose_steps(options, pipe)
     settings = {"height": size, "width": size, "output_type": "stream", "preset": options.preset}
     settings |= {"num_inference_steps": steps, "guidance_scale": options.guidance_scale}
     with naming_options():
         pipe.enable_windows(options.window_frames, options.window_overlap)
         pipe.enable_step_cache(options.cache_interval)
-    # one decision: the call, which comes after the face and another video were read, plans by the same number
-    budget = pipe.available_memory()
-    held_bytes = _bytes_of_full_image(picture, num_frames) if options.full_image else 0
-    if held_bytes and not _shares_memory(device):
-        _check_beside_gpu(held_bytes)
-        held_bytes = 0
-    pipe.set_memory_budget(budget)
-    plan = _plan(pipe, num_frames, settings, held_bytes)
-    pipe.set_memory_budget(None if budget is None else budget - held_bytes)
-    label = None
-    if options.label is not None:
-        label_size = picture.shape[:2] if options.full_image else (size, size)
-        label = FrameLabel(options.label, *label_size, font=options.label_font)
+    held = held_bytes(options, picture.shape[:2], size, num_frames, is_cut_out)
+    plan = _plan(pipe, num_frames, settings, held, memory_share)
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)
     picture = np.ascontiguousarray(np.rot90(picture, portrait.quarter_turns))
-    if label is not None and options.full_image:
-        label = FrameLabel(options.label, *picture.shape[:2], font=options.label_font)
-    _say_face(portrait)
-    say(f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {_described(plan)}, seed {options.seed}")
-    motion = {} if options.head_motion == 1.0 else {"head_motion": options.head_motion}
-    if options.pose_from is not None:
-        with timed(seconds, "driving video"):
-            motion |= _driving_tracks(options.pose_from, pipe, portrait, num_frames)
+    if is_cut_out:
+        with timed(seconds, "opacity"):
+            opacity = upright_opacity(picture, own_opacity, portrait.quarter_turns)
+        portrait = cut_out(portrait, opacity, is_over_white=own_opacity is not None)
+        tell(f"cut out by {'the person found in the picture' if own_opacity is None else 'its own opacity'}")
+    side = choose_detail_side(options, portrait, size)
+    check_label(options, picture.shape[:2], side or size)
+    tell(_described_face(portrait))
+    tell(f"{num_frames} frames at {size}x{size}, {num_frames / FPS:.2f} s; {_described(plan)}, seed {options.seed}")
+    if side is not None:
+        tell(f"enhanced to {side}x{side} by the portrait's own detail")
+    motion = None
+    if options.motion is not None:
+        with timed(seconds, "motion"):
+            motion = _read_motion(options.motion, pipe, waveform, num_frames)
 
-    talk = pipe(
-        portrait,
-        waveform,
-        **motion,
-        **settings,
-        num_frames=num_frames,
-        generator=_generator(options.seed),
-    )
+    with naming_options():
+        talk = pipe(
+            portrait,
+            waveform,
+            **settings,
+            num_frames=num_frames,
+            generator=_generator(options.seed),
+            head_motion=options.head_motion,
+            motion=motion,
+            callback_on_step_end=lambda call, step, *_: follow("denoising", step + 1, call.num_timesteps),
+        )
     seconds |= pipe.stage_seconds
-    # a folder's name, not where it lies: the video goes to other people
+    # only the folder's name, not its path: the video is shared with others
     model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
     metadata = {"comment": f"{SYNTHETIC_COMMENT} with {model}, seed {options.seed}"}
-    frames = (frame for piece in talk.frames[0] for frame in piece)
-    if options.full_image:
-        frames = paste_each(picture, frames, portrait.crop or SquareCrop(0, 0, len(picture)))
+    if options.full_image and is_cut_out:
+        picture = _with_opacity(picture, opacity, own_opacity is not None)
+    frames = finished_frames(talk.frames[0], options, picture, portrait, side)
     with timed(seconds, "frames"), VideoWriter(output, waveform=waveform, metadata=metadata) as writer:
-        for frame in _with_progress(pipe, frames, num_frames):
-            writer.write(frame[None] if label is None else label.draw(frame[None]))
-    say("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
-    say(f"wrote {output}")
+        for done, frame in enumerate(_with_progress(pipe, frames, num_frames), 1):
+            writer.write(frame)
+            follow("frames", done, num_frames)
+    if options.save_motion is not None:
+        save_track(talk.motion(), options.save_motion, "--save-motion")
+        tell(f"wrote {options.save_motion}")
+    tell("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
+    tell(f"wrote {output}")
 
 
-def _say_face(portrait: Portrait) -> None:
+def _described_face(portrait: Portrait) -> str:
     face, crop = portrait.face, portrait.crop
     x_min, x_max, y_min, y_max = face.box_px
     offset = (0, 0) if crop is None else (crop.left, crop.top)
-    place = "the whole picture" if crop is None else f"the square of {crop.side} px at {crop.left}, {crop.top}"
     others = "" if face.num_faces == 1 else f" (1 of {face.num_faces}; --face-index chooses)"
-    say(
+    return (
         f"face{others}: {x_max - x_min:.0f}x{y_max - y_min:.0f} px at {x_min + offset[0]:.0f}, "
         f"{y_min + offset[1]:.0f}; yaw {face.pose[0]:.0f}, pitch {face.pose[1]:.0f}, roll {face.pose[2]:.0f} degrees; "
-        f"animating {place}"
+        f"animating {describe_square(crop)}"
     )
+
+
+def describe_square(crop: SquareCrop | None) -> str:
+    """Say in words which part of a picture is animated; None: all of it."""
+    return "the whole picture" if crop is None else f"the square of {crop.side} px at {crop.left}, {crop.top}"
 
 
 def _say_channels(audio: str, channel: int | str, track: int | None) -> None:
@@ -133,19 +208,14 @@ def _say_channels(audio: str, channel: int | str, track: int | None) -> None:
     num_channels = read_sound_layout(audio, track=track).num_channels
     if num_channels > 1:
         heard = {0: "the first", "mix": "the mean", "loudest": "the loudest"}.get(channel, f"number {channel}")
-        say(f"sound: {heard} of {num_channels} channels is heard (--audio-channel takes another, mix or loudest)")
-
-
-def _choose_size(options: argparse.Namespace, pipe: "DAWNPipeline") -> int:
-    multiple = pipe.unet.size_multiple * pipe.lfg.config.motion_stride
-    size = pipe.default_size if options.size is None else options.size
-    if size % multiple:
-        raise ValueError(f"`--size` is {size}, must be a multiple of {multiple} with this checkpoint")
-    return size
+        say(
+            f"sound: {heard} of {num_channels} channels is used"
+            " (choose another with --audio-channel: a number, mix or loudest)"
+        )
 
 
 def _choose_steps(options: argparse.Namespace, pipe: "DAWNPipeline") -> int | None:
-    """Give the pipeline the sampler that is asked for by name; returns the steps, None where a preset has them."""
+    """Give the pipeline the sampler of that name; return the steps, or None if a preset sets them."""
     from ..sampling.presets import DEFAULT_PRESET, presets_of
     from ..sampling.scheduler_choice import make_scheduler
     from ..sampling.scheduler_training import training_config
@@ -153,54 +223,79 @@ def _choose_steps(options: argparse.Namespace, pipe: "DAWNPipeline") -> int | No
     if options.scheduler is None:
         return options.steps
     pipe.scheduler = make_scheduler(options.scheduler, training_config(pipe.scheduler))
-    # a sampler by name is not a preset, also where it is that of the checkpoint
+    # a sampler given by name is not a preset, even if it is the checkpoint's own
     return presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps if options.steps is None else options.steps
 
 
-def _plan(pipe: "DAWNPipeline", num_frames: int, settings: dict[str, Any], held_bytes: int) -> "RenderPlan":
-    """Refuse what cannot be rendered, or does not fit in the memory beside what the command itself holds."""
+def _plan(
+    pipe: "DAWNPipeline", num_frames: int, settings: dict[str, Any], held: HeldBytes, memory_share: int
+) -> "RenderPlan":
+    """Refuse what cannot be rendered, or does not fit in memory beside what the command itself holds."""
+    # decide once: the later call, after reading the face and another video, must plan with the same number
+    pipe.set_memory_budget(None)
+    budget = pipe.available_memory()
+    if budget is not None:
+        budget //= memory_share
+    held_bytes = held.on_device
+    if _shares_memory(pipe.device):
+        held_bytes += held.by_process
+    elif held.by_process:
+        _check_beside_gpu(held)
+    pipe.set_memory_budget(budget)
     with naming_options():
         try:
             plan = pipe.plan(num_frames, **settings, held_bytes=held_bytes)
         except ValueError as error:
             if held_bytes and str(error).startswith("`num_frames`"):
-                raise ValueError(f"{error}; `--full-image` takes {held_bytes / 2**30:.1f} GiB of it") from error
+                raise ValueError(f"{error}; {held.reasons} takes {held_bytes / 2**30:.1f} GiB of it") from error
             raise
+    pipe.set_memory_budget(None if budget is None else budget - held_bytes)
     return plan
 
 
 def _described(plan: "RenderPlan") -> str:
-    """Say by what, and how many frames at a time, a plan denoises, and what it needs."""
+    """Describe a plan: sampler, frames per window and memory."""
     request, windows = plan.request, plan.windows.slices
     steps = f"{request.num_inference_steps} step{'s' * (request.num_inference_steps > 1)}"
     mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {windows[0].stop} frames"
     return f"{steps} of {type(request.scheduler).__name__}; {mode}, about {plan.num_bytes / 2**30:.1f} GiB of memory"
 
 
-def _bytes_of_full_image(picture: "np.ndarray", num_frames: int) -> int:
-    from ..face.crop import PASTE_BYTES_PER_PX
-    from ..media.video_writer import writer_bytes
+def _keeps_opacity(options: argparse.Namespace, own_opacity: "np.ndarray | None") -> bool:
+    """Tell whether the video's pictures have opacity: where it is asked for, or the portrait and the file have it."""
+    from ..media.video_kinds import holds_opacity
 
-    height, width = picture.shape[:2]
-    # a label makes another copy
-    return (PASTE_BYTES_PER_PX + 3) * height * width + writer_bytes(height, width, num_frames)
+    is_free = options.background is None
+    return options.transparent or (is_free and own_opacity is not None and holds_opacity(options.output))
+
+
+def _with_opacity(picture: "np.ndarray", opacity: "np.ndarray", is_over_white: bool) -> "np.ndarray":
+    """Join a picture and its opacity to (H, W, 4), without the white that shows through."""
+    import numpy as np
+
+    from ..media.backgrounds import colours_without_white
+
+    if is_over_white:
+        shares = opacity[..., None].astype(np.float32) / 255
+        picture = np.rint(255 * colours_without_white(picture.astype(np.float32) / 255, shares)).astype(np.uint8)
+    return np.dstack([picture, opacity])
 
 
 def _shares_memory(device: "torch.device") -> bool:
-    """Tell whether a device works in the memory of the process."""
+    """Tell whether a device uses the process's own memory."""
     return device.type in ("cpu", "mps")
 
 
-def _check_beside_gpu(held_bytes: int) -> None:
+def _check_beside_gpu(held: HeldBytes) -> None:
     """Refuse what the process must hold beside a GPU with a memory of its own."""
     import torch
 
     from ..memory.budget import available_bytes
 
     available = available_bytes(torch.device("cpu"), ())
-    if available is not None and held_bytes > available:
+    if available is not None and held.by_process > available:
         raise ValueError(
-            f"`--full-image` needs {held_bytes / 2**30:.1f} GiB of memory beside the GPU for a picture of this size;"
+            f"{held.reasons} needs {held.by_process / 2**30:.1f} GiB of memory beside the GPU for frames of this size;"
             f" there are {available / 2**30:.1f} GiB"
         )
 
@@ -212,65 +307,22 @@ def _generator(seed: int) -> "torch.Generator":
     return torch.Generator().manual_seed(seed)
 
 
-def _load_pipeline(options: argparse.Namespace) -> "DAWNPipeline":
-    import torch
+def _read_motion(
+    motion: "MotionTrack | MotionScript", pipe: "DAWNPipeline", waveform: Waveform, num_frames: int
+) -> "MotionTrack | MotionScript":
+    """Read the files that are named and find the words; of videos, which take a while, show how far it is."""
+    from ..motion.reading import read_motion, videos_of
 
-    from ..pipeline.pipeline_dawn import DAWNPipeline
+    with pipe.progress_bar(total=num_frames) if videos_of(motion) else nullcontext() as progress_bar:
 
-    quiet_libraries()
-    if options.checkpoint == demo_checkpoint():
-        say("checkpoint: dawn-demo, which ships and knows drawn faces only; --checkpoint takes another")
-    with _loading("--checkpoint", options.checkpoint):
-        makes_motion = _makes_motion(options.checkpoint)
-    if not makes_motion and options.pose_from is None:
-        raise ValueError(
-            f"`--checkpoint` {options.checkpoint} has no PBNet that makes head pose and blinks; give"
-            " `--pose-from VIDEO`, or another checkpoint"
-        )
-    with _loading("--checkpoint", options.checkpoint):
-        pipe = DAWNPipeline.from_pretrained(options.checkpoint, dtype=getattr(torch, options.dtype))
-    if options.lora is not None:
-        with _loading("--lora", options.lora):
-            pipe.load_lora_weights(options.lora)
-    return pipe
+        def detect(picture: "np.ndarray") -> list[FaceState]:
+            progress_bar.update()
+            return pipe.detect_faces(picture)
+
+        return read_motion(motion, waveform, num_frames, detect, name="--motion")
 
 
-def _makes_motion(checkpoint: str) -> bool:
-    """Tell from the configs alone whether a checkpoint makes head pose and blinks."""
-    from ..models.pbnet import NETWORK_STATES, PoseBlinkNet
-    from ..pipeline.pipeline_dawn import DAWNPipeline
-
-    if DAWNPipeline.load_config(checkpoint).get("pbnet", ("", ""))[1] is None:
-        return False
-    if not Path(checkpoint, "pbnet").is_dir():  # on the Hub, or broken
-        return True
-    networks = PoseBlinkNet.load_config(checkpoint, subfolder="pbnet").get("networks")
-    return sum(NETWORK_STATES[networks].values()) == POSE_DIM + BLINK_DIM if networks in NETWORK_STATES else True
-
-
-@contextmanager
-def _loading(flag: str, place: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
-        where = "" if Path(place).exists() else " is no folder here, and"
-        raise ValueError(f"`{flag}` {place}{where} cannot be loaded: {str(error) or type(error).__name__}") from error
-
-
-def _driving_tracks(video: str, pipe: "DAWNPipeline", portrait: Portrait, num_frames: int) -> dict[str, Any]:
-    from ..face.track import track_face, transfer_track
-    from ..media.videos import stream_video
-
-    frames = islice(stream_video(video, FPS, name="--pose-from"), num_frames)
-    track = track_face(_with_progress(pipe, frames, num_frames), pipe.detect_faces, name="--pose-from")
-    if track.missing:
-        say(f"driving video: the face is missing in {len(track.missing)} frames, which are interpolated")
-    pose, blink = transfer_track(track, portrait.face, num_frames, name="--pose-from")
-    return {"pose": pose, "blink": blink}
-
-
-def _with_progress(pipe: "DAWNPipeline", frames: Iterable["np.ndarray"], num_frames: int) -> Iterator["np.ndarray"]:
+def _with_progress(pipe: "DAWNPipeline", frames: Iterator["np.ndarray"], num_frames: int) -> Iterator["np.ndarray"]:
     with pipe.progress_bar(total=num_frames) as progress_bar:
         for frame in frames:
             yield frame

@@ -1,4 +1,4 @@
-"""The `dawn` command: animate a portrait, convert published checkpoints, make a pipeline with random weights."""
+"""The `dawn` command: animate portraits, convert published checkpoints, make a pipeline with random weights."""
 
 import argparse
 import signal
@@ -10,16 +10,15 @@ from types import FrameType
 
 from ..machine.allocator import keep_freed_memory
 from .animate import animate
-from .messages import PatientStream, plain_warnings, quiet_libraries, say
-from .options import LARGEST_SEED, command_parser
+from .batch import batch
+from .messages import PatientStream, describe_error, plain_warnings, quiet_libraries, say
+from .options import COMMANDS, LARGEST_SEED, command_parser
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-# What goes wrong with what a user gives has a sentence of its own; of anything else the line names the kind too
-USER_ERRORS = (ValueError, OSError, ImportError)
 
 
 def program() -> int:
-    """Be the program `dawn`: run the command in a process of its own.
+    """Run the command as the program `dawn`.
 
     Returns:
         Exit status, as of `main`.
@@ -38,22 +37,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted.
     """
-    commands = {"animate": animate, "convert": convert, "init": init, "export-community": community}
-    options = command_parser(commands).parse_args(arguments)
+    functions = (animate, batch, studio, convert, init, community)
+    options = command_parser(dict(zip(COMMANDS, functions, strict=True))).parse_args(arguments)
     try:
         with _stopped_by_signals(), plain_warnings():
             options.run(options)
-    except KeyboardInterrupt:
-        print("dawn: interrupted, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"dawn: interrupted, {interruption if interruption.args else 'nothing was written'}", file=sys.stderr)
         return 130
     except Exception as error:
         if options.debug:
             traceback.print_exc()
         else:
-            kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
-            print(f"dawn: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+            print(f"dawn: {describe_error(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def studio(options: argparse.Namespace) -> None:
+    """Open the studio, a page in the browser; see `dawn studio --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    # by its public name: the page is built on this room
+    from .. import serve_studio
+
+    quiet_libraries()
+    serve_studio(options)
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -77,7 +88,7 @@ def convert(options: argparse.Namespace) -> None:
         full=options.full,
         say=say,
     )
-    save_new(pipe, options.output)
+    save_new(pipe, options.output, options.layout)
     say(f"wrote {options.output}")
 
 
@@ -94,8 +105,8 @@ def init(options: argparse.Namespace) -> None:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
     quiet_libraries()
     check_new_folder(options.output)
-    save_new(random_pipeline(options.size, options.seed), options.output)
-    say(f"wrote {options.output}: the weights are random, its videos show noise until it is trained")
+    save_new(random_pipeline(options.size, options.seed), options.output, options.layout)
+    say(f"wrote {options.output}: its weights are random, so videos show noise until it is trained")
 
 
 def community(options: argparse.Namespace) -> None:
@@ -107,14 +118,14 @@ def community(options: argparse.Namespace) -> None:
     from ..sharing.hub_export import export_community
 
     path, readme = export_community(options.output)
-    say(f"wrote {path}, and {readme} with its row and section for the README there")
+    say(f"wrote {path}, and {readme} with the row and section for diffusers' README")
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Turn the first signal to stop into a KeyboardInterrupt; later ones do not cut its clearing away short."""
+    """Turn the first stop signal into a KeyboardInterrupt; ignore later ones, so that cleaning up is not cut short."""
     numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-    # what is ignored stays so, as under nohup
+    # ignored signals stay ignored, as under nohup
     before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:

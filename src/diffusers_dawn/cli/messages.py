@@ -1,4 +1,4 @@
-"""What the `dawn` command prints, and what it keeps from its users."""
+"""What the `dawn` command prints, and which library messages it hides."""
 
 import os
 import sys
@@ -8,9 +8,12 @@ from contextlib import contextmanager, suppress
 from logging import CRITICAL
 from typing import Any, TextIO
 
+# Errors in what the user gave explain themselves
+USER_ERRORS = (ValueError, OSError, ImportError)
+
 
 class PatientStream:
-    """A stream of the process that swallows what nobody reads any more, so that the work is not lost with its reader.
+    """A stream that drops its text once nobody reads it, so that a closed pipe does not stop the work.
 
     Args:
         stream: The stream.
@@ -19,16 +22,16 @@ class PatientStream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         with suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
+            stream.reconfigure(errors="backslashreplace")  # file names may not be valid text
 
     def write(self, text: str) -> int:
-        """Write, or do nothing where that is no longer possible."""
+        """Write, or do nothing if the reader is gone."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is held back, or forget it."""
+        """Flush, or drop what is buffered if the reader is gone."""
         try:
             self._stream.flush()
         except OSError:
@@ -37,7 +40,7 @@ class PatientStream:
                 os.dup2(nothing.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
-        """Give what else the stream has."""
+        """Pass on all other attributes of the stream."""
         return getattr(self._stream, name)
 
 
@@ -47,7 +50,7 @@ def say(line: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep what diffusers and transformers tell developers away from users."""
+    """Silence the developer messages of diffusers and transformers."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -55,6 +58,12 @@ def quiet_libraries() -> None:
         # what goes wrong is said once, in the command's own sentence
         logging.set_verbosity(CRITICAL)
         logging.disable_progress_bar()
+
+
+def describe_error(error: Exception) -> str:
+    """Put an error into one line; one that does not explain itself also names its type."""
+    kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"
 
 
 @contextmanager

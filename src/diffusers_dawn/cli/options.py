@@ -1,4 +1,4 @@
-"""The options of the `dawn` command, and which of them are refused."""
+"""The options of the `dawn` command, and their checks."""
 
 import argparse
 import re
@@ -8,39 +8,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__, demo_checkpoint
-from ..records import FPS
 from ..sampling.presets import PRESETS
+from ..sharing.portable_folder import LAYOUTS, WHOLE
 
 if TYPE_CHECKING:
     import torch
 
 LARGEST_SEED = 2**63 - 1
-# the steps of training that DAWN's checkpoints count; the pipeline asks its own scheduler
-TRAINING_STEPS = 1000
-# what the pipeline calls otherwise
+# options whose names differ from the pipeline's arguments
 OPTION_NAMES = {
     "num_inference_steps": "--steps",
     "guidance_scale": "--guidance-scale",
     "head_motion": "--head-motion",
+    "height": "--size",
     "cache_interval": "--cache-interval",
     "interval": "--cache-interval",
+    "motion": "--motion",
     "window_frames": "--window-frames",
     "window_overlap": "--window-overlap",
 }
+COMMANDS = ("animate", "batch", "studio", "convert", "init", "export-community")
+# options of `dawn animate` that choose and place the model, and hold for all jobs of a batch
+MODEL_OPTIONS = ("checkpoint", "lora", "device", "dtype")
+# options that need no value, and the word for "no", if there is one
+SWITCHES = {"full_image": None, "label": None, "transparent": None, "crop": "--no-crop"}
 LABEL = "AI generated"
+# of `--enhance`: what needs no function of the user's
+DETAIL = "detail"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def command_parser(run: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
-    """Say what the command takes.
+def command_parser(
+    run: Mapping[str, Callable[[argparse.Namespace], None]],
+    parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+    """Build the command's parser.
 
     Args:
         run: What each command does, by its name.
+        parser_class: The parser's class, which says what becomes of words that it does not understand.
 
     Returns:
         A parser whose options hold, as `run`, what the chosen command does.
     """
-    parser = argparse.ArgumentParser(prog="dawn", description="Talking-head video from a portrait and a recording.")
+    parser = parser_class(prog="dawn", description="Turn a portrait and a speech recording into a talking video.")
     parser.add_argument("--version", action="version", version=f"dawn {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -48,60 +59,120 @@ def command_parser(run: Mapping[str, Callable[[argparse.Namespace], None]]) -> a
     command.add_argument("--image", required=True, help="portrait: any picture with a face")
     command.add_argument("--audio", required=True, help="speech: any file with sound, also a video")
     command.add_argument(
-        "--audio-track", type=int, metavar="N", help="sound track of the file, from 0 (default: its default one)"
+        "--audio-track",
+        type=int,
+        metavar="N",
+        help="number of the file's sound track, from 0 (default: the file's default track)",
     )
     command.add_argument(
         "--audio-channel",
         type=lambda word: int(word) if word.isdecimal() else word,
         default=0,
         metavar="N",
-        help="channel that speaks, from 0; mix: all; loudest: the one with the most sound (default: 0)",
+        help="channel with the speech: a number from 0, mix (all) or loudest (default: 0)",
     )
-    command.add_argument("--output", "-o", required=True, help="the video to write, .mp4 or .mov")
     command.add_argument(
-        "--checkpoint",
-        default=demo_checkpoint(),
-        help="folder or Hub id of a saved pipeline (default: dawn-demo, which ships: 128 px, for drawn faces)",
+        "--output",
+        "-o",
+        required=True,
+        help="the video to write: .mp4, .mov, .webm, .gif, or a folder for frames (a name without a suffix)",
     )
-    command.add_argument("--lora", metavar="FOLDER_OR_ID", help="adapter for the checkpoint's denoiser (LoRA)")
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="sampler and steps: quality, balanced (default), fast"
     )
     command.add_argument(
-        "--steps", type=int, help="denoising steps, instead of a preset; of `--scheduler` by default as balanced"
+        "--steps",
+        type=int,
+        help="denoising steps, instead of a preset (default with `--scheduler`: those of balanced)",
     )
-    command.add_argument("--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, ... or a class of diffusers")
     command.add_argument(
-        "--cache-interval", type=int, default=1, help="run the full network every N steps, reuse deep features between"
+        "--scheduler", help="sampler: dawn, ddim, dpm++, unipc, euler, flow-euler, or a class of diffusers by name"
     )
-    command.add_argument("--guidance-scale", type=float, default=1.0, help="weight of the speech (default: 1)")
+    command.add_argument(
+        "--cache-interval",
+        type=int,
+        default=1,
+        help="run the full network every N steps and reuse deep features in between (default: 1)",
+    )
+    command.add_argument(
+        "--guidance-scale",
+        type=_weights,
+        metavar="W",
+        help="weight of speech, pose and blinks, or of each: speech=2,blink=1.5; costs calls per step (default: the "
+        "checkpoint's)",
+    )
     command.add_argument("--seed", type=int, default=0, help="same seed, same video (default: 0)")
-    command.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU if there is one)")
-    command.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: float32)")
     command.add_argument(
         "--head-motion",
         type=float,
         default=1.0,
         metavar="S",
-        help="how much the head moves: 0 (still, but blinking) to 2 (default: 1)",
+        help="factor of the head motion, from 0 (still, but blinking) to 2 (default: 1)",
     )
-    command.add_argument("--pose-from", metavar="VIDEO", help="take head pose and blinks from this video's face")
+    command.add_argument("--pose-from", metavar="VIDEO", action=_Renamed, dest="motion", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--motion",
+        metavar="FILE_OR_TEXT",
+        help="what the head does: a saved track (.npz, .json), a video whose face is followed, or a text (.txt, or as"
+        " it is) such as 'nod twice at 1.5 s, then look left; blink rate 0.3', see docs/motion.md",
+    )
+    command.add_argument("--save-motion", metavar="FILE", help="also write head pose and blinks (.npz or .json)")
     command.add_argument("--full-image", action="store_true", help="put the animated square back into the picture")
     command.add_argument(
-        "--label", nargs="?", const=LABEL, help=f"write this into the frames' corner (without text: {LABEL!r})"
+        "--transparent",
+        action="store_true",
+        help="cut the person out: .mov (ProRes 4444), .webm (VP9) or a folder of pictures, with opacity",
     )
-    command.add_argument("--label-font", metavar="FILE", help="font of the label, where its letters are not English")
-    command.add_argument("--face-index", type=int, help="which face, 0 is the largest (default)")
     command.add_argument(
-        "--crop", action=argparse.BooleanOptionalAction, help="crop around the face (default: when it is needed)"
+        "--background",
+        metavar="IMAGE_OR_COLOUR",
+        help="cut the person out and lay them over a picture, or a colour such as white or #00ff00",
+    )
+    command.add_argument(
+        "--enhance",
+        metavar="detail|MODULE:FUNCTION",
+        help="detail: up to 4 times larger, or with `--full-image` as sharp as the picture, by the portrait's own"
+        " pixels; or your own function on frames, see docs/enhance.md",
+    )
+    command.add_argument(
+        "--label",
+        nargs="?",
+        const=LABEL,
+        help=f"write this text into a corner of the frames (without text: {LABEL!r})",
+    )
+    command.add_argument("--label-font", metavar="FILE", help="font file for labels with letters that are not English")
+    command.add_argument("--face-index", type=int, help="number of the face, from 0, the largest (default: 0)")
+    command.add_argument(
+        "--crop", action=argparse.BooleanOptionalAction, help="crop around the face (default: only if needed)"
     )
     command.add_argument("--size", type=int, help="width and height of the video (default: the model's)")
     command.add_argument(
-        "--window-frames", type=int, help="frames denoised at once (default: all where they fit in the memory)"
+        "--window-frames", type=int, help="frames denoised at once (default: all, if they fit in memory)"
     )
     command.add_argument(
         "--window-overlap", type=int, default=40, help="frames that neighbouring windows share (default: 40)"
     )
+
+    _add_model_options(command)
+
+    command = _command(commands, "batch", run, "render many talking videos over one model load")
+    command.add_argument(
+        "jobs",
+        help="one JSON object per line: the options of `dawn animate` by name, such as"
+        ' {"image": "a.png", "audio": "a.wav", "output": "a.mp4"}, see docs/batch.md',
+    )
+    command.add_argument(
+        "--output", "-o", required=True, metavar="FOLDER", help="folder for the videos and report.csv"
+    )
+    _add_model_options(command)
+
+    command = _command(commands, "studio", run, "open a page in the browser that renders talking videos")
+    command.add_argument("--host", help="address to listen at (default: 127.0.0.1, for this machine only)")
+    command.add_argument("--port", type=int, help="port to listen at (default: the first free one from 7860)")
+    command.add_argument("--max-seconds", type=float, metavar="S", help="longest recording (default: any)")
+    command.add_argument("--max-size", type=int, metavar="PX", help="largest width of a video (default: any)")
+    command.add_argument("--mcp", action="store_true", help="also serve the page's functions to agents (MCP)")
+    _add_model_options(command)
 
     command = _command(commands, "convert", run, "turn published checkpoints into a saved pipeline")
     command.add_argument("--dawn", required=True, help="DAWN_128.pth or DAWN_256.pth")
@@ -109,18 +180,39 @@ def command_parser(run: Mapping[str, Callable[[argparse.Namespace], None]]) -> a
     command.add_argument("--pbnet-pose", help="folder of the pose network: one *.pth.tar and opt.yaml")
     command.add_argument("--pbnet-blink", help="folder of the blink network")
     command.add_argument("--hubert", default="facebook/hubert-large-ls960-ft", help="folder or Hub id")
-    command.add_argument("--size", type=int, choices=(128, 256), help="size of the video (default: from file names)")
+    command.add_argument(
+        "--size", type=int, choices=(128, 256), help="size of the video (default: from the file names)"
+    )
     command.add_argument("--full", action="store_true", help="keep what only training needs")
-    command.add_argument("--output", "-o", required=True, help="new folder for the pipeline")
+    _add_saved_form(command)
 
     command = _command(commands, "init", run, "make a pipeline with random weights")
     command.add_argument("--size", choices=("tiny", "128", "256"), default="tiny", help="(default: tiny)")
     command.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
-    command.add_argument("--output", "-o", required=True, help="new folder for the pipeline")
+    _add_saved_form(command)
 
     command = _command(commands, "export-community", run, "write the file for diffusers' examples/community")
-    command.add_argument("output", help="the file to write, such as dawn.py; its README lines go beside it")
+    command.add_argument(
+        "output", help="the file to write, such as dawn.py; the lines for the README are written beside it"
+    )
     return parser
+
+
+class _Renamed(argparse.Action):
+    """Refuse an option's old name, and say its new one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, values: object, option: str | None = None) -> None:
+        parser.error(f"`{option}` is now `--{self.dest.replace('_', '-')}`")
+
+
+def _add_saved_form(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default=WHOLE,
+        help="whole: with the pipeline's code (default); weights: without it, for `custom_pipeline`",
+    )
+    command.add_argument("--output", "-o", required=True, help="new folder for the pipeline")
 
 
 def _command(
@@ -132,6 +224,18 @@ def _command(
     return command
 
 
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    """Add `MODEL_OPTIONS`."""
+    command.add_argument(
+        "--checkpoint",
+        default=demo_checkpoint(),
+        help="folder or Hub id of a saved pipeline (default: dawn-open, which ships: 256 px)",
+    )
+    command.add_argument("--lora", metavar="FOLDER_OR_ID", help="LoRA adapter for the checkpoint's denoiser")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU if there is one)")
+    command.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: float32)")
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Refuse options of `dawn animate` that cannot be followed, before anything is loaded.
 
@@ -141,49 +245,48 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option is out of range, names no file, or contradicts another.
     """
+    from ..media.enhancers import read_enhancer
     from ..media.frame_label import label_text
     from ..media.sound_timeline import check_channel
+    from ..motion.reading import track_files_of
 
     check_channel(options.audio_channel, "--audio-channel")
     if options.preset is not None and (options.steps, options.scheduler) != (None, None):
-        raise ValueError("`--preset` has its own sampler and steps; leave out `--steps` and `--scheduler`, or it")
+        raise ValueError("`--preset` has its own sampler and steps; give either it, or `--steps` and `--scheduler`")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
-    if options.size is not None and options.size < 1:
-        raise ValueError(f"`--size` is {options.size}, must be positive")
     with naming_options():
         _check_request(options)
     if options.label is not None:
         label_text(options.label, options.label_font)
     elif options.label_font is not None:
-        raise ValueError("`--label-font` is of use with `--label` only")
-    _check_place("--checkpoint", options.checkpoint)
-    if options.lora is not None:
-        _check_place("--lora", options.lora)
-    for name in ("image", "audio", "pose_from"):
-        given, flag = getattr(options, name), name.replace("_", "-")
-        if given is None:
-            continue
-        if name == "pose_from" and not Path(given).is_file():
-            raise ValueError(f"`--{flag}` is not a file: {given}")
+        raise ValueError("`--label-font` needs `--label`")
+    check_model_options(options)
+    _check_motion(options)
+    _check_background(options)
+    if options.enhance not in (None, DETAIL):
+        read_enhancer(options.enhance, "--enhance")
+    driving = [("motion", file) for file in track_files_of(options.motion)]
+    behind = [] if options.background is None else [("background", options.background)]
+    for flag, given in [("image", options.image), ("audio", options.audio), *driving, *behind]:
         if Path(options.output).exists() and Path(given).exists() and Path(options.output).samefile(given):
             raise ValueError(f"`--output` is the file given as `--{flag}`; it would be overwritten")
 
 
-def check_driving_video(video: str, num_frames: int) -> None:
-    """Refuse a video of `--pose-from` that is shorter than the recording, without decoding it.
+def check_model_options(options: argparse.Namespace) -> None:
+    """Refuse a model that cannot be found, or a precision that there is not.
 
     Args:
-        video: The file.
-        num_frames: Frames of the recording.
+        options: Those of `dawn animate` or `dawn batch`.
 
     Raises:
-        ValueError: It is shorter, or cannot be read.
+        ValueError: An option is not allowed.
     """
-    from ..face.track import check_track_length
-    from ..media.videos import count_video_frames
-
-    check_track_length(count_video_frames(video, FPS, name="--pose-from"), num_frames, name="--pose-from")
+    _check_place("--checkpoint", options.checkpoint)
+    if options.lora is not None:
+        _check_place("--lora", options.lora)
+    if options.dtype not in DTYPES:
+        raise ValueError(f"`--dtype` is {options.dtype!r}, must be one of {', '.join(DTYPES)}")
 
 
 def choose_device(name: str | None) -> "torch.device":
@@ -221,7 +324,7 @@ def choose_device(name: str | None) -> "torch.device":
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Let refusals of the pipeline name the command's options."""
+    """Make the pipeline's error messages name the command's options."""
     try:
         yield
     except ValueError as error:
@@ -230,7 +333,7 @@ def naming_options() -> Iterator[None]:
 
 
 def _check_request(options: argparse.Namespace) -> None:
-    """Refuse what no pipeline can render; the checkpoint's own limits are asked when it is loaded."""
+    """Refuse what no pipeline can render; the checkpoint's own limits are checked once it is loaded."""
     from ..pipeline.request import MachineSettings, RenderRequest
 
     machine = MachineSettings(
@@ -239,25 +342,54 @@ def _check_request(options: argparse.Namespace) -> None:
         cache_interval=options.cache_interval,
     )
     request = RenderRequest(
-        height=1,
-        width=1,
+        height=1 if options.size is None else options.size,
+        width=1 if options.size is None else options.size,
         num_inference_steps=1 if options.steps is None else options.steps,
-        guidance_scale=options.guidance_scale,
+        guidance_scale=1.0 if options.guidance_scale is None else options.guidance_scale,
         head_motion=options.head_motion,
         machine=machine,
     )
-    request.check(size_multiple=1, most_steps=TRAINING_STEPS - 1)
+    request.check()
+
+
+def _weights(word: str) -> float | dict[str, float]:
+    """Read a weight, or weights by name."""
+    if "=" not in word:
+        return float(word)
+    pairs = [pair.partition("=") for pair in word.split(",")]
+    return {name.strip(): float(weight) for name, _, weight in pairs}
+
+
+def _check_motion(options: argparse.Namespace) -> None:
+    """Understand what `--motion` says, which stays in the options; its files are looked at with the recording."""
+    from ..motion.reading import open_motion
+    from ..motion.track_files import check_track_place
+
+    if options.motion is not None:
+        options.motion = open_motion(options.motion, "--motion")
+    if options.save_motion is not None:
+        check_track_place(options.save_motion, "--save-motion")
+
+
+def _check_background(options: argparse.Namespace) -> None:
+    from ..media.backgrounds import read_background
+
+    if options.background is None:
+        return
+    if options.transparent:
+        raise ValueError("`--background` fills what `--transparent` leaves free; give only one of them")
+    read_background(options.background, 1, 1, "--background")
 
 
 def _check_place(flag: str, given: str) -> None:
-    """Refuse what is neither a folder nor may be an id on the Hub."""
+    """Refuse what is neither a folder nor a valid id on the Hub."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     if Path(given).is_dir():
         return
     if Path(given).exists():
-        raise ValueError(f"`{flag}` is a file, must be a folder or an id on the Hub: {given}")
+        raise ValueError(f"`{flag}` is the file {given}, must be a folder or an id on the Hub")
     try:
         validate_repo_id(given)
     except HFValidationError as error:
-        raise ValueError(f"`{flag}` is no folder, nor an id on the Hub: {given}") from error
+        raise ValueError(f"`{flag}` is {given}, must be a folder or an id on the Hub") from error

@@ -1,1 +1,1 @@
-"""Published DAWN checkpoints, translated to this package's models."""
+"""Convert the published DAWN checkpoints to this package's models."""

@@ -1,4 +1,4 @@
-"""The published checkpoint files, all together, to one saved pipeline."""
+"""Convert the published checkpoint files to one pipeline."""
 
 import pickle
 import re
@@ -45,16 +45,16 @@ def convert_published(
         pbnet_blink: The same of the blink network; both or none.
         size_px: Size of the video; None: read from the names of both files.
         full: Whether to keep what only training and reenactment from images need.
-        say: Told what was done, a line each.
+        say: Called with a line for each thing that was done.
 
     Returns:
         The pipeline, in eval mode.
 
     Raises:
-        ValueError: A file is not what it should be; the message names file and keys.
+        ValueError: A file is not the right one; the message names file and keys.
     """
     if (pbnet_pose is None) != (pbnet_blink is None):
-        raise ValueError("give both `pbnet_pose` and `pbnet_blink`, or none of them")
+        raise ValueError("give both `pbnet_pose` and `pbnet_blink`, or neither")
     size_px = _size_px(size_px, Path(dawn), Path(lfg))
     checkpoint = read_checkpoint(dawn, "dawn")
     published = _entry(checkpoint, "diffusion", "dawn")
@@ -100,7 +100,7 @@ def convert_published(
 
 
 def read_checkpoint(path: str | Path, name: str) -> Any:
-    """Read a file written by `torch.save`, without running code that it may hold.
+    """Read a file written by `torch.save` without running any code in it.
 
     Args:
         path: The file.
@@ -167,7 +167,7 @@ def _size_px(size_px: int | None, *files: Path) -> int:
     named = {size for file in files for size in PUBLISHED_SIZES_PX if re.search(rf"(?<!\d){size}(?!\d)", file.name)}
     if len(named) != 1:
         names = ", ".join(file.name for file in files)
-        raise ValueError(f"the names {names} do not tell the size of the video; give `--size 128` or `--size 256`")
+        raise ValueError(f"the file names {names} do not say the video's size; give `--size 128` or `--size 256`")
     return named.pop()
 
 

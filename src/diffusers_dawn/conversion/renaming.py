@@ -40,7 +40,7 @@ def rename_keys(
         else:
             unknown.append(key)
     if unknown:
-        raise ValueError(f"{_listed(unknown)} of the checkpoint not known: is this the file it should be?")
+        raise ValueError(f"{_listed(unknown)} of the checkpoint not known: is this the right file?")
     return renamed, left_out
 
 
@@ -86,7 +86,7 @@ def shape_of(tensors: Mapping[str, torch.Tensor], key: str, name: str) -> tuple[
         ValueError: There is no such tensor.
     """
     if key not in tensors:
-        raise ValueError(f"the {name} checkpoint lacks `{key}`, which tells a size")
+        raise ValueError(f"the {name} checkpoint lacks `{key}`, from which a size is read")
     return tuple(tensors[key].shape)
 
 

@@ -1,1 +1,1 @@
-"""Find a face, measure its state, crop it, follow it through a video."""
+"""Find a face, measure its state, crop it, track it through a video."""

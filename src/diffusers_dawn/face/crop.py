@@ -1,4 +1,4 @@
-"""From any picture to the square around the face that DAWN animates, and its animation back into the picture."""
+"""Crop any picture to the square around the face that DAWN animates, and paste the animation back."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -26,18 +26,19 @@ LARGEST_STATE = 1e6
 PASTE_BYTES_PER_PX = 18
 
 
-def check_image(image: np.ndarray, name: str = "image") -> None:
+def check_image(image: np.ndarray, name: str = "image", num_channels: int = 3) -> None:
     """Refuse what is no picture.
 
     Args:
         image: The array to check.
         name: Argument name for error messages.
+        num_channels: 3, or 4 with opacity.
 
     Raises:
-        ValueError: If it is not uint8 (H, W, 3), or empty.
+        ValueError: It is not uint8 (H, W, 3), or (H, W, 4), or empty.
     """
-    if image.ndim != 3 or image.shape[-1] != 3 or image.size == 0 or image.dtype != np.uint8:
-        raise ValueError(f"`{name}` is {image.dtype} {image.shape}; allowed is uint8 (H, W, 3)")
+    if image.ndim != 3 or image.shape[-1] != num_channels or image.size == 0 or image.dtype != np.uint8:
+        raise ValueError(f"`{name}` is {image.dtype} {image.shape}, must be uint8 (H, W, {num_channels})")
 
 
 def prepare_portrait(
@@ -47,7 +48,7 @@ def prepare_portrait(
     crop: bool | None,
     detect_faces: Callable[[np.ndarray], list[FaceState]],
 ) -> Portrait:
-    """Find the face of a picture and cut the square that DAWN expects around it; see `DAWNPipeline.prepare_portrait`.
+    """Find the face of a picture and cut out the square that DAWN expects; see `DAWNPipeline.prepare_portrait`.
 
     Args:
         image: Picture of any kind that `pictures.read_image` reads, or a finished `Portrait`.
@@ -64,7 +65,7 @@ def prepare_portrait(
     """
     if isinstance(image, Portrait):
         if (face, face_index, crop) != (None, None, None):
-            raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`: it has its own")
+            raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`, which has its own")
         return image
     picture, quarter_turns = read_image(image), 0
     if face is not None and face_index is not None:
@@ -82,9 +83,7 @@ def prepare_portrait(
         square = portrait_crop(face)
         return Portrait(crop_square(picture, square), crop_face_state(face, square), square, quarter_turns)
     if height != width:
-        raise ValueError(
-            f"`image` is {width}x{height}, must be square unless it is cropped; `crop=True` crops around the face"
-        )
+        raise ValueError(f"`image` is {width}x{height}, must be square; `crop=True` crops around the face")
     return Portrait(picture, face, quarter_turns=quarter_turns)
 
 
@@ -106,14 +105,14 @@ def choose_face(faces: list[FaceState], face_index: int | None = None) -> FaceSt
         The chosen face.
 
     Raises:
-        ValueError: If there is no face, or none at that position.
+        ValueError: There is no face, or none at that position.
     """
     if not faces:
-        raise ValueError("no face found in `image`: a face seen from the front or half from the side is needed")
+        raise ValueError("no face found in `image`: it must show a face from the front or half from the side")
     if face_index is not None and not 0 <= face_index < len(faces):
         raise ValueError(
-            f"`face_index` is {face_index}, but `image` shows {len(faces)} face(s): "
-            f"allowed are 0 (the largest) to {len(faces) - 1}"
+            f"`face_index` is {face_index}, must be from 0 (the largest) to {len(faces) - 1}: "
+            f"`image` shows {len(faces)} face(s)"
         )
     by_area = sorted(faces, key=lambda face: -_box_area(face))
     return replace(by_area[face_index or 0], num_faces=len(faces))
@@ -207,7 +206,7 @@ def crop_square(image: np.ndarray, crop: SquareCrop, size: int | None = None) ->
         uint8 array (size, size, 3).
 
     Raises:
-        ValueError: If `size` is not positive, or the square has no side or does not touch the image.
+        ValueError: `size` is not positive, or the square has no side or does not touch the image.
     """
     _check_crop(crop, image.shape[:2], size)
     rows = np.arange(crop.top, crop.top + crop.side).clip(0, image.shape[0] - 1)
@@ -227,7 +226,7 @@ def crop_face_state(face: FaceState, crop: SquareCrop, size: int | None = None) 
         The state with box, mouth and image size of the square; the pose is relative to the face's own crop and stays.
 
     Raises:
-        ValueError: If `size` is not positive, or the square has no side or does not touch the image.
+        ValueError: `size` is not positive, or the square has no side or does not touch the image.
     """
     _check_crop(crop, face.image_size, size)
     size = crop.side if size is None else size
@@ -247,20 +246,21 @@ def paste_each(
     borders that lie on the image's edge or beyond, where there is nothing to fade into.
 
     Args:
-        image: uint8 array (H, W, 3).
-        frames: uint8 arrays (S, S, 3).
+        image: uint8 array (H, W, 3), or (H, W, 4) with opacity.
+        frames: uint8 arrays (S, S, 3), or (S, S, 4) as `image`.
         crop: Where the frames' square lies in the image.
         feather: Width of the fade, as a share of the square's side, in [0, 0.5].
 
     Yields:
-        uint8 arrays (H, W, 3), bit-identical to `image` outside of the square.
+        uint8 arrays as `image`, bit-identical to `image` outside of the square.
 
     Raises:
-        ValueError: If shapes, types or `feather` are others, or the square has no side or does not touch the image.
+        ValueError: Shapes, types or `feather` are others, or the square has no side or does not touch the image.
     """
-    check_image(image)
+    num_channels = 4 if image.ndim == 3 and image.shape[-1] == 4 else 3
+    check_image(image, num_channels=num_channels)
     if not 0 <= feather <= 0.5:
-        raise ValueError(f"`feather` is {feather}; allowed is 0 to 0.5")
+        raise ValueError(f"`feather` is {feather}, must be in [0, 0.5]")
     height, width = image.shape[:2]
     _check_crop(crop, (height, width))
     top, bottom = max(crop.top, 0), min(crop.top + crop.side, height)
@@ -269,9 +269,9 @@ def paste_each(
     row_opacity = _fade(crop.side, feather, crop.top > 0, crop.top + crop.side < height)[inside_rows]
     column_opacity = _fade(crop.side, feather, crop.left > 0, crop.left + crop.side < width)[inside_columns]
     for frame in frames:
-        check_image(frame, "frames")
+        check_image(frame, "frames", num_channels)
         if frame.shape[0] != frame.shape[1]:
-            raise ValueError(f"`frames` is {frame.shape} each, must be square, (S, S, 3)")
+            raise ValueError(f"`frames` is {frame.shape} each, must be square, (S, S, {num_channels})")
         foreground = _resize(frame, crop.side)[inside_rows, inside_columns]
         pasted = image.copy()
         square = pasted[top:bottom, left:right]
@@ -303,8 +303,8 @@ def _resize(image: np.ndarray, size: int) -> np.ndarray:
 
 def _check_crop(crop: SquareCrop, image_size: tuple[int, int], size: int | None = None) -> None:
     if size is not None and size <= 0:
-        raise ValueError(f"`size` is {size}; it must be positive")
+        raise ValueError(f"`size` is {size}, must be positive")
     height, width = image_size
     outside = crop.left >= width or crop.top >= height or crop.left + crop.side <= 0 or crop.top + crop.side <= 0
     if crop.side <= 0 or outside:
-        raise ValueError(f"`crop` is {crop}, which covers nothing of a {height}x{width} image")
+        raise ValueError(f"`crop` is {crop}, must overlap the {height}x{width} image")

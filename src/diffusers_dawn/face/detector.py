@@ -1,4 +1,4 @@
-"""Find the faces of a picture and what it says about them, by MediaPipe or any other detector."""
+"""Find the faces in a picture and measure their state, with MediaPipe or any other detector."""
 
 import os
 import threading
@@ -58,13 +58,13 @@ class MediaPipeFaceDetector:
         max_num_faces: Largest number of faces that the mesh looks for in the whole picture.
 
     Raises:
-        ImportError: If mediapipe is missing, or is a version without these models.
+        ImportError: Mediapipe is missing, or is a version without these models.
     """
 
     def __init__(self, max_num_faces: int = 10):
         solutions = import_mediapipe_solutions()
         self._max_num_faces = max_num_faces
-        # two threads in one graph end the process
+        # two threads in one graph would crash the process
         self._lock = threading.Lock()
         self._graphs: dict[str, Any] = {}
         self._makers = {
@@ -92,7 +92,7 @@ class MediaPipeFaceDetector:
             One state per face, the largest box first.
 
         Raises:
-            ValueError: If the image has another shape or type.
+            ValueError: The image has another shape or type.
         """
         check_image(image)
         faces = self._landmarks_and_scores(image)
@@ -236,12 +236,12 @@ def import_mediapipe_solutions() -> Any:
     try:
         import mediapipe
     except ImportError as error:
-        if error.name not in (None, "mediapipe"):  # mediapipe is there, something that it needs is not
+        if error.name not in (None, "mediapipe"):  # mediapipe is installed, but something that it needs is missing
             raise ImportError(
                 f"mediapipe cannot be loaded: {error} (on Debian: apt install libgl1 libglib2.0-0)"
             ) from error
         raise ImportError(
-            f"finding faces needs mediapipe: {INSTALLATION} on Python up to 3.12, or pass `face`"
+            f"face detection needs mediapipe: {INSTALLATION} on Python up to 3.12, or pass `face`"
         ) from error
     if not hasattr(mediapipe, "solutions"):
         raise ImportError(

@@ -15,7 +15,7 @@ class PersonSegmenter:
     Threads may share one: they wait for each other.
 
     Raises:
-        ImportError: If mediapipe is missing, or is a version without this model.
+        ImportError: Mediapipe is missing, or is a version without this model.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PersonSegmenter:
             Float32 array (H, W) in [0, 1].
 
         Raises:
-            ValueError: If the image has another shape or type.
+            ValueError: The image has another shape or type.
         """
         check_image(image)
         with self._lock, native_stderr_muted():

@@ -145,7 +145,7 @@ def pose_in_crop_of(face: FaceState, reference: FaceState) -> np.ndarray:
         Float array (6,): the pose of `face`.
 
     Raises:
-        ValueError: If the two come from images of different sizes.
+        ValueError: The two come from images of different sizes.
     """
     if face.image_size != reference.image_size:
         raise ValueError(f"`face` is from a {face.image_size} image, `reference` from a {reference.image_size} one")

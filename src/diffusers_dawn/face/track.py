@@ -1,4 +1,4 @@
-"""Pose and blink along a driving video, and their transfer to another portrait (cross-identity reenactment)."""
+"""Pose and blink along a driving video."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ..records import FPS, FaceState
+from ..records import FaceState
 from .crop import check_image
 from .detector import FaceDetector
 from .pose import box_area, pose_in_crop_of, shared_area
@@ -52,7 +52,7 @@ def track_face(
         The track, one entry per frame.
 
     Raises:
-        ValueError: If there is no frame, a frame is no picture or of another size than the first, the face is missing
+        ValueError: There is no frame, a frame is no picture or of another size than the first, the face is missing
             in too many frames or in more than 5 in a row, or `max_missing` is out of range.
     """
     faces = follow_face(frames, detector, name)
@@ -60,7 +60,7 @@ def track_face(
     most_faces = max(face.num_faces for face in faces if face is not None)
     if most_faces > 1:
         warnings.warn(
-            f"`{name}` shows up to {most_faces} faces, of which the largest at first is followed", stacklevel=2
+            f"`{name}` shows up to {most_faces} faces; the one that is largest at first is followed", stacklevel=2
         )
     first = next(face for face in faces if face is not None)
     states = interpolate_missing(faces, lambda face: np.array([*pose_in_crop_of(face, first), *face.blink]))
@@ -82,7 +82,7 @@ def follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str 
         State of the face per frame; None where it is not found.
 
     Raises:
-        ValueError: If a frame is no picture or of another size than the first.
+        ValueError: A frame is no picture or of another size than the first.
     """
     faces: list[FaceState | None] = []
     size, last = None, None
@@ -90,7 +90,7 @@ def follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str 
         check_image(frame, f"{name}[{index}]")
         size = size or frame.shape[:2]
         if frame.shape[:2] != size:
-            raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, the first frame {size}; all must have one size")
+            raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, must be {size} as the first frame")
         faces.append(_find_again(last, detector(frame)))
         last = faces[-1] or last
     return faces
@@ -110,11 +110,11 @@ def find_missing_frames(
         Indices of the frames that do not show the face.
 
     Raises:
-        ValueError: If there is no frame, the face is missing in too many frames or in more than 5 in a row, or
+        ValueError: There is no frame, the face is missing in too many frames or in more than 5 in a row, or
             `max_missing` is out of range.
     """
     if not 0 <= max_missing < 1:
-        raise ValueError(f"`max_missing` is {max_missing}; allowed is 0 up to, not including, 1")
+        raise ValueError(f"`max_missing` is {max_missing}, must be in [0, 1)")
     missing = tuple(index for index, face in enumerate(faces) if face is None)
     if not faces:
         raise ValueError(f"`{name}` holds no frames")
@@ -124,7 +124,7 @@ def find_missing_frames(
     if len(missing) > max_missing * len(faces) or max(gaps, default=0) > MAX_GAP_FRAMES:
         raise ValueError(
             f"`{name}` does not show the face in {len(missing)} of {len(faces)} frames, up to {max(gaps)} in a row; "
-            f"allowed are {max_missing:.0%} of the frames and {MAX_GAP_FRAMES} in a row"
+            f"it may be missing in at most {max_missing:.0%} of the frames and {MAX_GAP_FRAMES} in a row"
         )
     return missing
 
@@ -148,60 +148,14 @@ def interpolate_missing(faces: Sequence[FaceState | None], measure: Callable[[Fa
     return np.stack(columns, axis=1).astype(np.float32).reshape(len(faces), *values.shape[1:])
 
 
-def transfer_track(
-    track: FaceTrack, face: FaceState, num_frames: int, name: str = "track"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Let a portrait move as the face of a video does (cross-identity reenactment).
-
-    The portrait keeps its own state; the track adds its difference to its own first frame. A track that begins with
-    closed eyes therefore opens the portrait's eyes too far later on: begin with open ones.
-
-    Args:
-        track: The driving video's track.
-        face: The portrait's face.
-        num_frames: Wanted number of frames; of a longer track the first so many count.
-        name: The track's name for error messages.
-
-    Returns:
-        Pose (num_frames, 6) and blink (num_frames, 2), float32.
-
-    Raises:
-        ValueError: If `num_frames` is not positive, or the track has fewer frames.
-    """
-    if num_frames <= 0:
-        raise ValueError(f"`num_frames` is {num_frames}; it must be positive")
-    check_track_length(len(track.pose), num_frames, name)
-    pose = face.pose + (track.pose - track.pose[0])[:num_frames]
-    blink = face.blink + (track.blink - track.blink[0])[:num_frames]
-    return pose.astype(np.float32), blink.astype(np.float32)
-
-
-def check_track_length(num_given: int, num_frames: int, name: str = "track") -> None:
-    """Refuse a driving video that is shorter than what it shall drive.
-
-    Args:
-        num_given: Its frames.
-        num_frames: Wanted number of frames.
-        name: Its name for error messages.
-
-    Raises:
-        ValueError: It has fewer.
-    """
-    if num_given < num_frames:
-        raise ValueError(
-            f"`{name}` lasts {num_given / FPS:.2f} s ({num_given} frames), the clip to be driven "
-            f"{num_frames / FPS:.2f} s ({num_frames} frames): the driving video must be at least as long"
-        )
-
-
 def _find_again(last: FaceState | None, faces: list[FaceState]) -> FaceState | None:
     if last is None:
         return faces[0] if faces else None
-    best = max(faces, key=lambda face: _overlap(face, last), default=None)
-    return best if best is not None and _overlap(best, last) >= MIN_OVERLAP else None
+    best = max(faces, key=lambda face: _shared_share(face, last), default=None)
+    return best if best is not None and _shared_share(best, last) >= MIN_OVERLAP else None
 
 
-def _overlap(first: FaceState, second: FaceState) -> float:
+def _shared_share(first: FaceState, second: FaceState) -> float:
     """Intersection over union of two faces' boxes."""
     shared = shared_area(first.box_px, second.box_px)
     return shared / max(box_area(first.box_px) + box_area(second.box_px) - shared, 1e-6)

@@ -1,4 +1,4 @@
-"""Portraits that lie on their side or stand on their head, as phones and scanners leave them without a note."""
+"""Turn portraits upright that lie on their side or upside down, as phones and scanners save them without saying so."""
 
 import warnings
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def find_upright(
         turned = detect_faces(np.ascontiguousarray(np.rot90(picture, quarter_turns)))
         if turned and _is_surely_upright(turned[0], faces):
             warnings.warn(
-                f"`image` is turned by {90 * quarter_turns} degrees counter-clockwise, so that the head is upright",
+                f"`image` was turned by {90 * quarter_turns} degrees counter-clockwise, so that the head is upright",
                 stacklevel=4,
             )
             return quarter_turns, turned

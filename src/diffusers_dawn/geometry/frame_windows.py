@@ -1,4 +1,4 @@
-"""Overlapping windows of frames: where they lie, and how results of neighbouring windows are blended into one."""
+"""Overlapping windows of frames: their places, and the weights that blend their results."""
 
 import math
 from typing import NamedTuple

@@ -1,1 +1,1 @@
-"""The machine: memory allocator, exact and fast float32 products, wall-clock time."""
+"""Memory allocator, free memory, exact and fast float32 products, output files, timing."""

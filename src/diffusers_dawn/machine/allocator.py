@@ -1,4 +1,4 @@
-"""The C library's allocator: keep freed memory instead of giving it back to the system after every layer."""
+"""Make the C library's allocator keep freed memory instead of returning it to the system after every layer."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, by the machine and by every limit that is put on the process."""
+"""How much memory this process may still use, given the machine and every limit on the process."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath

@@ -1,4 +1,4 @@
-"""Places to write to: checked before the work, filled beside the destination, and cleared of what killed runs left."""
+"""Output files: checked before the work, written beside the destination, and cleaned of what killed runs left."""
 
 import os
 import platform
@@ -17,14 +17,14 @@ _PART = re.compile(r"\.dawn-(\w+)-(\d+)-[0-9a-f]{16}(\.\w+)?")
 
 
 def check_place(path: str | os.PathLike, name: str) -> None:
-    """Refuse a path at which nothing can be made or replaced.
+    """Refuse a path that cannot be created or replaced.
 
     Args:
         path: Where something shall be written.
         name: Argument name for error messages.
 
     Raises:
-        ValueError: If its name is not UTF-8 or longer than 255 bytes, its folder does not exist, cannot be looked
+        ValueError: Its name is not UTF-8 or longer than 255 bytes, its folder does not exist, cannot be looked
             into or is not writable, or another user's file there cannot be replaced.
     """
     path = Path(path).absolute()
@@ -54,6 +54,27 @@ def check_place(path: str | os.PathLike, name: str) -> None:
         raise ValueError(f"`{name}` is another user's, who alone can replace it in this folder: {path}")
 
 
+def check_folder(path: str | os.PathLike, name: str) -> None:
+    """Refuse a path at which no folder can be filled; it, and folders above it, need not exist yet.
+
+    Args:
+        path: The folder.
+        name: Argument name for error messages.
+
+    Raises:
+        ValueError: It is a file, is not writable, or cannot be made (see `check_place`).
+    """
+    path = Path(path).absolute()
+    if os.path.isdir(path):
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise ValueError(f"`{name}` is a folder that is not writable: {path}")
+        return
+    if os.path.lexists(path):
+        raise ValueError(f"`{name}` is not a folder: {path}")
+    # the lowest folder that is not there yet
+    check_place(next(place for place in (path, *path.parents) if os.path.lexists(place.parent)), name)
+
+
 @contextmanager
 def part_beside(path: Path) -> Iterator[Path]:
     """Give a hidden name beside a destination, which is free again at the end of the block.
@@ -75,8 +96,31 @@ def part_beside(path: Path) -> Iterator[Path]:
         _remove(part)
 
 
+def put_in_place(part: Path, path: Path) -> None:
+    """Move what is finished to its destination, in place of what is there.
+
+    Args:
+        part: A hidden file or folder, see `part_beside`.
+        path: The destination.
+
+    Raises:
+        OSError: It cannot be moved.
+    """
+    if not (part.is_dir() and path.is_dir()):
+        os.replace(part, path)
+        return
+    # a folder replaces only an empty one
+    with part_beside(path) as old:
+        os.rename(path, old)
+        try:
+            os.rename(part, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+
+
 def remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine that are gone left half-written in a folder.
+    """Remove half-written files that dead processes of this machine left in a folder.
 
     Args:
         folder: The folder.

@@ -1,4 +1,4 @@
-"""Decode a track packet by packet, so that a damaged packet costs no more than itself."""
+"""Decode a track packet by packet, so that a damaged packet affects nothing else."""
 
 import warnings
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class PacketDecoder:
             The frames.
 
         Raises:
-            FFmpegError: If half of the packets or more cannot be decoded, or the file cannot be read on.
+            FFmpegError: Half of the packets or more cannot be decoded, or the file cannot be read on.
         """
         num_decoded, damages = 0, []
         packets = self._container.demux(self._stream)

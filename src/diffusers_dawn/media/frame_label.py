@@ -81,7 +81,8 @@ class FrameLabel:
         strip_height, strip_width = bottom - top + 2 * margin, right - left + 2 * margin
         if strip_width > width or strip_height > height:
             raise ValueError(
-                f"`label` is {text!r}, which takes {strip_width}x{strip_height} px; the frames have {width}x{height}"
+                f"`label` is {text!r}, which takes {strip_width}x{strip_height} px,"
+                f" must fit in frames of {width}x{height}"
             )
         strip = Image.new("L", (strip_width, strip_height))
         ImageDraw.Draw(strip).text((margin - left, margin - top), text, fill=255, font=font)
@@ -92,7 +93,8 @@ class FrameLabel:
         """Draw the label.
 
         Args:
-            frames: uint8 frames (F, H, W, 3) of the label's height and width; not changed.
+            frames: uint8 frames (F, H, W, 3), or (F, H, W, 4) with opacity, of the label's height and width; not
+                changed.
 
         Returns:
             New frames.
@@ -100,11 +102,12 @@ class FrameLabel:
         Raises:
             ValueError: The frames have another size or type.
         """
-        if frames.dtype != np.uint8 or frames.shape[1:] != (*self._frame_size, 3):
+        if frames.dtype != np.uint8 or frames.shape[1:] not in ((*self._frame_size, 3), (*self._frame_size, 4)):
             height, width = self._frame_size
             raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (F, {height}, {width}, 3)")
         frames = frames.copy()
         height, width = self._letters.shape[:2]
-        corner = frames[:, -height:, :width]
+        frames[:, -height:, :width, 3:] = 255  # the strip is seen over any background
+        corner = frames[:, -height:, :width, :3]
         corner[:] = (corner * (1 - DARKENING) * (1 - self._letters) + 255 * self._letters).round().astype(np.uint8)
         return frames

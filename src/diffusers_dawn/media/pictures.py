@@ -1,7 +1,8 @@
-"""Read pictures from the forms users have them in, through Pillow."""
+"""Read pictures from files, bytes, streams, arrays and tensors, through Pillow."""
 
 import io
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..machine.free_memory import free_bytes
+from .shown_colours import HLG, LINEAR, PQ, SRGB, TO_BT709, codes_to_srgb, srgb_of_gamma
 from .sources import as_array, describe_source, open_binary
 
 if TYPE_CHECKING:
@@ -29,15 +31,20 @@ BYTES_PER_PX = 16
 # Pillow's mode for the colour space that a profile is for
 MODE_OF_PROFILE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 GREY_MODES = {"1", "L"}
+ROWS_AT_ONCE = 64
+# curves (ITU-T H.273) that look like sRGB's, those that are converted, and BT.709's primaries, which are sRGB's
+USUAL_CURVES, KNOWN_CURVES, BT709_PRIMARIES = {1, 6, SRGB, 14, 15}, {LINEAR, PQ, HLG}, 1
+# as libpng, which takes a power law so near to a screen's for it (PNG, section 11.3.2.2)
+SCREEN_GAMMA, GAMMA_TOLERANCE, GAMMA_RANGE = 0.45455, 0.025, (0.1, 10)
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
 def read_image(source: ImageSource, name: str = "image") -> np.ndarray:
     """Read a picture.
 
-    The content decides about the format, not the file's suffix. EXIF orientation is applied, colours are converted
-    from the file's profile to sRGB, transparency is laid over white, of an animation the first picture counts, with a
-    warning.
+    The format is found from the content, not from the file's suffix. EXIF orientation is applied, colours are
+    converted to sRGB from the file's profile, or from what a PNG has instead (cICP, gAMA), and transparent pictures
+    are laid over white. Of an animation the first picture is taken, with a warning.
 
     Args:
         source: File, its bytes, a binary stream (read from its start), a PIL image, an array (H, W), (H, W, 1),
@@ -49,20 +56,39 @@ def read_image(source: ImageSource, name: str = "image") -> np.ndarray:
         uint8 array (H, W, 3), RGB.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `source` is not a picture, has more than 120 megapixels or does not fit in memory, or is an
+        FileNotFoundError: There is no such file.
+        ValueError: `source` is not a picture, has more than 120 megapixels or does not fit in memory, or is an
             array of another shape, type or range.
-        TypeError: If `source` is of another kind.
+        TypeError: `source` is of another kind.
+    """
+    return read_image_and_opacity(source, name)[0]
+
+
+def read_image_and_opacity(source: ImageSource, name: str = "image") -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a picture, and how opaque it is.
+
+    Args:
+        source: As for `read_image`.
+        name: Argument name for error messages.
+
+    Returns:
+        uint8 array (H, W, 3), over white where it is transparent, and its opacity, uint8 (H, W), which is None if no
+        pixel is transparent.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As `read_image`.
+        TypeError: `source` is of another kind.
     """
     if isinstance(source, Image.Image):
-        return _rgb_from_pil(source, source, name)
+        return _arrays_from_pil(source, source, name)
     if isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "read"):
         with open_binary(source, name) as file, _open_picture(file, source, name) as picture:
-            return _rgb_from_pil(picture, source, name)
+            return _arrays_from_pil(picture, source, name)
     array = as_array(source, name)
     if not isinstance(source, np.ndarray) and array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
-    return _rgb_from_pil(Image.fromarray(_uint8_from_array(array, name)), source, name)
+    return _arrays_from_pil(Image.fromarray(_uint8_from_array(array, name)), source, name)
 
 
 def _open_picture(file: BinaryIO, source: ImageSource, name: str) -> Image.Image:
@@ -82,8 +108,23 @@ def _open_picture(file: BinaryIO, source: ImageSource, name: str) -> Image.Image
         except Image.DecompressionBombError as error:
             raise ValueError(f"it has more than {MOST_PIXELS / 1e6:.0f} megapixels") from error
     if head[4:8] == b"ftyp" and head[8:] in HEIC_BRANDS:
-        raise ValueError(f"`{name}` is a HEIC file, which is not read; convert it to JPEG or PNG")
-    raise ValueError(f"`{name}` cannot be read as a picture ({describe_source(source)}): its format is not known")
+        raise ValueError(f"`{name}` is a HEIC file, which is not supported; convert it to JPEG or PNG")
+    raise ValueError(f"`{name}` cannot be read as a picture ({describe_source(source)}): unknown format")
+
+
+def _colour_code(file: BinaryIO) -> tuple[int, ...] | None:
+    """Read the four numbers of a PNG's cICP, which Pillow passes over; None without one."""
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"cICP":
+                return struct.unpack("4B", file.read(4)) if length == 4 else None
+            file.seek(length + 4, os.SEEK_CUR)
+        return None
+    finally:
+        file.seek(place)
 
 
 @contextmanager
@@ -95,17 +136,20 @@ def _damage_named(source: ImageSource, name: str) -> Iterator[None]:
         raise ValueError(f"`{name}` cannot be read as a picture ({describe_source(source)}): {reason}") from error
 
 
-def _rgb_from_pil(picture: Image.Image, source: ImageSource, name: str) -> np.ndarray:
+def _arrays_from_pil(picture: Image.Image, source: ImageSource, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if picture.format == "EPS":  # a program, which Pillow would hand to Ghostscript
-        raise ValueError(f"`{name}` is an EPS file, which is not read; convert it to PNG")
-    file_format = picture.format
+        raise ValueError(f"`{name}` is an EPS file, which is not supported; convert it to PNG")
+    file_format, code = picture.format, None
     _check_size(picture, name)
     with _damage_named(source, name):
         has_several = file_format in SEVERAL_PICTURES and getattr(picture, "is_animated", False) and not picture.tell()
+        if file_format == "PNG" and picture.fp is not None:
+            code = _colour_code(picture.fp)
         picture.load()
         picture = ImageOps.exif_transpose(picture)
+    info = {"cicp": code, **picture.info}
     if has_several:
-        warnings.warn(f"`{name}` holds several pictures, of which the first is taken", stacklevel=3)
+        warnings.warn(f"`{name}` holds several pictures; the first is used", stacklevel=3)
     if picture.mode == "F":
         raise ValueError(f"`{name}` has floating-point pixels without a known range; convert it to RGB first")
     if picture.mode == "I" and file_format not in SIXTEEN_BIT_AS_I:
@@ -113,16 +157,16 @@ def _rgb_from_pil(picture: Image.Image, source: ImageSource, name: str) -> np.nd
     if picture.mode.startswith("I"):
         # Pillow clips 16-bit grey to 255 instead of scaling it
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    profile = picture.info.get("icc_profile")
     if picture.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in picture.info:
         picture = picture.convert("LA" if picture.mode in {"LA", "La"} else "RGBA")
         opacity = picture.getchannel("A")
-        colours = _in_srgb(picture.convert("L" if picture.mode == "LA" else "RGB"), profile, name)
+        colours = _in_srgb(picture.convert("L" if picture.mode == "LA" else "RGB"), info, name)
         picture = Image.new("RGB", picture.size, "white")
         picture.paste(colours, mask=opacity)
     else:
-        picture = _in_srgb(picture, profile, name)
-    return np.array(picture.convert("RGB"))
+        picture, opacity = _in_srgb(picture, info, name), None
+    is_transparent = opacity is not None and opacity.getextrema()[0] < 255
+    return np.array(picture.convert("RGB")), np.array(opacity) if is_transparent else None
 
 
 def _check_size(picture: Image.Image, name: str) -> None:
@@ -133,22 +177,52 @@ def _check_size(picture: Image.Image, name: str) -> None:
         )
 
 
-def _in_srgb(picture: Image.Image, profile: bytes | None, name: str) -> Image.Image:
-    """Convert colours from a profile (ICC.1) to sRGB; pictures without one are taken to be in it."""
-    if not profile:
-        return picture
+def _in_srgb(picture: Image.Image, info: dict, name: str) -> Image.Image:
+    """Convert colours to sRGB from what a file says of them, in PNG's order; without a word they are taken as such."""
     try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = MODE_OF_PROFILE.get(own.profile.xcolor_space.strip())
-        if mode is None or (mode == "L" and picture.mode not in GREY_MODES):
-            raise ValueError(f"it is for {own.profile.xcolor_space.strip()}, the picture is {picture.mode}")
-        srgb = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(picture.convert(mode), own, srgb, outputMode="RGB")
+        if info.get("cicp"):
+            return _from_colour_code(picture, info["cicp"])
+        if info.get("icc_profile"):
+            return _from_profile(picture, info["icc_profile"])
+        if "gamma" in info and "srgb" not in info:
+            return _from_gamma(picture, info["gamma"])
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(
-            f"`{name}` has a colour profile that cannot be used ({error}); its colours may be off", stacklevel=4
-        )
+        warnings.warn(f"`{name}` has colours that cannot be converted ({error}); they may be off", stacklevel=4)
+    return picture
+
+
+def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    """Convert colours from a profile (ICC.1)."""
+    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    mode = MODE_OF_PROFILE.get(own.profile.xcolor_space.strip())
+    if mode is None or (mode == "L" and picture.mode not in GREY_MODES):
+        raise ValueError(f"the profile is for {own.profile.xcolor_space.strip()}, the picture is {picture.mode}")
+    srgb = ImageCms.createProfile("sRGB")
+    return ImageCms.profileToProfile(picture.convert(mode), own, srgb, outputMode="RGB")
+
+
+def _from_colour_code(picture: Image.Image, code: tuple[int, ...]) -> Image.Image:
+    """Convert colours from the numbers of PNG's cICP: primaries, curve, matrix, full range (ITU-T H.273)."""
+    primaries, curve, *stored = code
+    known = primaries in {BT709_PRIMARIES, *TO_BT709} and curve in USUAL_CURVES | KNOWN_CURVES
+    if not known or stored != [0, 1]:
+        raise ValueError(f"its cICP is {', '.join(map(str, code))}")
+    if primaries == BT709_PRIMARIES and curve in USUAL_CURVES:
         return picture
+    pixels, curve = np.array(picture.convert("RGB")), SRGB if curve in USUAL_CURVES else curve
+    for row in range(0, len(pixels), ROWS_AT_ONCE):  # light takes many times the memory
+        rows = pixels[row : row + ROWS_AT_ONCE]
+        rows[:] = codes_to_srgb(rows.astype(np.uint16) * 257, primaries, curve)
+    return Image.fromarray(pixels)
+
+
+def _from_gamma(picture: Image.Image, gamma: float) -> Image.Image:
+    """Convert brightness from the power law of PNG's gAMA."""
+    if not GAMMA_RANGE[0] <= gamma <= GAMMA_RANGE[1]:
+        raise ValueError(f"its gAMA is {gamma:g}")
+    if abs(gamma - SCREEN_GAMMA) < GAMMA_TOLERANCE:
+        return picture
+    return picture.convert("RGB").point(srgb_of_gamma(gamma).tolist() * 3)
 
 
 def _uint8_from_array(array: np.ndarray, name: str) -> np.ndarray:
@@ -156,14 +230,14 @@ def _uint8_from_array(array: np.ndarray, name: str) -> np.ndarray:
         array = array[..., 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in {3, 4})):
         raise ValueError(
-            f"`{name}` has shape {array.shape} (channels last); allowed are (H, W) and (H, W, C) with 1, 3 or 4 "
-            "channels for arrays, (H, W) and (C, H, W) for tensors"
+            f"`{name}` has shape {array.shape} (channels last), must be (H, W) or (H, W, C) with 1, 3 or 4 "
+            "channels for arrays, (H, W) or (C, H, W) for tensors"
         )
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"`{name}` holds {array.dtype} values; allowed are uint8 and floats in [0, 1]")
+        raise ValueError(f"`{name}` holds {array.dtype} values, must hold uint8 or floats in [0, 1]")
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(f"`{name}` holds floats from {low:g} to {high:g}; allowed are floats in [0, 1]")
+        raise ValueError(f"`{name}` holds floats from {low:g} to {high:g}, must hold floats in [0, 1]")
     return np.round(array * 255).astype(np.uint8)

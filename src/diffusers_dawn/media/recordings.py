@@ -1,4 +1,4 @@
-"""Read recordings from the forms users have them in, through PyAV, and resample them through librosa.
+"""Read recordings from files, bytes, streams and arrays, through PyAV, and resample them through librosa.
 
 All times count from the start of the container, so that the picture and the sound of one file stay together.
 """
@@ -75,11 +75,11 @@ def read_waveform(
         Mono float32 waveform of at least one video frame's length.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be decoded, has no sound, is empty, shorter than one frame (1/25 s), longer
+        FileNotFoundError: There is no such file.
+        ValueError: `source` cannot be decoded, has no sound, is empty, shorter than one frame (1/25 s), longer
             than 4 hours or than fits in memory, not finite, badly shaped or scaled, lacks a sample rate, such a
             channel or track, or contradicts `sample_rate_hz`, or that is no positive whole number.
-        TypeError: If `source` is of another kind.
+        TypeError: `source` is of another kind.
     """
     check_channel(channel, choice_names[0])
     if sample_rate_hz is not None:
@@ -118,8 +118,8 @@ def read_sound_layout(source: MediaSource, name: str = "audio", track: int | Non
         Its layout.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be read, or has no such track.
+        FileNotFoundError: There is no such file.
+        ValueError: `source` cannot be read, or has no such track.
     """
     with open_container(source, name) as container:
         tracks = container.streams.audio
@@ -133,7 +133,7 @@ def _default_track(tracks: "Sequence[av.AudioStream]") -> int:
 def _channel_of(array: np.ndarray, name: str, channel: ChannelChoice, channel_name: str) -> tuple[np.ndarray, float]:
     """The wanted channel as float32, and the largest magnitude of the others."""
     if array.ndim not in {1, 2}:
-        raise ValueError(f"`{name}` has shape {array.shape}; allowed are 1-D samples and 2-D samples of channels")
+        raise ValueError(f"`{name}` has shape {array.shape}, must be 1-D, or 2-D with the channels on one axis")
     channels = array[None] if array.ndim == 1 else array
     if channels.shape[0] > channels.shape[1] > 0:
         channels = channels.T
@@ -155,7 +155,7 @@ def _float_samples(samples: np.ndarray, name: str) -> np.ndarray:
         return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
     if np.issubdtype(samples.dtype, np.floating):
         return samples.astype(np.float32)
-    raise ValueError(f"`{name}` holds {samples.dtype} samples; allowed are floats, int16, int32 and uint8")
+    raise ValueError(f"`{name}` holds {samples.dtype} samples, must hold floats, int16, int32 or uint8")
 
 
 def _decode_audio(
@@ -215,7 +215,7 @@ def _warn_of_other_tracks(tracks: "Sequence[av.AudioStream]", name: str, track_n
         heard = _default_track(tracks)
         why = "its default one" if is_default(tracks[heard]) else "the first"
         warnings.warn(
-            f"`{name}` has {len(tracks)} sound tracks, of which number {heard} is heard, {why};"
+            f"`{name}` has {len(tracks)} sound tracks; number {heard} is used, {why};"
             f" `{track_name}` takes another (0 to {len(tracks) - 1})",
             stacklevel=4,
         )
@@ -244,10 +244,10 @@ def _check_samples(samples: np.ndarray, rate_hz: int, name: str) -> None:
         raise ValueError(f"`{name}` holds samples that are NaN or infinite")
     if len(samples) * FPS < rate_hz:
         raise ValueError(
-            f"`{name}` lasts {len(samples) / rate_hz:.4f} s; it must last one video frame (1/{FPS} s) at least"
+            f"`{name}` lasts {len(samples) / rate_hz:.4f} s, must last at least one video frame (1/{FPS} s)"
         )
     if peak > MAX_FLOAT_PEAK:
-        raise ValueError(f"`{name}` holds floats up to {peak:g}; allowed are floats in [-1, 1]")
+        raise ValueError(f"`{name}` holds floats up to {peak:g}, must hold floats in [-1, 1]")
 
 
 def _warn_of_silence(samples: np.ndarray, other_peak: float, name: str, channel: ChannelChoice) -> None:
@@ -285,11 +285,11 @@ def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:
         The recording at that rate; the same object if it has it already.
 
     Raises:
-        ValueError: If the rate is not positive.
-        ImportError: If it has another rate and librosa is not installed.
+        ValueError: The rate is not positive.
+        ImportError: It has another rate and librosa is not installed.
     """
     if sample_rate_hz <= 0:
-        raise ValueError(f"`sample_rate_hz` is {sample_rate_hz}; it must be positive")
+        raise ValueError(f"`sample_rate_hz` is {sample_rate_hz}, must be positive")
     if sample_rate_hz == waveform.sample_rate_hz:
         return waveform
     try:

@@ -1,4 +1,4 @@
-"""Put decoded samples where their time stamps say, so that sound stays with the picture whatever is missing of it."""
+"""Place decoded samples at their timestamps, so that sound and picture stay together when parts are missing."""
 
 import warnings
 from typing import Literal, TypeAlias
@@ -51,7 +51,7 @@ class SoundTimeline:
             start_s: When it begins [s]; None: where the last one ended.
 
         Raises:
-            ValueError: If there is no such channel, their number changes, or the recording grows too long.
+            ValueError: There is no such channel, their number changes, or the recording grows too long.
         """
         if not self._kept:
             self._kept = [bytearray() for _ in range(len(channels) if self._channel == "loudest" else 1)]
@@ -79,7 +79,7 @@ class SoundTimeline:
             Float32 array (N,).
 
         Raises:
-            ValueError: If the silence makes it too long.
+            ValueError: The silence makes it too long.
         """
         end = self._length if end_s is None else round(end_s * self.rate_hz) + self._restart
         if end - self._length > least_gap_s * self.rate_hz:
@@ -157,7 +157,7 @@ def check_channel(channel: ChannelChoice, name: str) -> None:
         name: Argument name for error messages.
 
     Raises:
-        ValueError: If it is neither a whole number from 0, "mix" nor "loudest".
+        ValueError: It is neither a whole number from 0, "mix" nor "loudest".
     """
     is_number = isinstance(channel, int | np.integer) and not isinstance(channel, bool)
     if not (channel in CHANNEL_WORDS if isinstance(channel, str) else is_number and channel >= 0):
@@ -179,7 +179,7 @@ def pick_channel(
         Array (N,), and the largest magnitude in the other channels; 0 where none were left out by number.
 
     Raises:
-        ValueError: If there is no such channel.
+        ValueError: There is no such channel.
     """
     if channel == "mix":
         return channels.mean(axis=0), 0.0
@@ -187,8 +187,8 @@ def pick_channel(
         return channels[int(np.argmax(np.square(channels, dtype=np.float64).sum(axis=1)))], 0.0
     if channel >= len(channels):
         raise ValueError(
-            f"`{channel_name}` is {channel}, but `{name}` has {len(channels)} channel{'s' * (len(channels) > 1)}:"
-            f" allowed are 0 to {len(channels) - 1}, mix and loudest"
+            f"`{channel_name}` is {channel}, must be from 0 to {len(channels) - 1}, mix or loudest:"
+            f" `{name}` has {len(channels)} channel{'s' * (len(channels) > 1)}"
         )
     others = np.delete(channels, channel, axis=0)
     return channels[channel], float(max(others.max(initial=0), -others.min(initial=0)))

@@ -94,7 +94,7 @@ def is_default(track: "av.stream.Stream") -> bool:
 def existing_file(path: str | os.PathLike, name: str) -> Path:
     """Refuse a path that is no file, or an empty one, by the argument's name."""
     if ADDRESS.match(os.fspath(path)):
-        raise ValueError(f"`{name}` is an address, which is not fetched: {path}; download it and give the file")
+        raise ValueError(f"`{name}` is a URL, must be a file: {path}; download it first")
     path = Path(path)
     try:
         status = path.stat()

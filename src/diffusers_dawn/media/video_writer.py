@@ -1,6 +1,5 @@
-"""Write H.264 video with AAC sound of exactly the frames' length."""
+"""Write videos whose sound is exactly as long as the frames: files of several kinds, or folders of pictures."""
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -9,69 +8,20 @@ from fractions import Fraction
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..machine.output_places import check_place, part_beside
+from ..machine.output_places import part_beside, put_in_place
 from ..records import FPS, Waveform
+from .film_file import FilmFile
+from .frame_folder import FrameFolder
 from .recordings import resample
 from .sources import import_av
+from .video_kinds import MOST_FPS, check_frame_size, check_output_path, kind_of
 
-if TYPE_CHECKING:
-    import av
-
-AAC_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-# output suffix -> container format; Matroska cannot end AAC sound exactly with the last frame, so it is not here
-VIDEO_CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
-# ITU-R BT.709, limited range, in FFmpeg's numbering: what players assume of video without a tag above 576 lines
-BT709, LIMITED_RANGE = 1, 1
-# of level 6.2, the highest (ITU-T H.264, table A-1), which 8192x4320 keep; the side is what libx264 takes
-MOST_MACROBLOCKS, MOST_SIDE_PX = 139_264, 16_384
 # what writing holds, measured with libx264's defaults: it looks 40 frames ahead, at about 4 bytes a pixel
 LOOKAHEAD_FRAMES, LOOKAHEAD_BYTES_PER_PX, WRITER_BYTES_PER_PX = 42, 4, 50
-MOST_FPS = 1000
 SYNTHETIC_COMMENT = "synthetic video made by diffusers_dawn"
-
-
-def check_output_path(path: str | os.PathLike, name: str = "output") -> None:
-    """Find out before the work whether a video can be written to a path.
-
-    Args:
-        path: Where the video shall go.
-        name: Argument name for error messages.
-
-    Raises:
-        ValueError: If the path is a directory or another special file, cannot be written to (see
-            `output_places.check_place`), or its suffix is neither .mp4 nor .mov.
-    """
-    path = Path(path)
-    check_place(path, name)
-    if path.is_dir():
-        raise ValueError(f"`{name}` is a directory: {path}; the name of a file is needed")
-    if path.suffix.lower() not in VIDEO_CONTAINERS:
-        raise ValueError(f"`{name}` ends in {path.suffix!r}: {path}; allowed are {', '.join(VIDEO_CONTAINERS)}")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"`{name}` is not a regular file: {path}")
-
-
-def check_frame_size(height: int, width: int, name: str = "frames") -> None:
-    """Refuse frames that H.264 cannot hold.
-
-    Args:
-        height: Their height [px].
-        width: Their width [px].
-        name: Argument name for error messages.
-
-    Raises:
-        ValueError: They are too large.
-    """
-    macroblocks = math.ceil(height / 16) * math.ceil(width / 16)
-    if macroblocks > MOST_MACROBLOCKS or max(height, width) > MOST_SIDE_PX:
-        raise ValueError(
-            f"`{name}` would be {width}x{height} px, more than H.264 holds: up to {MOST_MACROBLOCKS * 256 / 1e6:.0f}"
-            f" megapixels, such as 8192x4320, and {MOST_SIDE_PX} to a side"
-        )
 
 
 def writer_bytes(height: int, width: int, num_frames: int) -> int:
@@ -90,24 +40,28 @@ def writer_bytes(height: int, width: int, num_frames: int) -> int:
 
 
 class VideoWriter:
-    """Write frames, as they come, to an H.264 video with AAC sound of exactly the frames' length.
+    """Write frames, as they come, to a video whose sound is exactly as long as the frames.
 
-    Use as a context manager. The video grows in a hidden file beside the destination, which it replaces only when
+    The path's suffix says what is written: .mp4 or .mov (H.264 and AAC), .webm (VP9 and Opus), .gif (without sound),
+    or, without a suffix, a folder of pictures `frame_000000.png`, ... and `sound.wav`. Frames with a fourth channel,
+    opacity, keep it in .mov (ProRes 4444), .webm and in pictures.
+
+    Use as a context manager. The video grows in a hidden place beside the destination, which it replaces only when
     the block ends without an exception; otherwise nothing is left behind. H.264 needs even sizes: odd ones are
     extended by one row or column of edge pixels, with a warning.
 
     Args:
-        path: Destination; .mp4 or .mov.
-        fps: Frames per second.
+        path: Destination.
+        fps: Frames per second; a folder of pictures does not say it.
         waveform: Sound; cut, or extended by silence, to the length of the frames. None writes no sound.
         metadata: Container tags, such as `{"comment": "..."}`. None says in the comment that the video is synthetic
-            and made by this package; give `{}` for one that is not.
+            and made by this package; give `{}` for one that is not. A GIF keeps the comment only.
 
     Raises:
-        ValueError: If `path` cannot be written to (see `check_output_path`) `fps` is not positive or
-            above 1000, or `metadata` holds anything but texts.
-        OSError: If writing fails, as on a full disk; also of `write` and at the end of the block.
-        ImportError: If PyAV is not installed.
+        ValueError: `path` cannot be written to (see `check_output_path`), `fps` is not positive or above 1000 (50 for
+            a GIF), or `metadata` holds anything but texts.
+        OSError: Writing fails, as on a full disk; also of `write` and at the end of the block.
+        ImportError: PyAV is not installed.
     """
 
     def __init__(
@@ -117,68 +71,63 @@ class VideoWriter:
         waveform: Waveform | None = None,
         metadata: dict[str, str] | None = None,
     ):
-        if not (isinstance(fps, Real) and not isinstance(fps, bool) and 0 < fps <= MOST_FPS):
-            raise ValueError(f"`fps` is {fps!r}, must be a number above 0, up to {MOST_FPS}")
+        check_output_path(path, "path")
+        kind = kind_of(path, name="path")
+        most_fps = MOST_FPS if kind is None else kind.most_fps
+        if not (isinstance(fps, Real) and not isinstance(fps, bool) and 0 < fps <= most_fps):
+            raise ValueError(f"`fps` is {fps!r}, must be a number above 0, up to {most_fps}")
         for key, value in (metadata or {}).items():
             if not (isinstance(key, str) and isinstance(value, str)):
                 raise ValueError(f"`metadata` has {key!r}: {value!r}, must be texts by texts")
-        check_output_path(path, "path")
+        if waveform is not None and kind is not None:
+            if kind.sound_codec is None:
+                warnings.warn(f"a {kind.title} holds no sound; it is left out of {path}", stacklevel=2)
+                waveform = None
+            elif waveform.sample_rate_hz not in kind.sound_rates_hz:
+                waveform = resample(waveform, 48_000)
         self.path = Path(path)
         self.num_frames = 0
         self._fps = Fraction(fps).limit_denominator(1001)
-        if waveform is not None and waveform.sample_rate_hz not in AAC_SAMPLE_RATES_HZ:
-            waveform = resample(waveform, 48_000)
         self._waveform = waveform
         self._num_samples = 0
         self._metadata = {"comment": SYNTHETIC_COMMENT} if metadata is None else dict(metadata)
         self._frame_shape: tuple[int, ...] | None = None
-        self._container = None
+        self._target: FilmFile | FrameFolder | None = None
+        self._partial_path: Path | None = None
         self._place = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
-        """Open the hidden file."""
-        av = import_av()
-        container_format = VIDEO_CONTAINERS[self.path.suffix.lower()]
-        options = {"movflags": "+faststart"}
-        # absolute: FFmpeg would take a folder with a colon in its name for a protocol
+        """Choose the hidden place."""
+        import_av()
         self._partial_path = self._place.enter_context(part_beside(self.path))
-        with self._failures_named(), self._place_freed_on_failure():
-            self._container = av.open(str(self._partial_path), "w", format=container_format, options=options)
-        self._container.metadata.update(self._metadata)
         return self
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames.
 
         Args:
-            frames: uint8 array (N, H, W, 3), RGB; H and W as in the first call.
+            frames: uint8 array (N, H, W, 3), RGB, or (N, H, W, 4) with opacity; each of one shape.
 
         Raises:
-            ValueError: If shape or type are others, or they are larger than H.264 allows.
-            OSError: If writing fails.
-            RuntimeError: If called outside of the `with` block.
+            ValueError: Shape or type are others, they are larger than the codec allows, or have an opacity that the
+                file cannot hold.
+            OSError: Writing fails.
+            RuntimeError: Called outside of the `with` block.
         """
-        import av
-
-        if self._container is None:
+        if self._partial_path is None:
             raise RuntimeError("VideoWriter.write works only inside `with VideoWriter(...) as writer:`")
-        if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:] or frames.dtype != np.uint8:
-            raise ValueError(f"`frames` is {frames.dtype} {frames.shape}; allowed is uint8 (N, H, W, 3)")
-        if self._frame_shape is None:
-            self._add_streams(frames.shape[1:])
-        if frames.shape[1:] != self._frame_shape:
-            raise ValueError(f"`frames` has frames of {frames.shape[1:]}, earlier ones were {self._frame_shape}")
-        padding = ((0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0))
-        is_odd = padding != ((0, 0),) * 3
-        for picture in frames:
-            padded = np.pad(picture, padding, mode="edge") if is_odd else picture
-            frame = av.VideoFrame.from_ndarray(padded, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-            frame.pts, frame.time_base = self.num_frames, 1 / self._fps
-            with self._failures_named():
-                self._container.mux(self._video.encode(frame))
+        if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or 0 in frames.shape[1:] or frames.dtype != np.uint8:
+            raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (N, H, W, 3) or (N, H, W, 4)")
+        with self._failures_named():
+            if self._frame_shape is None:
+                self._begin(frames.shape[1:])
+            if frames.shape[1:] != self._frame_shape:
+                raise ValueError(f"`frames` has frames of {frames.shape[1:]}, earlier ones were {self._frame_shape}")
+            for picture in frames:
+                padded = np.pad(picture, self._padding, mode="edge") if self._is_odd else picture
+                self._target.write(self.num_frames, padded)
                 self.num_frames += 1
-                self._write_audio_so_far()
+                self._write_sound_so_far()
 
     def __exit__(
         self,
@@ -187,24 +136,17 @@ class VideoWriter:
         traceback: TracebackType | None,
     ) -> None:
         """Finish the video and move it to its place, or remove what was written."""
-        container, self._container = self._container, None
+        target, self._target = self._target, None
+        part, self._partial_path = self._partial_path, None
         try:
             if exception_type is None:
                 with self._failures_named():
-                    self._finish(container)
-            else:
+                    self._finish(target, part)
+            elif isinstance(target, FilmFile):
                 with suppress(OSError):  # what went wrong first is what counts
-                    container.close()
+                    target.close()
         finally:
             self._place.close()
-
-    @contextmanager
-    def _place_freed_on_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._place.close()
-            raise
 
     @contextmanager
     def _failures_named(self) -> Iterator[None]:
@@ -214,51 +156,49 @@ class VideoWriter:
         except OSError as error:
             raise OSError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
-    def _finish(self, container: "av.container.OutputContainer") -> None:
-        if self.num_frames == 0:
-            container.close()
+    def _finish(self, target: "FilmFile | FrameFolder | None", part: Path) -> None:
+        if target is None:
             raise ValueError(f"no frames were written to {self.path}")
-        container.mux(self._video.encode(None))
-        if self._waveform is not None:
-            container.mux(self._audio.encode(None))
-        container.close()
-        os.replace(self._partial_path, self.path)
+        if isinstance(target, FilmFile):
+            target.finish(self._waveform is not None)
+        elif self._waveform is not None:
+            target.write_sound(self._next_sound())
+        put_in_place(part, self.path)
 
-    def _add_streams(self, frame_shape: tuple[int, ...]) -> None:
-        height, width = frame_shape[:2]
-        check_frame_size(height, width)
-        if height % 2 or width % 2:
-            warnings.warn(
-                f"H.264 needs even sizes: {height}x{width} frames are extended at the edge to "
-                f"{height + height % 2}x{width + width % 2}",
-                stacklevel=3,
-            )
-        self._video = self._container.add_stream("libx264", rate=self._fps, options={"crf": "18"})
-        self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = "yuv420p"
-        self._video.codec_context.time_base = 1 / self._fps
-        context = self._video.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = LIMITED_RANGE
-        if self._waveform is not None:
-            self._audio = self._container.add_stream("aac", rate=self._waveform.sample_rate_hz, layout="mono")
-            self._audio.bit_rate = 128_000
+    def _begin(self, frame_shape: tuple[int, ...]) -> None:
+        height, width, num_channels = frame_shape
+        kind = kind_of(self.path, num_channels == 4, "path")
+        self._padding = ((0, height % 2), (0, width % 2), (0, 0))
+        self._is_odd = kind is not None and kind.needs_even_sizes and (height % 2 or width % 2)
+        if kind is None:
+            self._target = FrameFolder(self._partial_path, self._metadata)
+        else:
+            check_frame_size(height, width, kind=kind)
+            if self._is_odd:
+                warnings.warn(
+                    f"H.264 needs even sizes: {height}x{width} frames are extended at the edge to "
+                    f"{height + height % 2}x{width + width % 2}",
+                    stacklevel=3,
+                )
+                height, width = height + height % 2, width + width % 2
+            rate_hz = None if self._waveform is None else self._waveform.sample_rate_hz
+            self._target = FilmFile(self._partial_path, kind, self._fps, (height, width), self._metadata, rate_hz)
         self._frame_shape = frame_shape
 
-    def _write_audio_so_far(self) -> None:
+    def _write_sound_so_far(self) -> None:
         """Write the sound up to the end of the last written frame, so that both stay interleaved."""
-        if self._waveform is None:
-            return
-        import av
+        if self._waveform is not None and isinstance(self._target, FilmFile):
+            first_sample = self._num_samples
+            self._target.write_sound(self._next_sound(), first_sample)
 
+    def _next_sound(self) -> Waveform:
+        """Cut out, or extend by silence, the sound from what was taken before to the end of the last written frame."""
         rate_hz = self._waveform.sample_rate_hz
         end = round(self.num_frames / self._fps * rate_hz)
         samples = self._waveform.samples[self._num_samples : end]
         samples = np.pad(samples, (0, end - self._num_samples - len(samples))).astype(np.float32)
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate_hz, self._num_samples, Fraction(1, rate_hz)
-        self._container.mux(self._audio.encode(frame))
         self._num_samples = end
+        return Waveform(samples, rate_hz)
 
 
 def write_video(
@@ -268,11 +208,11 @@ def write_video(
     fps: float = FPS,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write frames and sound to a video file; see `VideoWriter`.
+    """Write frames and sound to a video file, or to a folder of pictures; see `VideoWriter`.
 
     Args:
-        path: Destination; .mp4 or .mov.
-        frames: uint8 array (F, H, W, 3), RGB.
+        path: Destination; .mp4, .mov, .webm, .gif, or without a suffix.
+        frames: uint8 array (F, H, W, 3), RGB, or (F, H, W, 4) with opacity.
         waveform: Sound, or None.
         fps: Frames per second.
         metadata: Container tags; None says in the comment that the video is synthetic.

@@ -13,14 +13,14 @@ import numpy as np
 from ..machine.free_memory import free_bytes
 from ..records import FPS
 from .damaged_files import PacketDecoder
+from .shown_colours import has_high_dynamic_range, to_srgb
 from .sources import MediaSource, describe_source, import_av, is_default, open_container, time_s_of
-from .video_colours import has_high_dynamic_range, to_srgb
 
 if TYPE_CHECKING:
     import av
 
 # as much as the largest cameras film, and what a frame takes while its colours are converted
-MOST_PIXELS, BYTES_PER_PX = 120_000_000, 8
+MOST_FRAME_PIXELS, FRAME_BYTES_PER_PX = 120_000_000, 8
 # a matrix whose smaller part is above this share of the larger turns by no right angle
 SLANT_SHARE = 0.02
 # a still comes with the first packets of a film, or is one long before
@@ -46,8 +46,8 @@ def read_video(
         uint8 array (F, H, W, 3), and its frames per second (the average rate when `fps` is None).
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be decoded, has no pictures or more than fit in memory, or `fps` or `max_frames`
+        FileNotFoundError: There is no such file.
+        ValueError: `source` cannot be decoded, has no pictures or more than fit in memory, or `fps` or `max_frames`
             is not positive.
     """
     if (fps is not None and not 0 < fps < math.inf) or (max_frames is not None and max_frames <= 0):
@@ -75,8 +75,8 @@ def stream_video(source: MediaSource, fps: float, first_frame: int = 0, name: st
         uint8 arrays (H, W, 3), as `read_video` gives. Neighbours may be the same object.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be decoded or has no pictures, `fps` is not positive or `first_frame` negative.
+        FileNotFoundError: There is no such file.
+        ValueError: `source` cannot be decoded or has no pictures, `fps` is not positive or `first_frame` negative.
     """
     if not 0 < fps < math.inf or first_frame < 0:
         raise ValueError(f"`fps` ({fps}) must be positive and finite, `first_frame` ({first_frame}) 0 or more")
@@ -119,8 +119,8 @@ def count_video_frames(source: MediaSource, fps: float, name: str = "video") -> 
         Number of frames; more than `stream_video` gives where a part of the file cannot be decoded.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `source` cannot be read or has no pictures, or `fps` is not positive.
+        FileNotFoundError: There is no such file.
+        ValueError: `source` cannot be read or has no pictures, or `fps` is not positive.
     """
     if not 0 < fps < math.inf:
         raise ValueError(f"`fps` is {fps}, must be positive and finite")
@@ -152,7 +152,7 @@ def _shots(source: MediaSource, name: str) -> Iterator[_Shot]:
     with _open_film(source, name) as (container, stream):
         stream.thread_type, native_fps = "AUTO", _frame_rate(stream)
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        _check_size(*_shown_size(stream.height, stream.width, pixel_aspect), name)
+        _check_video_size(*_shown_size(stream.height, stream.width, pixel_aspect), name)
         decoder = PacketDecoder(container, stream, name, "the picture before stays instead")
         for index, frame in enumerate(decoder):
             if shot is None:
@@ -181,7 +181,7 @@ def _open_film(
         moving = _tracks_with_several_pictures(container, films)
     films = [index for index in films if index in moving] or films
     if len(films) > 1:
-        warnings.warn(f"`{name}` has {len(films)} films, of which the default or first one is taken", stacklevel=4)
+        warnings.warn(f"`{name}` has {len(films)} films, the default or first one is used", stacklevel=4)
     if hasattr(source, "seek"):
         source.seek(0)
     with open_container(source, name) as container:
@@ -213,21 +213,24 @@ def _shown_size(height: int, width: int, pixel_aspect: Fraction) -> tuple[int, i
     return round(height / pixel_aspect), width
 
 
-def _check_size(height: int, width: int, name: str) -> None:
-    if height * width > MOST_PIXELS or BYTES_PER_PX * height * width > free_bytes():
+def _check_video_size(height: int, width: int, name: str) -> None:
+    if height * width > MOST_FRAME_PIXELS or FRAME_BYTES_PER_PX * height * width > free_bytes():
         raise ValueError(
-            f"`{name}` shows pictures of {width}x{height} px, must be of {MOST_PIXELS / 1e6:.0f} megapixels at most,"
-            " and fit in memory"
+            f"`{name}` shows pictures of {width}x{height} px, must be of {MOST_FRAME_PIXELS / 1e6:.0f} megapixels at"
+            " most, and fit in memory"
         )
 
 
 def _warn_of_changes(frame: "av.VideoFrame", name: str) -> None:
     if has_high_dynamic_range(frame):
-        warnings.warn(f"`{name}` has a high dynamic range; it is read as one of standard range", stacklevel=3)
+        warnings.warn(f"`{name}` has a high dynamic range; it is converted to standard range", stacklevel=3)
     a, b, c, d = _display_matrix(frame)
     straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
     if min(max(abs(a), abs(d)), max(abs(b), abs(c))) > SLANT_SHARE * max(straight, crossed):
-        warnings.warn(f"`{name}` is turned by no right angle; it is read turned by the nearest one", stacklevel=3)
+        warnings.warn(
+            f"`{name}` is rotated by an angle that is not a multiple of 90 degrees; the nearest multiple is used",
+            stacklevel=3,
+        )
 
 
 def _display_matrix(frame: "av.VideoFrame") -> tuple[int, int, int, int]:

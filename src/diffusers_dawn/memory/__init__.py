@@ -1,1 +1,1 @@
-"""How much memory a clip needs, and how much there is."""
+"""Estimate the memory that a clip needs, and find out how much is free."""

@@ -1,4 +1,4 @@
-"""How much memory there is, and how a clip is denoised within it: in one pass, in windows, or not at all."""
+"""How much memory there is, and whether a clip fits in one pass, in windows, or not at all."""
 
 from collections.abc import Callable, Iterable
 

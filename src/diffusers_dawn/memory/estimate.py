@@ -43,7 +43,7 @@ CACHE_HOOKS = frozenset({"pyramid_attention_broadcast", "taylorseer_cache"})
 
 
 class ClipSize(NamedTuple):
-    """What the memory of rendering depends on, beside the networks.
+    """What the memory for rendering depends on, apart from the networks.
 
     Attributes:
         num_frames: Frames F.
@@ -51,7 +51,7 @@ class ClipSize(NamedTuple):
         width: Width of the video [px].
         window_frames: Frames that are denoised at once; F for one pass.
         batch_size: Clips that are rendered together.
-        with_null: Whether guidance runs the null condition too.
+        num_guiding: How many calls guidance adds to each, without conditions or some of them.
         output_type: Form of the frames, one of `pipeline.output.OUTPUT_TYPES`.
         decode_chunk_size: Frames drawn at once.
         latent_copies: Copies of the latents that the sampler's step holds.
@@ -63,7 +63,7 @@ class ClipSize(NamedTuple):
     width: int
     window_frames: int
     batch_size: int = 1
-    with_null: bool = False
+    num_guiding: int = 0
     output_type: str = "pil"
     decode_chunk_size: int = 8
     latent_copies: int = MOST_LATENT_COPIES
@@ -110,12 +110,14 @@ def stage_bytes(
     features = num_frames * denoiser.config.audio_dim * FLOAT_BYTES
     latents = num_frames * denoiser.config.in_channels * height * width * FLOAT_BYTES
     window = size.batch_size * min(size.window_frames, size.num_frames)
-    network = denoising_bytes(denoiser, window, height, width, size.with_null, device, dtype)
+    network = denoising_bytes(denoiser, window, height, width, size.num_guiding, device, dtype)
     layer, weights = _drawing_bytes(decoder, size, dtype)
     on_cpu = device.type == "cpu"
     kept = min(network, KEPT_BYTES) if on_cpu else 0
     output = output_bytes(size) if on_cpu or size.output_type == "pt" else 0
-    kept_frames = (1 + size.with_null) * num_frames * (SHARE_IN_WINDOWS if size.window_frames < size.num_frames else 1)
+    kept_frames = (
+        (1 + size.num_guiding) * num_frames * (SHARE_IN_WINDOWS if size.window_frames < size.num_frames else 1)
+    )
     between_steps = kept_attention_bytes(denoiser, kept_frames, height, width, dtype)
     if size.keeps_deep_features:
         between_steps += _deep_feature_bytes(denoiser, kept_frames, height, width, dtype)
@@ -133,7 +135,7 @@ def denoising_bytes(
     num_frames: int,
     height: int,
     width: int,
-    with_null: bool = False,
+    num_guiding: int = 0,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> int:
@@ -144,7 +146,7 @@ def denoising_bytes(
         num_frames: Frames of all clips together.
         height: Height of the motion h.
         width: Width of the motion w.
-        with_null: Whether the null condition's context exists too.
+        num_guiding: How many contexts of guidance exist beside it.
         device: Where it runs; None: where it is.
         dtype: In which precision; None: its own.
 
@@ -159,7 +161,7 @@ def denoising_bytes(
     chunk = max(CHUNK_TOKENS_CPU if on_cpu else CHUNK_TOKENS_DEVICE, LEAST_PIXELS * num_frames)
     chunk = min(chunk, num_frames * height * width)
     heads = config.num_attention_heads * config.attention_head_dim
-    contexts = (1 + with_null) * _context_bytes(config, dtype.itemsize)
+    contexts = (1 + num_guiding) * _context_bytes(config, dtype.itemsize)
     return round(WORKSPACE_BYTES + CHUNK_COPIES * chunk * heads * FLOAT_BYTES + num_frames * (activations + contexts))
 
 

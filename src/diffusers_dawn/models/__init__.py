@@ -1,1 +1,1 @@
-"""The three learned parts of DAWN: motion autoencoder, pose and blink network, motion denoiser."""
+"""DAWN's three networks: motion autoencoder (LFG), pose and blink network, motion denoiser."""

@@ -1,17 +1,11 @@
 """A2V-FDM: the 3-D UNet that denoises the motion of all frames at once (paper section 3.3)."""
 
-from dataclasses import dataclass, replace
-from functools import wraps
-from numbers import Real
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks import FasterCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
-from diffusers.loaders import PeftAdapterMixin
-from diffusers.models.attention import AttentionMixin
-from diffusers.models.cache_utils import CacheMixin
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  pipelines look for it here when they load
 from diffusers.utils import BaseOutput
 from torch import nn
 from torch.nn import functional
@@ -20,14 +14,12 @@ from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .condition_attention import ConditionContext
 from .hooked_methods import hooked_like_forward
+from .native_features import NativeFeatures
+from .own_code import CarriesCode
 from .size_limits import check_sizes, check_windows_in_time
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
 from .video_attention import FrameContext, TemporalAttention, add_attention
 from .video_layers import PartialConv2d
-
-# names of the modules that caches leave out, as patterns
-ATTENTIONS = r".*(spatial|temporal)_attention\w*"
-BLOCKS = r"(.*levels\.\d+|middle)\.block\d"
 
 
 class VideoContext(NamedTuple):
@@ -55,7 +47,7 @@ class A2VFlowDiffusionOutput(BaseOutput):
     deep_features: torch.Tensor | None = None
 
 
-class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
+class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
     """Predict the noise in the motion of all frames of a clip from speech, pose, blink and one reference image.
 
     The motion is (flow x, flow y, 2 * occlusion - 1) at a quarter of the image's size, see `geometry.motion_latents`.
@@ -91,7 +83,6 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
             `sample_size`, or `pose_scale` or `blink_scale` is not as long as its condition.
     """
 
-    _supports_gradient_checkpointing = True
     _keep_in_fp32_modules = ["rotary"]
     _repeated_blocks = ["UNetLevel", "UNetMiddle"]
     _no_split_modules = ["UNetLevel", "UNetMiddle", "TemporalAttention", "OutputHead"]
@@ -203,84 +194,6 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
     def _motion_channels(self) -> int:
         # of the first convolution; the reference's follow
         return self.config.in_channels * self.config.patch_size**2
-
-    def enable_cache(self, config: Any) -> None:
-        """Keep what the attentions found for later steps, see `CacheMixin.enable_cache`.
-
-        Args:
-            config: `PyramidAttentionBroadcastConfig` or `TaylorSeerCacheConfig`, which mean the attentions of this
-                network in space and time where they name no others. TaylorSeer's lite mode predicts both results of
-                the network, and leaves out its blocks and attentions.
-
-        Raises:
-            ValueError: It is of another kind, which asks for transformer blocks, or a cache is enabled already.
-        """
-        if isinstance(config, PyramidAttentionBroadcastConfig):
-            own = {"spatial_attention_block_identifiers": ("spatial_attention",)}
-            own["temporal_attention_block_identifiers"] = ("temporal_attention",)
-            usual = PyramidAttentionBroadcastConfig()
-            config = replace(config, **{k: v for k, v in own.items() if getattr(config, k) == getattr(usual, k)})
-        elif isinstance(config, TaylorSeerCacheConfig):
-            if config.use_lite_mode:
-                config = replace(
-                    config,
-                    use_lite_mode=False,
-                    cache_identifiers=["(flow|occlusion)_head"],
-                    skip_predict_identifiers=[BLOCKS, ATTENTIONS],
-                )
-            elif not (config.cache_identifiers or config.skip_predict_identifiers):
-                config = replace(config, cache_identifiers=[ATTENTIONS])
-        else:
-            reason = "others ask for transformer blocks"
-            if isinstance(config, FasterCacheConfig):
-                reason = "FasterCache wants both conditions of guidance in one batch, here they are calls of their own"
-            raise ValueError(
-                f"`config` is a {type(config).__name__}, must be a PyramidAttentionBroadcastConfig or a "
-                f"TaylorSeerCacheConfig: {reason}; see also the pipeline's `enable_step_cache`"
-            )
-        super().enable_cache(config)
-
-    def set_adapters(self, adapter_names: list[str] | str, weights: Any = None) -> None:
-        """Choose active adapters and their weights, see `PeftAdapterMixin.set_adapters`.
-
-        Args:
-            adapter_names: One adapter or several.
-            weights: One number for all, or one each; None: 1.
-
-        Raises:
-            ValueError: A weight is no number: weights by blocks know only the names of diffusers' own networks.
-        """
-        for weight in weights if isinstance(weights, list | tuple) else [weights]:
-            if weight is not None and not isinstance(weight, Real):
-                raise ValueError(
-                    f"`adapter_weights` has {weight!r}, must be one number per adapter: weights by blocks know only"
-                    " the blocks of diffusers' own networks"
-                )
-        super().set_adapters(adapter_names, weights)
-
-    @wraps(ModelMixin.save_pretrained, assigned=())  # pipelines look at its signature for what it takes
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Save config and weights, see `ModelMixin.save_pretrained`; projections are saved as if not fused.
-
-        Args:
-            *args: As in diffusers.
-            **kwargs: As in diffusers.
-        """
-        fused = self.temporal_attention_in.fused_projections
-        self.unfuse_qkv_projections()
-        try:
-            super().save_pretrained(*args, **kwargs)
-        finally:
-            if fused:
-                self.fuse_qkv_projections()
-
-    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
-        """Compile every level, see `ModelMixin.compile_repeated_blocks`; `dynamic` is true unless it is given.
-
-        With one graph per level for clips of any length, a network of four resolutions, each level of another width,
-        keeps below the number of graphs (8) at which torch gives up.
-        """
-        super().compile_repeated_blocks(*args, **{"dynamic": True} | kwargs)
 
     @hooked_like_forward
     @with_fast_products
@@ -475,11 +388,6 @@ class A2VFlowDiffusionModel(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapter
 
     def _levels(self) -> list[nn.Module]:
         return [*self.down_levels, self.middle, *self.up_levels]
-
-    def _run(self, level: nn.Module, *inputs: object) -> object:
-        if torch.is_grad_enabled() and self.gradient_checkpointing:
-            return self._gradient_checkpointing_func(level, *inputs)
-        return level(*inputs)
 
     def _frame_context(self, num_frames: int, dtype: torch.dtype) -> FrameContext:
         window = None if self.training else self.config.temporal_window

@@ -284,10 +284,10 @@ def attend_by_products(
     blocks: list[BandBlock],
     scale: float,
 ) -> torch.Tensor:
-    """Rotate queries and keys and attend over frames, block by block, as products over all pixels and heads at once.
+    """Rotate queries and keys and attend over frames, block by block, for all pixels and heads at once.
 
-    torch's fused attention for CPUs walks through a head at a time. Here the scores of a block are one product, and
-    what it needs is rotated on its way into memory that lies as the product wants it (benchmarks/README.md).
+    torch's fused CPU attention processes one head at a time. Here the scores of a block are one product, and queries
+    and keys are rotated while they are copied into the product's memory layout (benchmarks/README.md).
 
     Args:
         query: Tensor (B, F, P, heads, D).

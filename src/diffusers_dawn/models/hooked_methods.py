@@ -1,4 +1,4 @@
-"""Methods beside `forward` that hooks of offloading know: they move a module's weights for these, too."""
+"""Let offloading hooks work for methods other than `forward`: they then move the weights for these, too."""
 
 import functools
 from collections.abc import Callable

@@ -11,6 +11,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 
 from ..geometry.flow import warp
 from .image_coding import EncodedImage, ImageDecoder, ImageEncoder
+from .own_code import CarriesCode
 from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPredictor, Regions
 from .size_limits import check_sizes
 
@@ -64,7 +65,7 @@ class LatentFlowGeneratorOutput(BaseOutput):
         return Motion(self.flow, self.occlusion, source, driving, self.background)
 
 
-class LatentFlowGenerator(ModelMixin, ConfigMixin):
+class LatentFlowGenerator(CarriesCode, ModelMixin, ConfigMixin):
     """Autoencoder of motion: estimates the flow between two images, and draws an image moved by a flow.
 
     Inference needs `encode_image` and `decode_motion` only; `with_motion_estimator=False` leaves the rest out. A

@@ -14,8 +14,10 @@ from torch import nn
 from ..machine.float32_products import with_fast_products
 from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
+from .own_code import CarriesCode
 from .shared_latents import mean_of_pieces, spread_pieces
 from .size_limits import check_sizes, check_windows_in_time
+from .track_inputs import check_shape, mask_of_lengths, size_of_audio
 
 # which networks a value of `networks` stands for, and how many numbers per frame each of them moves
 NETWORK_STATES = {
@@ -42,7 +44,7 @@ class PoseBlinkOutput(BaseOutput):
     logvar: torch.Tensor | None = None
 
 
-class PoseBlinkNet(ModelMixin, ConfigMixin):
+class PoseBlinkNet(CarriesCode, ModelMixin, ConfigMixin):
     """Head pose and blinking from speech, relative to the first frame (paper section 3.4).
 
     It holds two networks of one architecture (pose and blink), one network for both, or only one of the two. A state
@@ -181,7 +183,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             ValueError: A tensor has another shape, or the model has no encoder.
         """
         mu, logvar = self.encode(audio_features, sequence, lengths)
-        _check_shape("noise", noise, tuple(mu.shape))
+        check_shape("noise", noise, tuple(mu.shape))
         latent = mu + torch.exp(0.5 * logvar) * noise
         prediction = self.decode(latent, audio_features, sequence[:, 0], lengths)
         if not return_dict:
@@ -207,10 +209,10 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
             ValueError: A tensor has another shape, or the model has no encoder.
         """
         if any(track.encoder is None for track in self.tracks.values()):
-            raise ValueError("this PoseBlinkNet has no encoder: load it with `with_encoder=True` to encode")
-        num_batch, num_frames = self._size_of_audio(audio_features)
-        _check_shape("sequence", sequence, (num_batch, num_frames, sum(self.state_dims.values())))
-        frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
+            raise ValueError("this PoseBlinkNet has no encoder: load it with `with_encoder=True`")
+        num_batch, num_frames = size_of_audio(audio_features, self.audio_dim)
+        check_shape("sequence", sequence, (num_batch, num_frames, sum(self.state_dims.values())))
+        frame_mask = mask_of_lengths(lengths, num_batch, num_frames, audio_features.device)
         parts = sequence.split(list(self.state_dims.values()), dim=-1)
         encoded = [
             track.encoder(part, audio_features, frame_mask)
@@ -246,10 +248,10 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         Raises:
             ValueError: A tensor has another shape.
         """
-        num_batch, num_frames = self._size_of_audio(audio_features)
-        _check_shape("latent", latent, (num_batch, num_frames, sum(self.latent_dims.values())))
-        _check_shape("initial_state", initial_state, (num_batch, sum(self.state_dims.values())))
-        frame_mask = _frame_mask(lengths, num_batch, num_frames, audio_features.device)
+        num_batch, num_frames = size_of_audio(audio_features, self.audio_dim)
+        check_shape("latent", latent, (num_batch, num_frames, sum(self.latent_dims.values())))
+        check_shape("initial_state", initial_state, (num_batch, sum(self.state_dims.values())))
+        frame_mask = mask_of_lengths(lengths, num_batch, num_frames, audio_features.device)
         latents = spread_pieces(latent, self.latent_stride).split(list(self.latent_dims.values()), dim=-1)
         firsts = initial_state.split(list(self.state_dims.values()), dim=-1)
         return torch.cat(
@@ -289,12 +291,12 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         Raises:
             ValueError: A tensor is missing or has another shape, or the number of generators is not B.
         """
-        num_batch, num_frames = self._size_of_audio(audio_features)
+        num_batch, num_frames = size_of_audio(audio_features, self.audio_dim)
         initial_state = self._initial_state(num_batch, initial_pose, initial_blink).to(audio_features.device)
         audio_features = audio_features.to(self.dtype)
         if noise is None:
-            noise = self._draw_latent(num_batch, num_frames, generator, audio_features.device)
-        _check_shape("noise", noise, (num_batch, num_frames, sum(self.latent_dims.values())))
+            noise = self.draw_noise(num_batch, num_frames, generator, audio_features.device)
+        check_shape("noise", noise, (num_batch, num_frames, sum(self.latent_dims.values())))
         difference = self.decode(
             noise.to(audio_features), audio_features, initial_state.to(self.dtype), lengths
         ).float()
@@ -303,6 +305,41 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         pose = self.denormalise_pose(state[..., :POSE_DIM]) if self.makes_pose else None
         blink = state[..., -BLINK_DIM:] if self.makes_blink else None
         return pose, blink
+
+    def draw_noise(
+        self,
+        num_batch: int,
+        num_frames: int,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        device: torch.device | None = None,
+    ) -> torch.Tensor:
+        """Draw the latents of one motion, as `generate` does.
+
+        Args:
+            num_batch: Clips B.
+            num_frames: Frames F.
+            generator: Source of noise, or one per clip.
+            device: Where the result lives; None: where the model does.
+
+        Returns:
+            Standard normal tensor (B, F, Z), float32.
+
+        Raises:
+            ValueError: The number of generators is not B.
+        """
+        device = self.device if device is None else device
+        if generator is not None and not isinstance(generator, torch.Generator):
+            generator = list(generator)
+            if len(generator) != num_batch:
+                raise ValueError(f"`generator` has {len(generator)} generators, must be one, or {num_batch}")
+        # network by network, each with the clip as the first axis: a clip's latent does not depend on its batch
+        return torch.cat(
+            [
+                randn_tensor((num_batch, num_frames, latent_dim), generator, device, torch.float32)
+                for latent_dim in self.latent_dims.values()
+            ],
+            dim=-1,
+        )
 
     def normalise_pose(self, pose: torch.Tensor) -> torch.Tensor:
         """Map poses (..., 6) from raw units to those of a state."""
@@ -324,14 +361,6 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
         """Whether a network for blinks is part of this model."""
         return set(self.state_dims) != {"pose"}
 
-    def _size_of_audio(self, audio_features: torch.Tensor) -> tuple[int, int]:
-        if audio_features.ndim != 3 or 0 in audio_features.shape or audio_features.shape[2] != self.audio_dim:
-            raise ValueError(
-                f"`audio_features` is {tuple(audio_features.shape)}, must be (clips, frames, {self.audio_dim}),"
-                " at least one of each"
-            )
-        return audio_features.shape[0], audio_features.shape[1]
-
     def _initial_state(
         self, num_batch: int, initial_pose: torch.Tensor | None, initial_blink: torch.Tensor | None
     ) -> torch.Tensor:
@@ -345,45 +374,7 @@ class PoseBlinkNet(ModelMixin, ConfigMixin):
                 continue
             if given is None:
                 raise ValueError(f"`{name}` is None, must be a tensor ({num_batch}, {width})")
-            _check_shape(name, given, (num_batch, width))
+            check_shape(name, given, (num_batch, width))
             given = given.float()
             parts.append(self.normalise_pose(given) if name == "initial_pose" else given)
         return torch.cat(parts, dim=-1)
-
-    def _draw_latent(
-        self,
-        num_batch: int,
-        num_frames: int,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-        device: torch.device,
-    ) -> torch.Tensor:
-        if generator is not None and not isinstance(generator, torch.Generator):
-            generator = list(generator)
-            if len(generator) != num_batch:
-                raise ValueError(f"`generator` has {len(generator)} generators, must be one, or {num_batch}")
-        # network by network, each with the clip as the first axis: a clip's latent does not depend on its batch
-        return torch.cat(
-            [
-                randn_tensor((num_batch, num_frames, latent_dim), generator, device, torch.float32)
-                for latent_dim in self.latent_dims.values()
-            ],
-            dim=-1,
-        )
-
-
-def _check_shape(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
-        raise ValueError(f"`{name}` is {tuple(tensor.shape)}, must be {shape}")
-
-
-def _frame_mask(
-    lengths: torch.Tensor | None, num_batch: int, num_frames: int, device: torch.device
-) -> torch.Tensor | None:
-    # (B, F), True where a frame belongs to its clip
-    if lengths is None:
-        return None
-    _check_shape("lengths", lengths, (num_batch,))
-    # looking at values would break a compiled graph
-    if not torch.compiler.is_compiling() and (lengths.min() < 1 or lengths.max() > num_frames):
-        raise ValueError(f"`lengths` is {lengths.tolist()}, must be within 1 and {num_frames}")
-    return torch.arange(num_frames, device=device) < lengths.to(device)[:, None]

@@ -1,4 +1,4 @@
-"""Latents that frames share: a clip is cut into pieces of so many frames, the last one perhaps shorter."""
+"""Latents shared by several frames: a clip is cut into pieces of equal length; the last may be shorter."""
 
 import torch
 from torch.nn import functional

@@ -1,4 +1,4 @@
-"""Sizes that a network's config may have, checked before anything is built."""
+"""Check the sizes in a network's config before anything is built."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral

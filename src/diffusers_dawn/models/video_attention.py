@@ -186,7 +186,7 @@ def _plain(attention: VideoAttention, name: str) -> nn.Linear:
     layer = getattr(attention, name)
     hooked = hasattr(layer, "_diffusers_hook") or hasattr(layer, "_hf_hook")
     if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter or hooked:
-        raise ValueError(f"`{name}` is adapted, quantised, cast or offloaded: fuse or unfuse projections before that")
+        raise ValueError(f"`{name}` is adapted, quantised, cast or offloaded; fuse or unfuse projections before that")
     return layer
 
 

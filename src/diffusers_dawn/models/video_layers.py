@@ -30,12 +30,12 @@ def works_in_place() -> bool:
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """Choose where to compute what half precision has not the digits for."""
+    """Choose float32, or a wider type, for what half precision is too coarse for."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Compute in the precisions that tensors have; the device "meta" knows no autocast, and keeps them anyway."""
+    """Switch autocast off; the device "meta" has no autocast, so nothing is needed there."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
@@ -69,7 +69,7 @@ class PartialConv2d(nn.Conv2d):
 
 
 def matrix_of(layer: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ask a linear layer for its matrix and its bias by calling it, so that offloading, adapters and casts take part.
+    """Get a linear layer's matrix and bias by calling it, so that offloading, adapters and casts take part.
 
     Args:
         layer: `nn.Linear`, or what stands in its place.

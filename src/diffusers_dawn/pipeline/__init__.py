@@ -1,1 +1,1 @@
-"""One call from portrait and recording to frames, and each of its stages."""
+"""The pipeline: one call from portrait and recording to frames, and each of its stages."""

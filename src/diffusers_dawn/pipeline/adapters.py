@@ -1,4 +1,4 @@
-"""Adapters of low rank on the denoiser of a pipeline (LoRA, arXiv 2106.09685), by diffusers' names."""
+"""LoRA adapters on a pipeline's denoiser (arXiv 2106.09685), with diffusers' method names."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ LORA_PART = "unet"
 
 
 class TakesAdapters(LoraBaseMixin):
-    """What a pipeline adds to the adapters of diffusers; goes before `DiffusionPipeline` among its bases."""
+    """Add LoRA adapters to a pipeline; put this before `DiffusionPipeline` among the bases."""
 
     _lora_loadable_modules = [LORA_PART]
 
@@ -24,7 +24,7 @@ class TakesAdapters(LoraBaseMixin):
         low_cpu_mem_usage: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Put an adapter of low rank onto the denoiser; needs peft.
+        """Load a LoRA adapter onto the denoiser; needs peft.
 
         Args:
             pretrained_model_name_or_path_or_dict: Folder, or id on the Hub, with `pytorch_lora_weights.safetensors`,
@@ -108,7 +108,7 @@ class TakesAdapters(LoraBaseMixin):
         super().fuse_lora(list(components), *args, **kwargs)
 
     def unfuse_lora(self, components: Sequence[str] = (LORA_PART,), **kwargs: Any) -> None:
-        """Take fused adapters out of the weights again, see `LoraBaseMixin.unfuse_lora`.
+        """Remove fused adapters from the weights, see `LoraBaseMixin.unfuse_lora`.
 
         Args:
             components: Only the denoiser, "unet", takes adapters.

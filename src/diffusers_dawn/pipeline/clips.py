@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ..geometry.flow import face_box_mask
 from ..media.recordings import read_waveform
-from ..records import BLINK_DIM, FPS, POSE_DIM, FaceState, Portrait, Waveform
+from ..motion.direction import Direction, motion_of_call
+from ..motion.script import MotionScript
+from ..motion.track import LARGEST_NUMBER, MotionTrack
+from ..records import BLINK_DIM, POSE_DIM, FaceState, Portrait, Waveform
 from ..speech.features import num_video_frames
 
 MOST_VIDEOS_PER_PROMPT = 1000
-# poses are degrees and pixels, speech features below 100; from about 1e5 on half precision overflows
-LARGEST_INPUT = 1e4
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class ClipInput:
         pose: Pose per frame (F, 6), when it is given.
         blink: Eye openness per frame (F, 2), when it is given.
         audio_embeds: Speech features (F, D), when they are given.
+        motion: What is said about its motion otherwise.
+        direction: What that means for this clip, see `direct_clips`.
     """
 
     image: Any
@@ -40,6 +41,8 @@ class ClipInput:
     pose: torch.Tensor | None = None
     blink: torch.Tensor | None = None
     audio_embeds: torch.Tensor | None = None
+    motion: MotionTrack | MotionScript | None = None
+    direction: Direction = Direction()
 
 
 def is_whole_number(value: Any) -> bool:
@@ -63,6 +66,7 @@ def collect_clips(
     blink: Any = None,
     audio_embeds: Any = None,
     num_videos_per_prompt: int = 1,
+    motion: Any = None,
 ) -> list[ClipInput]:
     """Sort the arguments of a call into clips: lists are batches, a single value serves every clip of a batch.
 
@@ -75,6 +79,7 @@ def collect_clips(
         blink: Array (F, 2) or (B, F, 2), or a list of the former.
         audio_embeds: Features (F, D) or (B, F, D), or a list of the former.
         num_videos_per_prompt: How many clips of each.
+        motion: What `motion.direction.motion_of_call` takes, or a list.
 
     Returns:
         The clips, those of one prompt next to each other.
@@ -93,13 +98,14 @@ def collect_clips(
             f" {MOST_VIDEOS_PER_PROMPT}"
         )
     columns = {
-        "image": _batch(image, 4),
-        "audio": _batch(audio, 3),
-        "sampling_rate": _batch(sampling_rate, 1),
-        "face": _batch(face, None),
+        "image": batch_of(image, 4),
+        "audio": batch_of(audio, 3),
+        "sampling_rate": batch_of(sampling_rate, 1),
+        "face": batch_of(face, None),
         "pose": _tracks("pose", pose, POSE_DIM),
         "blink": _tracks("blink", blink, BLINK_DIM),
         "audio_embeds": _tracks("audio_embeds", audio_embeds, None),
+        "motion": [None if one is None else motion_of_call(one) for one in batch_of(motion, None)],
     }
     for name, values in (("image", columns["image"]), ("audio", columns["audio"])):
         if any(value is None for value in values) and (name == "image" or audio is not None):
@@ -190,21 +196,6 @@ def generators_of(generator: Any, num_clips: int) -> torch.Generator | list[torc
     return generator if several is None else several
 
 
-def initial_states(portraits: list[Portrait], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Collect the states of portraits.
-
-    Args:
-        portraits: The portraits B.
-        device: Where the result lives.
-
-    Returns:
-        Pose (B, 6) and eye openness (B, 2), float32.
-    """
-    pose = np.array([portrait.face.pose for portrait in portraits], np.float32)
-    blink = np.array([portrait.face.blink for portrait in portraits], np.float32)
-    return torch.from_numpy(pose).to(device), torch.from_numpy(blink).to(device)
-
-
 def count_frames(clip: ClipInput, num_frames: int | None = None) -> int:
     """Count the frames of a prepared clip.
 
@@ -254,118 +245,16 @@ def batches_of(frame_counts: list[int], latents: torch.Tensor | None) -> list[li
     return [[index] for index in range(len(frame_counts))]
 
 
-def stack_features(
-    clips: list[ClipInput], num_frames: int, width: int, encode: Callable[[Waveform], torch.Tensor]
-) -> torch.Tensor:
-    """Collect the speech features of prepared clips of one length, given or encoded.
+def batch_of(value: Any, batch_axes: int | None) -> list:
+    """List what an argument says about the clips of a batch.
 
     Args:
-        clips: The clips B.
-        num_frames: Their frames F.
-        width: Width of the features D.
-        encode: Computes those of a recording (F, D); called once for clips that share it.
+        value: A list, which is a batch; or one value.
+        batch_axes: Axes of an array or tensor that is a batch, too; None: none is.
 
     Returns:
-        Features (B, F, D).
-
-    Raises:
-        ValueError: Given features have another width.
+        The values.
     """
-    encoded: dict[int, torch.Tensor] = {}
-    features = []
-    for clip in clips:
-        if clip.audio_embeds is None:
-            if id(clip.audio) not in encoded:
-                encoded[id(clip.audio)] = encode(clip.audio)
-            features.append(encoded[id(clip.audio)])
-        elif clip.audio_embeds.shape[-1] == width:
-            features.append(clip.audio_embeds[:num_frames])
-        else:
-            raise ValueError(f"`audio_embeds` is {tuple(clip.audio_embeds.shape)}, must be (F, {width})")
-    return torch.stack([feature.to(features[0].device) for feature in features])
-
-
-def stack_tracks(
-    clips: list[ClipInput],
-    predict: Callable[[], tuple[torch.Tensor | None, torch.Tensor | None]],
-    device: torch.device,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Collect pose and eye openness of prepared clips of one length, given or predicted.
-
-    Args:
-        clips: The clips B.
-        predict: Makes pose and eye openness, None for what it cannot; called when one of the two is not given.
-        device: Where the result lives.
-
-    Returns:
-        Pose (B, F, 6) and eye openness (B, F, 2).
-
-    Raises:
-        ValueError: One of the two is neither given nor made.
-    """
-    tracks = {
-        name: torch.stack([getattr(clip, name) for clip in clips]).to(device)
-        for name in ("pose", "blink")
-        if getattr(clips[0], name) is not None
-    }
-    if len(tracks) < 2:
-        tracks = dict(zip(("pose", "blink"), predict(), strict=True)) | tracks
-    for name, track in tracks.items():
-        if track is None:
-            raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
-    return tracks["pose"], tracks["blink"]
-
-
-def image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
-    """Resize portraits to the size of a video.
-
-    Args:
-        portraits: The portraits B.
-        height: Height H [px].
-        width: Width W [px].
-
-    Returns:
-        Tensor (B, 3, H, W) in [0, 1].
-    """
-    resized = [
-        np.asarray(Image.fromarray(portrait.image).resize((width, height), Image.Resampling.LANCZOS))
-        for portrait in portraits
-    ]
-    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
-
-
-def face_masks(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:
-    """Draw the boxes of the faces of portraits at the size of a video.
-
-    Args:
-        portraits: The portraits B.
-        height: Height H [px].
-        width: Width W [px].
-
-    Returns:
-        Masks (B, 1, H, W), 1 inside.
-    """
-    boxes = torch.tensor([portrait.face.box_px for portrait in portraits]).float()
-    sizes = torch.tensor([portrait.face.image_size for portrait in portraits]).float()
-    return face_box_mask(boxes, sizes, height, width)
-
-
-def fit_samples(waveform: Waveform, num_frames: int) -> np.ndarray:
-    """Cut a recording, or extend it by silence, to the length of its frames.
-
-    Args:
-        waveform: The recording.
-        num_frames: Its frames F.
-
-    Returns:
-        Samples (num_samples,).
-    """
-    num_samples = round(num_frames / FPS * waveform.sample_rate_hz)
-    samples = waveform.samples[:num_samples]
-    return np.pad(samples, (0, num_samples - len(samples)))
-
-
-def _batch(value: Any, batch_axes: int | None) -> list:
     if isinstance(value, list):
         return value
     if batch_axes is not None and isinstance(value, np.ndarray | torch.Tensor) and value.ndim == batch_axes:
@@ -400,6 +289,6 @@ def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | Non
         if not torch.isfinite(track).all():
             raise ValueError(f"`{name}` holds values that are not finite")
         largest = float(track.abs().max())
-        if largest > LARGEST_INPUT:
-            raise ValueError(f"`{name}` holds values up to {largest:g}, must be at most {LARGEST_INPUT:g}")
+        if largest > LARGEST_NUMBER:
+            raise ValueError(f"`{name}` holds values up to {largest:g}, must be at most {LARGEST_NUMBER:g}")
     return [track.float() for track in tracks]

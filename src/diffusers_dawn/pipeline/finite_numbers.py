@@ -1,4 +1,4 @@
-"""Refuse numbers that are not finite, which would become a black video, and say where they came from."""
+"""Refuse NaN and infinity, which would give a black video, and say where they came from."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import torch
 
 
 def check_finite(values: torch.Tensor, what: str, parts: Mapping[str, torch.nn.Module], inputs: str) -> None:
-    """Refuse what a stage made of weights or inputs that it cannot deal with.
+    """Refuse a stage's result that is not finite.
 
     Args:
         values: What it made.

@@ -1,6 +1,7 @@
 """How a pipeline uses the machine: plans, estimates, windows, caches, offloading."""
 
 import copy
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from threading import RLock
@@ -12,7 +13,8 @@ import torch
 from ..memory.budget import WINDOW_OVERLAP, available_bytes, choose_windows
 from ..memory.estimate import stage_bytes, weight_bytes
 from ..sampling.presets import choose_sampling
-from ..sampling.scheduler_choice import allow_long_clips, check_scheduler, set_timesteps
+from ..sampling.scheduler_choice import allow_long_clips, check_scheduler
+from ..sampling.scheduler_times import set_timesteps
 from .request import RenderPlan, RenderRequest
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
@@ -22,10 +24,10 @@ _LOCKS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class FitsMemory:
-    """The part of `DAWNPipeline` that knows the machine; goes before `DiffusionPipeline` among its bases."""
+    """The part of `DAWNPipeline` that manages memory; goes before `DiffusionPipeline` among its bases."""
 
     def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """Keep weights on the CPU but for those in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
+        """Keep on the CPU all weights that are not in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
 
         LFG and PBNet stay on the device.
 
@@ -48,7 +50,7 @@ class FitsMemory:
         super().enable_group_offload(*args, exclude_modules=[*KEPT_ON_DEVICE, *further], **kwargs)
 
     def alone_with_networks(self) -> AbstractContextManager:
-        """Wait for other calls of the denoiser where its networks have state, which belongs to one call at a time.
+        """Let calls wait for each other if the networks have state, which only one call at a time may use.
 
         Caches of diffusers keep features of a call; hooks of offloading and layerwise casting move weights about.
 
@@ -60,7 +62,7 @@ class FitsMemory:
         return _LOCKS.setdefault(self.unet, RLock()) if has_state else nullcontext()
 
     def enable_windows(self, frames: int | None = None, overlap: int = WINDOW_OVERLAP) -> None:
-        """Denoise longer clips in overlapping windows, which are blended at every step.
+        """Denoise longer clips in overlapping windows that are blended at every step.
 
         Args:
             frames: Frames per window, which changes longer clips a little; None, as without this call: all frames in
@@ -116,7 +118,7 @@ class FitsMemory:
         num_inference_steps: int | None = None,
         timesteps: list[int] | None = None,
         sigmas: list[float] | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Mapping[str, float] | None = None,
         eta: float | None = None,
         head_motion: float = 1.0,
         output_type: str = "pil",
@@ -133,7 +135,7 @@ class FitsMemory:
             num_inference_steps: As for a call, like the next ones.
             timesteps: Own times of the steps.
             sigmas: Own noise levels of the steps.
-            guidance_scale: Weight of the conditions.
+            guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
             eta: Share of fresh noise.
             head_motion: Factor of the head's motion.
             output_type: Form of the frames.
@@ -167,7 +169,7 @@ class FitsMemory:
         height: int | None = None,
         width: int | None = None,
         batch_size: int = 1,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Mapping[str, float] | None = None,
         output_type: str = "pil",
         window_frames: int | None = None,
         dtype: torch.dtype | None = None,
@@ -175,14 +177,14 @@ class FitsMemory:
         preset: str | None = None,
         num_inference_steps: int | None = None,
     ) -> int:
-        """Estimate the peak memory of rendering, whether or not there is as much, see `memory.estimate`.
+        """Estimate the peak memory of rendering, see `memory.estimate`; it need not be available.
 
         Args:
             num_frames: Frames F of each clip.
             height: Height of the video [px]; None: `default_size`.
             width: Width of the video [px].
             batch_size: Clips B.
-            guidance_scale: Weight of the conditions.
+            guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
             output_type: Form of the frames.
             window_frames: Frames denoised at once; None: all.
             dtype: Precision of all networks; None: as they are.
@@ -209,7 +211,7 @@ class FitsMemory:
         return self._needed_bytes(request, num_frames, window_frames, batch_size, dtype, device)
 
     def available_memory(self) -> int | None:
-        """Find how much memory a call may take where the pipeline is, its weights included [bytes]; None: unknown."""
+        """Find how much memory a call may use on the pipeline's device, weights included [bytes]; None: unknown."""
         return available_bytes(self._execution_device, self._networks())
 
     def _requested(
@@ -219,7 +221,7 @@ class FitsMemory:
         num_inference_steps: int | None = None,
         timesteps: list[int] | None = None,
         sigmas: list[float] | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Mapping[str, float] | None = None,
         eta: float | None = None,
         head_motion: float = 1.0,
         output_type: str = "pil",
@@ -233,7 +235,7 @@ class FitsMemory:
             self.default_size if width is None else width,
             scheduler,
             *sampling[1:4],
-            guidance_scale,
+            {"speech": self.config.speech_guidance} if guidance_scale is None else guidance_scale,
             sampling.eta,
             head_motion,
             output_type,

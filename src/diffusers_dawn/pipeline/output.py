@@ -1,7 +1,7 @@
-"""What a pipeline call returns, and drawn frames in the form that the caller asked for."""
+"""What a pipeline call returns, and the conversion of frames to the requested form."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -9,6 +9,7 @@ import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
 
+from ..motion.track import MotionTrack
 from ..records import Portrait, Waveform
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent", "stream")
@@ -23,15 +24,29 @@ class FrameStream:
 
     Attributes:
         num_frames: Frames F of the clip.
-        draw: Draws pieces (1, N, 3, H, W) in [0, 1].
+        draw: Draws pieces (1, N, 3, H, W) in [0, 1]; `StagesOfDAWN.decode_motion` of one clip.
     """
 
     num_frames: int
-    draw: Callable[[], Iterator[torch.Tensor]]
+    draw: Callable[..., Iterator[torch.Tensor]]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Draw the frames, a few at a time."""
         return (part[0] for part in copies_on_cpu(to_uint8(piece) for piece in self.draw()))
+
+    def with_detail(self, height: int, width: int) -> "FrameStream":
+        """Draw the same frames larger, with the detail of the portrait's own pixels; see `docs/enhance.md`.
+
+        The network's own pixels stay where it painted what the portrait does not show, such as an opened mouth.
+
+        Args:
+            height: Height of the frames [px], from the network's to that of `portraits[0].image`.
+            width: Width of the frames [px], likewise; another size is refused when the frames are read.
+
+        Returns:
+            Another stream, of pieces of one frame.
+        """
+        return replace(self, draw=partial(self.draw, detail_size=(height, width)))
 
 
 @dataclass
@@ -62,6 +77,11 @@ class DAWNPipelineOutput(BaseOutput):
         """Return the sound of one clip as a record."""
         return None if self.audio is None else Waveform(self.audio[index], self.sampling_rate[index])
 
+    def motion(self, index: int = 0) -> MotionTrack:
+        """Return head pose and blinks of one clip as a track, to be kept, edited, and given to another call."""
+        face = self.portraits[index].face
+        return MotionTrack(self.pose[index], self.blink[index], face.pose, face.blink)
+
 
 def deliver_frames(
     latents: torch.Tensor,
@@ -89,12 +109,12 @@ def deliver_frames(
 
 
 def to_uint8(frames: torch.Tensor) -> torch.Tensor:
-    """Round frames (B, N, 3, H, W) in [0, 1] to uint8 (B, N, H, W, 3), where they are."""
+    """Round frames (B, N, 3, H, W) in [0, 1] to uint8 (B, N, H, W, 3) on their device."""
     return (frames.permute(0, 1, 3, 4, 2) * 255).round().byte()
 
 
 def copies_on_cpu(pieces: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
-    """Bring pieces to the CPU; a GPU draws the next one while its predecessor is copied and used.
+    """Copy pieces to the CPU; a GPU draws the next piece while the one before is copied and used.
 
     Args:
         pieces: Tensors of any shape on one device, such as uint8 frames (B, N, H, W, 3); each is drawn when it is

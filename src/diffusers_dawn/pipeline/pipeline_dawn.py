@@ -1,7 +1,7 @@
 """From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -16,25 +16,18 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from ..machine.stage_timer import timed
 from ..memory.estimate import output_bytes
+from ..motion.script import MotionScript
+from ..motion.track import MotionTrack
 from ..records import FPS, FaceState
-from ..sampling.conditions import scale_head_motion
 from ..sampling.denoising import step_arguments, step_callback
+from ..sampling.guidance import guidance_of
 from ..sampling.scheduler_choice import check_scheduler
 from ..sampling.scheduler_training import tell_training, training_config
 from ..sharing.saved_pipeline import SavedWithCode
 from .adapters import TakesAdapters
-from .clips import (
-    ClipInput,
-    batches_of,
-    collect_clips,
-    count_frames,
-    fit_samples,
-    generators_of,
-    initial_states,
-    prepare_clips,
-    stack_features,
-    stack_tracks,
-)
+from .clip_motion import direct_clips, move_clips
+from .clip_tensors import fit_samples, stack_features
+from .clips import ClipInput, batches_of, collect_clips, count_frames, generators_of, prepare_clips
 from .memory import FitsMemory
 from .output import DAWNPipelineOutput, deliver_frames
 from .request import MachineSettings, RenderPlan, refuse_moved
@@ -44,8 +37,7 @@ EXAMPLE_DOC_STRING = """
     Examples:
         ```py
         >>> import torch
-        >>> from diffusers_dawn import DAWNPipeline
-        >>> from diffusers_dawn.media.video_writer import write_video
+        >>> from diffusers_dawn import DAWNPipeline, write_video
 
         >>> pipe = DAWNPipeline.from_pretrained("path/to/checkpoint")
         >>> out = pipe("portrait.png", "speech.wav", output_type="np", generator=torch.Generator().manual_seed(0))
@@ -65,6 +57,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         scheduler: Any scheduler of noise, v or clean samples on a variance-preserving schedule, or of flow matching.
             Its config says what the denoiser predicts; one for flow matching that takes its place is told so.
         pbnet: `PoseBlinkNet`; None when pose and blink are always given.
+        speech_guidance: Weight of speech in calls that name no `guidance_scale`; saved with the pipeline. 1 as
+            published; more opens mouths of small networks wider, for one more denoising call per step.
     """
 
     # Each sends the one before back to the CPU. PBNet, the smallest by far, runs second but may stay away, with given
@@ -81,9 +75,11 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         feature_extractor: SequenceFeatureExtractor,
         scheduler: SchedulerMixin,
         pbnet: ModelMixin | None,
+        speech_guidance: float = 1.0,
     ) -> None:
         super().__init__()
         check_scheduler(scheduler)
+        guidance_of(speech_guidance, "speech_guidance")
         tell_training(scheduler, training_config(scheduler))
         audio_dim = audio_encoder.config.hidden_size
         for name, part in (("unet", unet), ("pbnet", pbnet)):
@@ -99,6 +95,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             scheduler=scheduler,
             pbnet=pbnet,
         )
+        self.register_to_config(speech_guidance=float(speech_guidance))
         # any `face.detector.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
         self.stage_seconds: dict[str, float] = {}
@@ -120,14 +117,14 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         return self.unet.config.sample_size * self.lfg.config.motion_stride
 
     @property
-    def guidance_scale(self) -> float:
-        """Weight of the conditions of the current call."""
+    def guidance_scale(self) -> float | Mapping[str, float]:
+        """Weight of the conditions of the current call, or of each."""
         return self._guidance_scale
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether the current call also runs the null condition."""
-        return self._guidance_scale != 1.0
+        """Whether the current call also runs without conditions, or without some."""
+        return bool(guidance_of(self._guidance_scale).left_out)
 
     @property
     def num_timesteps(self) -> int:
@@ -164,7 +161,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         num_inference_steps: int | None = None,
         timesteps: list[int] | None = None,
         sigmas: list[float] | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Mapping[str, float] | None = None,
         eta: float | None = None,
         num_videos_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -176,6 +173,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         preset: str | None = None,
         head_motion: float = 1.0,
+        motion: MotionTrack | MotionScript | str | list | None = None,
         **moved: Any,
     ) -> DAWNPipelineOutput | tuple:
         r"""Animate one portrait, or a batch of them, with speech.
@@ -198,7 +196,9 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             num_inference_steps: Denoising steps of the pipeline's scheduler; None: see `preset`.
             timesteps: Own times of the steps, for schedulers that take them.
             sigmas: Own noise levels of the steps, for schedulers that take them.
-            guidance_scale: Weight of the conditions against the null condition; 1 as published, one call per step.
+            guidance_scale: Weight of the conditions against the null condition; 1 as published, one call per step,
+                another two. Or weights of "speech", "pose" and "blink" by name: one call, and one for each that is
+                not 1. None: the pipeline's `speech_guidance`.
             eta: Share of fresh noise, in [0, 1], for schedulers that take it; None: the preset's, or 1 for DAWN's own
                 scheduler and 0 for others.
             num_videos_per_prompt: Clips per portrait and recording.
@@ -211,10 +211,13 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             callback_on_step_end: Called after each step as callback(pipe, step, time, tensors).
             callback_on_step_end_tensor_inputs: Tensors that it gets; only "latents".
             preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality", "balanced" or "fast",
-                as suits what the denoiser predicts (see `sampler_presets.presets_of`). None: "balanced" where no steps
+                as suits what the denoiser predicts (see `presets.presets_of`). None: "balanced" where no steps
                 are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
             head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]. 0 keeps the head
                 still; it still blinks.
+            motion: What the head and the eyes do: a `MotionTrack`, which goes in PBNet's place, or a text such as "nod
+                twice at 1.5 s, then look left", which edits PBNet's motion; a list is a batch. `read_motion` makes
+                them of files and videos, and of texts that name files or words. See `docs/motion.md`.
             **moved: Refused: what configures the machine is a method of the pipeline, see `MOVED`.
 
         Returns:
@@ -246,9 +249,11 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         self._check_callback(callback_on_step_end_tensor_inputs)
 
         # 2. one portrait and one recording per clip, as long as the recording unless told otherwise
-        clips = collect_clips(image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt)
+        given = (image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt, motion)
+        clips = collect_clips(*given)
         clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face))
         frame_counts = [count_frames(clip, num_frames) for clip in clips]
+        clips = direct_clips(clips, frame_counts, head_motion)
         generators = generators_of(generator, len(clips))
 
         # 3. batches of equally long clips, and how each fits in the memory
@@ -320,11 +325,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             features = stack_features(clips, num_frames, self.unet.config.audio_dim, encode).to(device)
 
         with timed(self.stage_seconds, "pose and blink"):  # (B, F, 6), (B, F, 2)
-            initial_pose, initial_blink = initial_states(portraits, device)
-            generate = partial(self.predict_motion, features, initial_pose, initial_blink, generator)
-            pose, blink = stack_tracks(clips, generate, device)
-            if request.head_motion != 1:
-                pose = scale_head_motion(pose, initial_pose, request.head_motion)
+            pose, blink = move_clips(clips, features, self.predict_motion, generator)
 
         with timed(self.stage_seconds, "conditions"):  # by window
             contexts = self.prepare_conditions(portraits, features, pose, blink, *size, plan.windows)
@@ -339,7 +340,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
                 on_step_end,
                 request.machine.cache_interval,
             )
-        del contexts, features, generate
+        del contexts, features
 
         with timed(self.stage_seconds, "frames"):  # (B, F, 3, H, W)
             draw = partial(self.decode_motion, chunk_size=request.machine.decode_chunk_size)

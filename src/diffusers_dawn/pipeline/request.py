@@ -1,4 +1,4 @@
-"""How clips are to be rendered: what a call asks for, how the machine is used, and the plan made of both."""
+"""How clips are rendered: what a call asks for, how the machine is used, and the plan made from both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from ..geometry.frame_windows import FrameWindows, check_windows
 from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP
 from ..memory.estimate import ClipSize, latent_copies
+from ..motion.track import MOST_SCALE
+from ..sampling.guidance import guidance_of
 from .clips import is_whole_number
 from .output import OUTPUT_TYPES
 
-MOST_HEAD_MOTION, MOST_GUIDANCE = 2, 1000
 # what are no arguments of a call: who has it instead
 MOVED = {
     "window_frames": "enable_windows(frames, overlap)",
@@ -41,7 +42,7 @@ def refuse_moved(arguments: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class MachineSettings:
-    """How a pipeline uses the machine, whatever it renders; see `DAWNPipeline.enable_windows` and its neighbours.
+    """How a pipeline uses the machine; see `DAWNPipeline.enable_windows` and the methods beside it.
 
     Attributes:
         window_frames: Frames denoised at once; None: all where they fit in the memory, else 200 or 100.
@@ -86,7 +87,7 @@ class RenderRequest:
         num_inference_steps: Denoising steps.
         timesteps: Own times of the steps.
         sigmas: Own noise levels of the steps.
-        guidance_scale: Weight of the conditions against the null condition.
+        guidance_scale: Weight of the conditions against the null condition, or of each.
         eta: Share of fresh noise.
         head_motion: Factor of the head's motion.
         output_type: Form of the frames.
@@ -99,7 +100,7 @@ class RenderRequest:
     num_inference_steps: int = 1
     timesteps: list[int] | None = None
     sigmas: list[float] | None = None
-    guidance_scale: float = 1.0
+    guidance_scale: float | Mapping[str, float] = 1.0
     eta: float = 1.0
     head_motion: float = 1.0
     output_type: str = "pil"
@@ -107,35 +108,37 @@ class RenderRequest:
 
     @property
     def schedule(self) -> tuple[int, list[int] | None, list[float] | None]:
-        """Steps, times and noise levels, as `scheduler_choice.set_timesteps` takes them."""
+        """Steps, times and noise levels, as `scheduler_times.set_timesteps` takes them."""
         return self.num_inference_steps, self.timesteps, self.sigmas
 
-    def check(self, size_multiple: int, most_steps: int) -> None:
-        """Refuse what cannot be rendered.
+    def check(self, size_multiple: int = 1, most_steps: int | None = None) -> None:
+        """Refuse what cannot be rendered; without arguments, what no pipeline can render.
 
         Args:
             size_multiple: What height and width must be multiples of [px].
-            most_steps: Most denoising steps that the scheduler can do.
+            most_steps: Most denoising steps that the scheduler can do; None: not known.
 
         Raises:
             ValueError: A setting is not allowed.
         """
-        sizes_are_whole = is_whole_number(self.height) and is_whole_number(self.width)
-        if not sizes_are_whole or self.height != self.width or self.height <= 0 or self.height % size_multiple:
+        if not (is_whole_number(self.height) and is_whole_number(self.width)) or self.height != self.width:
             raise ValueError(
-                f"`height` and `width` are {self.height!r} and {self.width!r}, must be equal and a positive multiple"
-                f" of {size_multiple}"
+                f"`height` and `width` are {self.height!r} and {self.width!r}, must be equal whole numbers"
             )
-        if not is_whole_number(self.num_inference_steps) or not 1 <= self.num_inference_steps <= most_steps:
+        if self.height <= 0 or self.height % size_multiple:
+            allowed = "positive" if size_multiple == 1 else f"a positive multiple of {size_multiple}"
+            raise ValueError(f"`height` is {self.height}, must be {allowed}")
+        has_steps = is_whole_number(self.num_inference_steps) and self.num_inference_steps >= 1
+        if not has_steps or (most_steps is not None and self.num_inference_steps > most_steps):
+            allowed = "from 1" if most_steps is None else f"in [1, {most_steps}]"
             raise ValueError(
-                f"`num_inference_steps` is {self.num_inference_steps!r}, must be a whole number in [1, {most_steps}]"
+                f"`num_inference_steps` is {self.num_inference_steps!r}, must be a whole number {allowed}"
             )
-        if not (isinstance(self.guidance_scale, Real) and 0 <= self.guidance_scale <= MOST_GUIDANCE):
-            raise ValueError(f"`guidance_scale` is {self.guidance_scale!r}, must be a number in [0, {MOST_GUIDANCE}]")
+        guidance_of(self.guidance_scale)
         if not (isinstance(self.eta, Real) and 0 <= self.eta <= 1):
             raise ValueError(f"`eta` is {self.eta!r}, must be a number in [0, 1]")
-        if not (isinstance(self.head_motion, Real) and 0 <= self.head_motion <= MOST_HEAD_MOTION):
-            raise ValueError(f"`head_motion` is {self.head_motion!r}, must be a number in [0, {MOST_HEAD_MOTION}]")
+        if not (isinstance(self.head_motion, Real) and 0 <= self.head_motion <= MOST_SCALE):
+            raise ValueError(f"`head_motion` is {self.head_motion!r}, must be a number in [0, {MOST_SCALE:g}]")
         if self.output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` is {self.output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
 
@@ -156,7 +159,7 @@ class RenderRequest:
             width=self.width,
             window_frames=num_frames if window_frames is None else min(window_frames, num_frames),
             batch_size=batch_size,
-            with_null=self.guidance_scale != 1.0,
+            num_guiding=len(guidance_of(self.guidance_scale).left_out),
             output_type=self.output_type,
             decode_chunk_size=self.machine.decode_chunk_size,
             keeps_deep_features=self.machine.cache_interval > 1,

@@ -1,6 +1,8 @@
 """The stages of DAWN, each usable by itself (paper section 3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,23 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..face.crop import prepare_portrait
+from ..face.opacity import cut_out, upright_opacity
+from ..geometry.flow import warp_frames
 from ..geometry.frame_windows import FrameWindows
 from ..geometry.motion_latents import motion_from_latents
+from ..media.pictures import read_image_and_opacity
+from ..motion.direction import check_sampling
+from ..motion.track import MotionTrack
 from ..records import FaceState, Portrait
 from ..sampling.conditions import Conditions, relative_conditions
 from ..sampling.denoising import ClipContexts, StepCache, begin_clip, predict
+from ..sampling.guidance import guidance_of
 from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
-from .clips import face_masks, image_tensor, initial_states, is_whole_number, read_recording
+from .clip_tensors import face_masks, image_tensor, initial_states, join_opacity, opacity_tensor
+from .clips import is_whole_number, read_recording
 from .finite_numbers import check_finite
+from .portrait_detail import PortraitDetail
 
 # pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
 PIECES_PER_GROUP = 25
@@ -39,8 +49,9 @@ class StagesOfDAWN:
         face: FaceState | None = None,
         face_index: int | None = None,
         crop: bool | None = None,
+        transparent: bool = False,
     ) -> Portrait:
-        """Find the face of a picture and cut the square that DAWN expects around it.
+        """Find the face in a picture and cut out the square that DAWN expects.
 
         Args:
             image: Path, bytes, PIL image, array (H, W, 3) or tensor (3, H, W) in [0, 1]; or a finished `Portrait`.
@@ -48,6 +59,8 @@ class StagesOfDAWN:
             face_index: Which face, counted from the largest, 0; None: the largest.
             crop: True crops, False takes the whole picture, which must be square. None crops unless the picture is
                 square and shows the face as large and central as in training; with a given face it does not crop.
+            transparent: Cut the person out: frames get a fourth channel, opacity. It is the picture's own, or, if
+                that has none, the person's mask, which needs mediapipe.
 
         Returns:
             The portrait.
@@ -55,7 +68,14 @@ class StagesOfDAWN:
         Raises:
             ValueError: The picture cannot be read, shows no face, or is not square where it must be.
         """
-        return prepare_portrait(image, face, face_index, crop, self.detect_faces)
+        portrait = prepare_portrait(image, face, face_index, crop, self.detect_faces)
+        if not transparent or portrait.opacity is not None:
+            return portrait
+        picture, own = (portrait.image, None) if isinstance(image, Portrait) else read_image_and_opacity(image)
+        turns = 0 if isinstance(image, Portrait) else portrait.quarter_turns
+        whole = replace(portrait, crop=None) if isinstance(image, Portrait) else portrait
+        opacity = upright_opacity(np.ascontiguousarray(np.rot90(picture, turns)), own, turns)
+        return replace(cut_out(whole, opacity, own is not None), crop=portrait.crop)
 
     @torch.no_grad()
     def encode_audio(
@@ -91,6 +111,8 @@ class StagesOfDAWN:
         initial_pose: torch.Tensor,
         initial_blink: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        temperature: float | Sequence[float] = 1.0,
+        take: int | Sequence[int] = 1,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Make head pose and blinks from speech by PBNet (paper section 3.4).
 
@@ -99,20 +121,86 @@ class StagesOfDAWN:
             initial_pose: Pose of the portraits (B, 6).
             initial_blink: Eye openness of the portraits (B, 2).
             generator: Source of noise, or one per clip.
+            temperature: Factor of the noise, in [0, 3], or one per clip; 0 gives the same motion for every seed.
+            take: Which of the candidates of a generator counts, from 1 to 64, or one per clip; see `propose_motion`.
 
         Returns:
             Pose (B, F, 6) and eye openness (B, F, 2); None for the one that this PBNet does not make.
 
         Raises:
-            ValueError: The pipeline has no PBNet.
+            ValueError: The pipeline has no PBNet, or a number is out of range.
         """
         if self.pbnet is None:
             raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
         inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
-        tracks = self.pbnet.generate(*inputs, generator=generator)
+        num_clips, num_frames = audio_embeds.shape[:2]
+        noise = self._motion_noise(num_clips, num_frames, generator, temperature, take)
+        tracks = self.pbnet.generate(*inputs, noise=noise)
         for track in tracks:
             if track is not None:
                 check_finite(track, "PBNet's motion", {"pbnet": self.pbnet}, "`audio_embeds` or the portrait's state")
+        return tracks
+
+    def _motion_noise(
+        self,
+        num_clips: int,
+        num_frames: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        temperature: float | Sequence[float],
+        take: int | Sequence[int],
+    ) -> torch.Tensor:
+        """Draw PBNet's noise of every clip (B, F, Z): so many candidates as the last one that is taken."""
+        temperatures, takes = (
+            list(given) if isinstance(given, list | tuple) else [given] * num_clips for given in (temperature, take)
+        )
+        check_sampling(temperatures, takes)
+        draw = partial(self.pbnet.draw_noise, num_clips, num_frames, generator, self._execution_device)
+        draws = [draw() for _ in range(max(takes))]
+        return torch.stack([
+            draws[number - 1][clip] * factor
+            for clip, (factor, number) in enumerate(zip(temperatures, takes, strict=True))
+        ])
+
+    @torch.no_grad()
+    def propose_motion(
+        self,
+        image: Any,
+        audio: Any,
+        sampling_rate: int | None = None,
+        face: FaceState | None = None,
+        num_frames: int | None = None,
+        num_candidates: int = 4,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> list[MotionTrack]:
+        """Make several motions for one portrait and recording, to choose from; a call takes one as `motion`.
+
+        Args:
+            image: Whatever `prepare_portrait` takes.
+            audio: The recording, as for `encode_audio`.
+            sampling_rate: Rate of an array or tensor [Hz].
+            face: State of the portrait's face, when it is known.
+            num_frames: Frames F; None: all of the recording.
+            num_candidates: How many, from 1 to 64.
+            temperature: Factor of PBNet's noise, in [0, 3]: larger ones differ more.
+            generator: Source of noise. Number k of the result is what a call with "take k" makes from it.
+
+        Returns:
+            The tracks.
+
+        Raises:
+            ValueError: A number is out of range, or this pipeline's PBNet does not make pose and blinks.
+        """
+        check_sampling([temperature], [num_candidates], "num_candidates")
+        portrait = self.prepare_portrait(image, face)
+        features = self.encode_audio(audio, sampling_rate, num_frames)[None]
+        states = initial_states([portrait], self._execution_device)
+        tracks = []
+        for _ in range(num_candidates):
+            pose, blink = self.predict_motion(features, *states, generator, temperature)
+            if pose is None or blink is None:
+                raise ValueError(f"this pipeline's `pbnet` makes no {'pose' if pose is None else 'blinks'}")
+            tracks.append(MotionTrack(pose[0], blink[0], portrait.face.pose, portrait.face.blink))
         return tracks
 
     @torch.no_grad()
@@ -126,7 +214,7 @@ class StagesOfDAWN:
         width: int | None = None,
         windows: FrameWindows | None = None,
     ) -> ClipContexts:
-        """Compute what the denoiser is told of clips (paper section 3.3).
+        """Compute the denoiser's conditions (paper section 3.3).
 
         Args:
             portraits: The portraits B.
@@ -138,7 +226,7 @@ class StagesOfDAWN:
             windows: Frames that are denoised at once; None: all of them in one window.
 
         Returns:
-            The denoiser's contexts, by window, with those of the null condition where `guidance_scale` is not 1.
+            The denoiser's contexts, by window, with those of the null condition where `guidance_scale` needs them.
         """
         device, dtype = self._execution_device, self.unet.dtype
         height, width = height or self.default_size, width or self.default_size
@@ -150,8 +238,8 @@ class StagesOfDAWN:
         conditions = Conditions(*(condition.to(dtype) for condition in conditions))
         if windows is None:
             windows = FrameWindows([slice(0, audio_embeds.shape[1])], overlap=0)
-        guided = self.do_classifier_free_guidance
-        return ClipContexts(self.unet, reference, location, conditions, windows, with_null=guided)
+        guidance = guidance_of(self.guidance_scale)
+        return ClipContexts(self.unet, reference, location, conditions, windows, guidance)
 
     def prepare_latents(
         self,
@@ -246,7 +334,11 @@ class StagesOfDAWN:
 
     @torch.no_grad()
     def decode_motion(
-        self, latents: torch.Tensor, portraits: list[Portrait], chunk_size: int = 8
+        self,
+        latents: torch.Tensor,
+        portraits: list[Portrait],
+        chunk_size: int = 8,
+        detail_size: tuple[int, int] | None = None,
     ) -> Iterator[torch.Tensor]:
         """Draw frames from motion, a few at a time, so that memory does not grow with length (paper section 3.2).
 
@@ -254,19 +346,47 @@ class StagesOfDAWN:
             latents: Denoised latents (B, 3, F, h, w), see `geometry.motion_latents`.
             portraits: The portraits B.
             chunk_size: Frames per piece.
+            detail_size: Height and width [px] of larger frames, which have the detail of the portraits' own pixels,
+                see `PortraitDetail`; at most what the portraits have. They come one by one. None: the network's.
 
         Yields:
-            Frames (B, up to chunk_size, 3, H, W) in [0, 1], float32.
+            Frames (B, up to chunk_size, 3, H, W) in [0, 1], float32; with a fourth channel, opacity, if a portrait has
+            it, which moves as the picture does.
+
+        Raises:
+            ValueError: `detail_size` is not allowed.
         """
         latents = latents.to(self._execution_device)
-        height, width = (self.lfg.config.motion_stride * size for size in latents.shape[-2:])
-        encoded = self.lfg.encode_image(image_tensor(portraits, height, width).to(latents.device))
+        frame_size = tuple(self.lfg.config.motion_stride * size for size in latents.shape[-2:])
+        drawn_as = self.lfg.config.image_sampling, self.lfg.config.image_border
+        detail = None if detail_size is None else PortraitDetail(portraits, frame_size, detail_size, *drawn_as)
+        encoded = self.lfg.encode_image(image_tensor(portraits, *frame_size).to(latents.device))
+        opacity = opacity_tensor(portraits, *(detail_size or frame_size))
         is_first = True
         for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
             motion = motion_from_latents(group, self.unet.config.flow_scale)
-            for frames in self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size):
+            pieces = self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size)
+            for frames, flow, occlusion in zip(
+                pieces, *(part.split(chunk_size, dim=1) for part in motion), strict=True
+            ):
                 # a GPU would wait for each answer, so there the first piece stands for all
                 if frames.device.type == "cpu" or is_first:
                     check_finite(frames, "a frame", {"lfg": self.lfg}, "the motion or `image`")
                 is_first = False
-                yield frames.float().clamp(0, 1)
+                frames = frames.float().clamp(0, 1)
+                if detail is None:
+                    yield _with_opacity(frames, flow, opacity, portraits)
+                    continue
+                enlarged = detail.enlarge(frames, flow, occlusion)
+                for frame, frame_flow in zip(enlarged, flow.split(1, dim=1), strict=True):
+                    yield _with_opacity(frame, frame_flow, opacity, portraits)
+
+
+def _with_opacity(
+    frames: torch.Tensor, flow: torch.Tensor, opacity: torch.Tensor | None, portraits: list[Portrait]
+) -> torch.Tensor:
+    """Give frames their portraits' opacity (B, 1, H, W), moved as they are."""
+    if opacity is None:
+        return frames
+    moved = warp_frames(opacity.to(frames.device), flow.to(frames.device), border="repeated")
+    return join_opacity(frames, moved, portraits)

@@ -1,1 +1,1 @@
-"""Schedulers, what they and the denoiser say to each other, and the denoising of a clip."""
+"""Schedulers, presets, conversions between predictions, and the denoising loop."""

@@ -41,20 +41,6 @@ def relative_conditions(
     return Conditions(audio_features, pose - reference_pose[:, None], blink - reference_blink[:, None])
 
 
-def scale_head_motion(pose: torch.Tensor, reference_pose: torch.Tensor, factor: float) -> torch.Tensor:
-    """Make more or less of the head's motion.
-
-    Args:
-        pose: Pose per frame (B, F, 6), as `records.POSE_NAMES`.
-        reference_pose: Pose of the reference image (B, 6), which stays as it is.
-        factor: Factor of the differences to it; 0 keeps the head still.
-
-    Returns:
-        Pose per frame (B, F, 6).
-    """
-    return reference_pose[:, None] + factor * (pose - reference_pose[:, None])
-
-
 def null_conditions(conditions: Conditions, frame_mask: torch.Tensor | None = None) -> Conditions:
     """Replace conditions by the null condition, which is all zeros.
 

@@ -1,7 +1,7 @@
 """What the denoiser predicts for a clip, by window; a pass over all frames is one window (paper section 3.3)."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from diffusers.hooks import PyramidAttentionBroadcastConfig
 
 from ..geometry.frame_windows import FrameWindows
 from .conditions import Conditions, null_conditions
+from .guidance import ALL, Guidance, guidance_of, without
 
 
 class ClipContexts:
@@ -25,7 +26,7 @@ class ClipContexts:
         location: Features of the face's location (B, C', h, w).
         conditions: Conditions of all frames.
         windows: The windows.
-        with_null: Whether guidance needs the null condition too.
+        guidance: Weights of the conditions, which say what else the denoiser is called with.
     """
 
     def __init__(
@@ -35,20 +36,26 @@ class ClipContexts:
         location: torch.Tensor,
         conditions: Conditions,
         windows: FrameWindows,
-        with_null: bool,
+        guidance: Guidance,
     ) -> None:
-        self.windows = windows
-        self.num_calls = len(windows.slices) * (1 + with_null)
+        self.windows, self.left_out = windows, guidance.left_out
+        self.num_calls = len(windows.slices) * (1 + len(self.left_out))
         self._denoiser, self._conditions = denoiser, conditions
         first = self._conditions_of(windows.slices[0])
         context = denoiser.prepare_context(reference, location, *first)
         self._shared = context._replace(conditions=[])
-        self._null = [self._with(null_conditions(first))] if with_null else []
-        self._only = [context, *self._null] if len(windows.slices) == 1 else None
+        self._null = self._with(null_conditions(first)) if ALL in self.left_out else None
+        self._only = [context, *self._lessened(first)] if len(windows.slices) == 1 else None
 
     def of_window(self, window: slice) -> list[Any]:
-        """Return the context of one window, followed by that of the null condition where guidance needs it."""
-        return self._only or [self._with(self._conditions_of(window)), *self._null]
+        """Return the context of one window, followed by those without some conditions that guidance needs."""
+        if self._only:
+            return self._only
+        conditions = self._conditions_of(window)
+        return [self._with(conditions), *self._lessened(conditions)]
+
+    def _lessened(self, conditions: Conditions) -> list[Any]:
+        return [self._null if names == ALL else self._with(without(conditions, names)) for names in self.left_out]
 
     def _with(self, conditions: Conditions) -> Any:
         return self._shared._replace(conditions=self._denoiser.project_conditions(*conditions))
@@ -116,7 +123,7 @@ def predict(
     model_input: torch.Tensor,
     timestep: torch.Tensor,
     contexts: ClipContexts,
-    guidance_scale: float = 1.0,
+    guidance_scale: float | Mapping[str, float] = 1.0,
     on_window_end: Callable[[], None] = lambda: None,
     cache: StepCache | None = None,
 ) -> torch.Tensor:
@@ -127,7 +134,7 @@ def predict(
         model_input: Noisy motion (B, 3, F, h, w).
         timestep: Time of the step.
         contexts: The denoiser's contexts of the clip.
-        guidance_scale: Weight of the conditions against the null condition.
+        guidance_scale: Weight of the conditions against the null condition, or of each, see `guidance_of`.
         on_window_end: Called after each window.
         cache: Deep features of earlier steps; None: none are kept.
 
@@ -135,11 +142,12 @@ def predict(
         Prediction (B, 3, F, h, w) in float32; that of windows is blended where they overlap.
     """
     cache = StepCache() if cache is None else cache
-    windows = contexts.windows
+    windows, guidance = contexts.windows, guidance_of(guidance_scale)
     prediction = torch.zeros_like(model_input, dtype=torch.float32)
     for index, (window, weights) in enumerate(zip(windows.slices, windows.weights(), strict=True)):
         own = contexts.of_window(window)
-        part = _guided(denoiser, model_input[:, :, window], timestep, own, guidance_scale, cache, index)
+        full, *others = _predictions(denoiser, model_input[:, :, window], timestep, own, cache, index)
+        part = guidance.combine(full, others, contexts.left_out)
         prediction[:, :, window].addcmul_(part, weights[:, None, None].to(part.device))
         on_window_end()
     return prediction
@@ -183,18 +191,17 @@ def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]
     return on_step_end
 
 
-def _guided(
+def _predictions(
     denoiser: Any,
     model_input: torch.Tensor,
     timestep: torch.Tensor,
     contexts: Sequence[Any],
-    guidance_scale: float,
     cache: StepCache,
     window: int,
-) -> torch.Tensor:
+) -> list[torch.Tensor]:
+    """Call the denoiser with each context."""
     model_input = model_input.to(denoiser.dtype)
-    prediction, *null = (
+    return [
         cache.call(denoiser, (window, index), model_input, timestep, context=context).float()
         for index, context in enumerate(contexts)
-    )
-    return null[0] + guidance_scale * (prediction - null[0]) if null else prediction
+    ]

@@ -1,6 +1,7 @@
 """The steps of a scheduler as the denoiser knows them: how noisy its input is, and what its answer means."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from .prediction import FLOW_PREDICTION, NoiseLevel, bound_clean, clean_from_prediction, prediction_from_clean
-from .scheduler_training import (
-    follows_flow,
-    is_edm,
-    is_flow_matching,
-    takes_option,
-    trained_prediction,
-)
+from .scheduler_training import follows_flow, is_edm, is_flow_matching, takes_option, trained_prediction
 
 
 class NoisePath:
@@ -38,18 +33,20 @@ class NoisePath:
         self._scheduler = scheduler
         self._is_edm = is_edm(scheduler)
         self._differs = self._is_edm or follows_flow(scheduler)
-        self._prediction = trained_prediction(type(scheduler).__name__, scheduler.config)
+        self._prediction = trained_prediction(scheduler.config)
         self._expected = FLOW_PREDICTION if is_flow_matching(scheduler) else self._prediction
+        first = len(scheduler.timesteps) - len(timesteps)
+        are_its_own = first >= 0 and torch.equal(timesteps.cpu(), scheduler.timesteps[first:].cpu())
+        if are_its_own and hasattr(scheduler, "set_begin_index"):
+            # whole-number times may be equal, and the scheduler would take the second of them for the first
+            scheduler.set_begin_index(first)
         if not self._differs:
             return
-        first = len(scheduler.timesteps) - len(timesteps)
-        if first < 0 or not torch.equal(timesteps.cpu(), scheduler.timesteps[first:].cpu()):
+        if not are_its_own:
             raise ValueError("`timesteps` must be those of the scheduler, or its last ones")
-        # whole-number times may be equal, and the scheduler would take the second of them for the first
-        scheduler.set_begin_index(first)
         self._sigmas = scheduler.sigmas[first:].tolist()
         if self._prediction != FLOW_PREDICTION:
-            self._trained = _scheduler_of_training(scheduler.config)
+            self._trained = scheduler_of_training(scheduler.config)
             # of zero terminal SNR, nothing is left of the motion
             alphas = self._trained.alphas_cumprod.cpu().double().clamp(min=1e-12).numpy()
             self._signal_range = math.sqrt(alphas[-1]), math.sqrt(alphas[0])
@@ -118,6 +115,14 @@ class NoisePath:
         return NoiseLevel(signal, math.sqrt(1 - signal**2))
 
 
-def _scheduler_of_training(config: dict) -> DDIMScheduler:
+def scheduler_of_training(config: Mapping) -> DDIMScheduler:
+    """Make the scheduler whose noise levels are those of the denoiser's training.
+
+    Args:
+        config: Config of any scheduler for it.
+
+    Returns:
+        Scheduler with `alphas_cumprod` (num_train_timesteps,) and the bounds of recovered motion.
+    """
     known = {name: value for name, value in config.items() if takes_option(DDIMScheduler, name)}
     return DDIMScheduler.from_config({"beta_schedule": "squaredcos_cap_v2"} | known)

@@ -41,7 +41,7 @@ PRESETS = {
     "balanced": SamplerPreset("ddim", 10, eta=0.0),
     "fast": SamplerPreset("ddim", 4, eta=0.0),
 }
-# A network that predicts the clean motion, such as dawn-demo, says at pure noise already what it can tell from the
+# A network that predicts the clean motion, such as dawn-open, says at pure noise already what it can tell from the
 # conditions; one that predicts the noise says nothing there. Later calls add detail, and their own errors.
 CLEAN_PRESETS = {
     "quality": SamplerPreset("ddim", 10, eta=0.0),
@@ -73,7 +73,7 @@ def presets_of(scheduler: Any) -> dict[str, SamplerPreset]:
     from .scheduler_training import trained_prediction
 
     by_prediction = {"sample": CLEAN_PRESETS, FLOW_PREDICTION: FLOW_PRESETS}
-    return by_prediction.get(trained_prediction(type(scheduler).__name__, scheduler.config), PRESETS)
+    return by_prediction.get(trained_prediction(scheduler.config), PRESETS)
 
 
 def choose_sampling(

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from .prediction import FLOW_PREDICTION
 from .scheduling_dawn_ddim import DAWNDDIMScheduler
 
-FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
-# made for EDM's preconditioning (arXiv 2206.00364, table 1)
-EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 # of a scheduler's config, what belongs to the denoiser's training, beside `num_train_timesteps`
 TRAINING_KEYS = (
     "prediction_type",
@@ -43,24 +40,27 @@ def is_flow_matching(scheduler: object) -> bool:
     """Tell whether a scheduler is made for flow matching and takes nothing but the flow, noise - motion.
 
     Args:
-        scheduler: Any scheduler.
+        scheduler: Any scheduler, or its class.
 
     Returns:
-        Whether it is.
+        Whether it is: it scales noise instead of adding it, for a model of discrete times, and leaves no choice of
+        what is predicted.
     """
-    return type(scheduler).__name__ in FLOW_MATCHING
+    made_by = scheduler if inspect.isclass(scheduler) else type(scheduler)
+    has_times = hasattr(made_by, "scale_noise") and takes_option(made_by, "num_train_timesteps")
+    return has_times and not takes_option(made_by, "prediction_type")
 
 
 def is_edm(scheduler: object) -> bool:
-    """Tell whether a scheduler is made for EDM's preconditioning: its noise is added to motion of full size.
+    """Tell whether a scheduler has EDM's preconditioning (arXiv 2206.00364): it adds noise to motion of full size.
 
     Args:
         scheduler: Any scheduler.
 
     Returns:
-        Whether it is.
+        Whether it has.
     """
-    return type(scheduler).__name__ in EDM
+    return hasattr(scheduler, "precondition_outputs")
 
 
 def follows_flow(scheduler: object) -> bool:
@@ -78,17 +78,17 @@ def follows_flow(scheduler: object) -> bool:
     return bool(scheduler.config.get("use_flow_sigmas")) and takes_option(type(scheduler), "use_flow_sigmas")
 
 
-def trained_prediction(class_name: str, config: Mapping) -> str:
-    """Tell from a scheduler what the denoiser predicts.
+def trained_prediction(config: Mapping) -> str:
+    """Tell from a scheduler's config what the denoiser predicts.
 
     Args:
-        class_name: The scheduler's class.
-        config: Its config. One for flow matching names no prediction, unless it was told, see `tell_training`.
+        config: The config. One for flow matching has a shift, and names no prediction unless told, see
+            `tell_training`.
 
     Returns:
         One of `prediction.PREDICTION_TYPES`, or whatever else the config has.
     """
-    return config.get("prediction_type", FLOW_PREDICTION if class_name in FLOW_MATCHING else "epsilon")
+    return config.get("prediction_type", FLOW_PREDICTION if "shift" in config else "epsilon")
 
 
 def training_config(scheduler: object) -> dict:
@@ -100,7 +100,7 @@ def training_config(scheduler: object) -> dict:
     Returns:
         Its config, which names what the denoiser predicts.
     """
-    return dict(scheduler.config) | {"prediction_type": trained_prediction(type(scheduler).__name__, scheduler.config)}
+    return dict(scheduler.config) | {"prediction_type": trained_prediction(scheduler.config)}
 
 
 def tell_training(scheduler: object, config: Mapping) -> None:

@@ -1,1 +1,1 @@
-"""Save and load pipelines with their code and card; files for the Hub and for diffusers."""
+"""Save and load pipelines with their code and card; write files for the Hub and for diffusers."""

@@ -1,4 +1,4 @@
-"""Folders of saved pipelines: fetched from the Hub, checked, and written so that they appear only when complete."""
+"""Folders of saved pipelines: fetch them from the Hub, check them, write them so that only complete ones appear."""
 
 import os
 import re
@@ -12,12 +12,13 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from ..machine.output_places import check_place, part_beside
+from .portable_folder import WHOLE
 
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
 
 def fetch_folder(checkpoint: str | os.PathLike, options: Mapping[str, Any]) -> str:
-    """Find the folder of saved weights, fetched from the Hub when it is not one already; code is never fetched.
+    """Find the folder of saved weights, and fetch it from the Hub if needed; code is never fetched.
 
     Args:
         checkpoint: Folder, or id on the Hub.
@@ -33,7 +34,7 @@ def fetch_folder(checkpoint: str | os.PathLike, options: Mapping[str, Any]) -> s
 
 
 def check_complete(folder: str | os.PathLike, components: Mapping[str, object]) -> None:
-    """Refuse weights that lack tensors, which diffusers and transformers would fill or leave empty without an error.
+    """Refuse weights that lack tensors, which diffusers and transformers would silently fill or leave empty.
 
     Args:
         folder: Folder of the saved pipeline.
@@ -50,8 +51,10 @@ def check_complete(folder: str | os.PathLike, components: Mapping[str, object]) 
         for file in files:
             with safe_open(file, "pt") as tensors:
                 found |= {_plain_key(key) for key in tensors.keys()}  # noqa: SIM118 not a dict
-        # quantised layers save what they made up themselves, beside their parameters
-        listings = (part.named_parameters(remove_duplicate=False), part.named_buffers(remove_duplicate=False))
+        # quantised layers save what they made up themselves, beside their parameters; some of it lies in buffers
+        listings = [part.named_parameters(remove_duplicate=False)]
+        if getattr(part, "hf_quantizer", None) is None:
+            listings.append(part.named_buffers(remove_duplicate=False))
         given = {key for listing in listings for key, _ in listing}
         missing = sorted(key for key in part.state_dict() if key in given and _plain_key(key) not in found)
         if missing:
@@ -64,12 +67,13 @@ def _plain_key(key: str) -> str:
     return re.sub(r"\.parametrizations\.(\w+)\.original1$", r".\1_v", key)
 
 
-def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
+def save_new(pipeline: DiffusionPipeline, folder: str | Path, layout: str = WHOLE) -> None:
     """Save a pipeline into a folder that appears only when it is complete.
 
     Args:
         pipeline: The pipeline.
         folder: Where; must not exist, or be empty.
+        layout: As for `DAWNPipeline.save_pretrained`.
 
     Raises:
         ValueError: The folder holds something, or cannot be made.
@@ -79,7 +83,7 @@ def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
     folder = Path(folder).absolute()
     with part_beside(folder) as complete:
         try:
-            pipeline.save_pretrained(complete)
+            pipeline.save_pretrained(complete, layout=layout)
         except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors say so of a full disk
             raise OSError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
         if folder.exists():
@@ -88,7 +92,7 @@ def save_new(pipeline: DiffusionPipeline, folder: str | Path) -> None:
 
 
 def check_new_folder(folder: str | Path, name: str = "output") -> None:
-    """Find out before the work whether a pipeline can be saved to a folder.
+    """Check before the work that a pipeline can be saved to a folder.
 
     Args:
         folder: The folder.
@@ -100,6 +104,6 @@ def check_new_folder(folder: str | Path, name: str = "output") -> None:
     folder = Path(folder).absolute()
     check_place(folder, name)
     if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"`{name}` {folder} is not empty; a new or empty folder is needed")
+        raise ValueError(f"`{name}` {folder} is not empty, must be a new or empty folder")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`{name}` {folder} is a file; a new or empty folder is needed")
+        raise ValueError(f"`{name}` {folder} is a file, must be a new or empty folder")

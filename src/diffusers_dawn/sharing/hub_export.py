@@ -1,9 +1,10 @@
-"""Code for others to host: the files of a Hub repository, and the single one for diffusers' examples/community."""
+"""Generate code files: those of a Hub repository, and the single one for diffusers' examples/community."""
 
 import keyword
 import os
 import sys
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from .. import __version__
@@ -80,6 +81,7 @@ agreed to it, and say that the video is synthetic.
 """
 
 
+@cache
 def repository_source(module: str) -> str:
     """Write the source file of a pipeline or component for a repository.
 
@@ -97,7 +99,7 @@ def repository_source(module: str) -> str:
 
 
 def export_community(path: str | Path) -> tuple[Path, Path]:
-    """Write the file that could be proposed to diffusers' examples/community, and beside it what its README would say.
+    """Write a file for diffusers' examples/community, and beside it the text for that folder's README.
 
     Args:
         path: The file, .py, which must not exist; its name is what users import it by.

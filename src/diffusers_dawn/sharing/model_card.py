@@ -1,10 +1,11 @@
-"""The card that a pipeline carries: what it is, whose it is, what it is for and what not."""
+"""The model card that a pipeline carries."""
 
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from yaml import YAMLError
 
 CARD_FILE = "README.md"
 _PACKAGE = Path(__file__).parent.parent
@@ -20,6 +21,42 @@ def packaged_card(name: str) -> str:
         Markdown with the Hub's metadata.
     """
     return Path(_PACKAGE, "model_cards", f"{name}.md").read_text(encoding="utf-8")
+
+
+def write_card(card: str, folder: Any, source: Any) -> None:
+    """Write a card, and the pictures that the Hub shows with it.
+
+    Args:
+        card: Its text.
+        folder: Folder of the saved pipeline.
+        source: Where the pipeline was loaded from; pictures that do not lie there are left out.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, CARD_FILE).write_text(card, encoding="utf-8")
+    for name in card_pictures(card):
+        picture = Path(str(source), name)
+        if picture.is_file() and not Path(folder, name).exists():
+            Path(folder, name).write_bytes(picture.read_bytes())
+
+
+def card_pictures(card: str) -> list[str]:
+    """Find the files that a card's widget shows.
+
+    Args:
+        card: Its text.
+
+    Returns:
+        Names of files beside the card.
+    """
+    try:
+        metadata = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+    except (ValueError, YAMLError):  # anyone may have written it
+        return []
+    widget = metadata.get("widget")
+    examples = [example for example in widget if isinstance(example, dict)] if isinstance(widget, list) else []
+    outputs = [example["output"] for example in examples if isinstance(example.get("output"), dict)]
+    names = [output.get("url") for output in outputs]
+    return [name for name in names if isinstance(name, str) and Path(name).name == name]
 
 
 def card_of_folder(folder: Any) -> str | None:

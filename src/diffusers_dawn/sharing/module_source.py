@@ -1,9 +1,9 @@
-"""Modules of a package as text: what they import from where, and statements that can be put into other files."""
+"""Read modules as text: their imports, and statements that can be moved into other files."""
 
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -42,6 +42,8 @@ class Statement:
         text: Its lines with the comments above, without imports of its own package.
         binds: Names that it defines.
         uses: Names that it mentions, also in annotations that are strings.
+        needs: Those that must mean something when Python comes to the statement: not those in bodies of functions.
+        runs: Those of `needs` that are called then, whose own bodies must work by then.
         is_block: Whether it is longer than an assignment or an expression: a class, a function, a condition.
         num_blank_above: Empty lines above it.
     """
@@ -49,6 +51,8 @@ class Statement:
     text: str
     binds: frozenset[str]
     uses: frozenset[str]
+    needs: frozenset[str]
+    runs: frozenset[str]
     is_block: bool
     num_blank_above: int
 
@@ -113,6 +117,30 @@ def read_module(name: str) -> ModuleSource:
     return module
 
 
+def with_brief_docstrings(text: str) -> str:
+    """Cut docstrings to their first paragraph where users of a file do not look: functions and private methods.
+
+    Args:
+        text: Source of a statement of a module's top level.
+
+    Returns:
+        The source.
+    """
+    lines = text.split("\n")
+    (statement,) = ast.parse(text).body
+    is_class = isinstance(statement, ast.ClassDef)
+    functions = [node for node in ast.walk(statement) if isinstance(node, ast.FunctionDef)]
+    for node in sorted(functions, key=lambda node: -node.lineno):
+        is_public = is_class and (not node.name.startswith("_") or node.name.endswith("__"))
+        first = node.body[0]
+        if is_public or ast.get_docstring(node) is None or first.lineno == first.end_lineno:
+            continue
+        paragraph = "\n".join(lines[first.lineno - 1 : first.end_lineno]).split("\n\n")[0].rstrip()
+        closed = paragraph if paragraph.count('"""') == 2 else f'{paragraph}"""'
+        lines[first.lineno - 1 : first.end_lineno] = closed.split("\n")
+    return "\n".join(lines)
+
+
 def _read_import(node: ast.stmt, module: ModuleSource, imports: list[ImportedName]) -> None:
     """Sort the names of an import into those of other packages and those of the module's own."""
     where = f"line {getattr(node, 'lineno', 0)} of {module.name}"
@@ -120,7 +148,7 @@ def _read_import(node: ast.stmt, module: ModuleSource, imports: list[ImportedNam
         raise ValueError(f"{where} must be an import of single names")
     if isinstance(node, ast.Import):
         if any(_in_package_of(module, alias.name) for alias in node.names):
-            raise ValueError(f"{where} imports a module of its own package; it must import names from it")
+            raise ValueError(f"{where} imports a module of its own package, must import names from it")
         for alias in node.names:
             imports.append(ImportedName(alias.asname or alias.name.split(".")[0], alias.name))
         return
@@ -165,6 +193,8 @@ def _read_statement(node: ast.stmt, lines: list[str], first: int, module: Module
         text="\n".join(edited[number] for number in sorted(edited)).strip("\n"),
         binds=frozenset(_bound_names(node)),
         uses=frozenset(_used_names(node)),
+        needs=frozenset(_names(_run_at_definition(node))),
+        runs=frozenset(_called_names(node)),
         is_block=not isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr),
         num_blank_above=next(index for index, line in enumerate(lines[first:]) if line),
     )
@@ -210,6 +240,36 @@ def _used_names(node: ast.AST) -> Iterator[str]:
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     with suppress(SyntaxError):  # a literal, not a type
                         yield from _used_names(ast.parse(part.value, mode="eval"))
+
+
+def _run_at_definition(node: ast.AST) -> Iterator[ast.AST]:
+    """Find the parts of a statement that Python evaluates at once: all but the bodies of functions."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        yield from getattr(node, "decorator_list", [])
+        yield node.args  # with annotations and defaults
+        if getattr(node, "returns", None) is not None:
+            yield node.returns
+    elif isinstance(node, ast.ClassDef):
+        yield from (*node.decorator_list, *node.bases, *node.keywords)
+        for inner in node.body:
+            yield from _run_at_definition(inner)
+    else:
+        yield node
+
+
+def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+
+
+def _called_names(node: ast.AST) -> Iterator[str]:
+    for part in _run_at_definition(node):
+        for inner in ast.walk(part):
+            if isinstance(inner, ast.Call):
+                yield from _names([inner.func])
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef):
+            yield from _names(inner.decorator_list)
 
 
 def _annotations(node: ast.AST) -> Iterator[ast.expr]:

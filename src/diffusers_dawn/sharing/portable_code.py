@@ -1,16 +1,20 @@
-"""Single source files out of this package's modules, for places that load one file at a time, such as the Hub.
+"""Join this package's modules into single source files, for places that load one file at a time, such as the Hub.
 
-diffusers runs the code of a repository file by file, and a file cannot import its neighbours. So each is made of a
-module and of what that needs of the others, in the order of their imports. It is generated from the modules as text:
-comments and docstrings stay, imports of the package go, those of other packages come first.
+diffusers runs the code of a repository file by file, and a file cannot import its neighbours. So each file consists of
+one module and of what that needs of the others. It is made of the modules as text. Comments and docstrings stay, but
+those of functions and private methods keep only their first paragraph. Imports of the package go; those of other
+packages come first.
+
+A file opens with a table of contents. Its own module stands as near to the top as Python allows: only what must exist
+when its classes are defined comes before it (their bases, and what their signatures name); all else follows.
 """
 
 import ast
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from .module_source import LAZY_IMPORT, ImportedName, ModuleSource, Statement, read_module
+from .module_source import LAZY_IMPORT, ImportedName, ModuleSource, Statement, read_module, with_brief_docstrings
 
 LINE_LENGTH = 119
 
@@ -19,7 +23,8 @@ def self_contained_source(modules: Sequence[str], header: str, constants: Mappin
     """Write modules, and what they need of their package, as the source of one module.
 
     Args:
-        modules: Full names of modules of one package, which are kept whole; the docstring is that of the last.
+        modules: Full names of modules of one package, which are kept whole. The last is the file's own: it gives the
+            docstring and stands near the top.
         header: Comment lines to begin with.
         constants: Name of a constant to the source of the value that it has here instead of its own.
 
@@ -36,11 +41,15 @@ def self_contained_source(modules: Sequence[str], header: str, constants: Mappin
     bundle = _Bundle(sources)
     for name in modules:
         bundle.keep_whole(name)
-    blocks = [(0, header), (0, sources[modules[-1]].docstring), (1, bundle.import_lines())]
-    for name in sources:
-        statements = bundle.statements(name)
-        if statements and len(sources) > 1:
-            blocks.append((2 if len(blocks) > 3 else 1, _title(sources[name], with_docstring=name != modules[-1])))
+    own = modules[-1]
+    sections = bundle.sections(own)
+    contents = _contents(sections, sources, own) if len(sections) > 1 else ""
+    blocks = [(0, header), (0, sources[own].docstring), (1, contents), (1, bundle.import_lines())]
+    titled = {own}
+    for name, statements in sections:
+        if len(sources) > 1:
+            blocks.append((2 if len(blocks) > 4 else 1, _title(sources[name], with_docstring=name not in titled)))
+        titled.add(name)
         blocks += _spaced(statements, constants or {})
     text = "".join("\n" * num_blank + block + "\n" for num_blank, block in blocks if block)
     _check_loading(text, modules[-1])
@@ -78,9 +87,49 @@ class _Bundle:
         for index in range(len(self._sources[module].statements)):
             self._keep(module, index)
 
-    def statements(self, module: str) -> list[Statement]:
-        """Return what is kept of a module, in order."""
-        return [self._sources[module].statements[index] for index in sorted(self._kept[module])]
+    def sections(self, own: str) -> list[tuple[str, list[Statement]]]:
+        """Return what is kept, module by module: what `own` needs to be defined, itself, and the rest.
+
+        Args:
+            own: The module that stands near the top.
+
+        Returns:
+            Modules in order with their statements; a module may come twice.
+        """
+        early: set[tuple[str, int]] = set()
+        for index in self._kept[own]:
+            self._add_needs(own, index, early)
+        sections = []
+        for is_early in (True, False):
+            for module, kept in self._kept.items():
+                indices = [index for index in sorted(kept) if ((module, index) in early) == is_early]
+                if indices:
+                    sections.append((module, [self._sources[module].statements[index] for index in indices]))
+        return sections
+
+    def _add_needs(self, module: str, index: int, early: set[tuple[str, int]], must_run: bool = False) -> None:
+        """Add a statement, and what must stand before it; where it must run, also what its functions use."""
+        # one that was added before to be defined only may have to run now
+        marks = {(module, index), (module, index, "runs")} if must_run else {(module, index)}
+        if marks <= early:
+            return
+        early |= marks
+        statement = self._sources[module].statements[index]
+        for name in sorted(statement.uses if must_run else statement.needs):
+            for needed in self._definitions(name, module):
+                self._add_needs(*needed, early, must_run=must_run or name in statement.runs)
+        for other, beside in enumerate(self._sources[module].statements):
+            if not beside.binds and other in self._kept[module]:  # it changes what was defined above it
+                self._add_needs(module, other, early, must_run=True)
+
+    def _definitions(self, name: str, module: str) -> Iterator[tuple[str, int]]:
+        """Find the statements that give a name its meaning in a module."""
+        source = self._sources[module]
+        if name in source.origins:
+            yield from self._definitions(name, source.origins[name])
+        for index, statement in enumerate(source.statements):
+            if name in statement.binds:
+                yield module, index
 
     def import_lines(self) -> str:
         """Return the imports of what is kept."""
@@ -118,9 +167,8 @@ class _Bundle:
         source = self._sources[module]
         if name in source.origins:
             self._keep_meaning_of(name, source.origins[name])
-        for index, statement in enumerate(source.statements):
-            if name in statement.binds:
-                self._keep(module, index)
+        for definition in self._definitions(name, module):
+            self._keep(*definition)
         for imports, kept in ((source.imports, self._imports), (source.typing_imports, self._typing_imports)):
             for imported in imports:
                 if imported.name == name:
@@ -169,6 +217,26 @@ def _title(source: ModuleSource, with_docstring: bool) -> str:
     return "\n".join(f"# {line}".rstrip() for line in [f"{path}:", *text.splitlines()])
 
 
+def _contents(sections: list[tuple[str, list[Statement]]], sources: Mapping[str, ModuleSource], own: str) -> str:
+    """Write the table of contents: the modules in their order, each with the first line of its docstring."""
+    names = [name for name, _ in sections]
+    place = names.index(own)
+    lines = ["Contents:"]
+    if place:
+        before = ", ".join(_path(name) for name in names[:place])
+        lines += textwrap.wrap(f"- needed to define what follows: {before}", LINE_LENGTH - 2, subsequent_indent="  ")
+    for name in names[place:]:
+        docstring = sources[name].docstring.strip('"').strip().splitlines()
+        line = f"- {_path(name)}{': ' if docstring else ''}{docstring[0] if docstring else ''}"
+        lines.append(textwrap.shorten(line, LINE_LENGTH - 2, placeholder=" ..."))
+    return "\n".join(f"# {line}" for line in lines)
+
+
+def _path(name: str) -> str:
+    """Say where a module lies in its package."""
+    return f"{name.partition('.')[2].replace('.', '/')}.py"
+
+
 def _spaced(statements: list[Statement], constants: Mapping[str, str]) -> list[tuple[int, str]]:
     """Give statements of one module the empty lines above them: two around blocks, else at most one."""
     spaced: list[tuple[int, str]] = []
@@ -185,7 +253,7 @@ def _text(statement: Statement, constants: Mapping[str, str]) -> str:
     for name, value in constants.items():
         if name in statement.binds:
             return f"{name} = {value}"
-    return statement.text
+    return with_brief_docstrings(statement.text) if statement.is_block else statement.text
 
 
 def _check_loading(text: str, name: str) -> None:

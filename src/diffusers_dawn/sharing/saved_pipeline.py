@@ -1,4 +1,4 @@
-"""Pipelines that are saved with their code, and loaded whole or not at all."""
+"""Save pipelines with their code, and load them completely or not at all."""
 
 import copy
 import inspect
@@ -15,12 +15,12 @@ from huggingface_hub import file_exists
 
 from ..sampling.scheduler_training import tell_training, trained_prediction, training_config
 from .checkpoint_folder import check_complete
-from .model_card import CARD_FILE, card_of_folder, card_of_repository
-from .portable_folder import portable_index, use_installed_classes, write_code
+from .model_card import CARD_FILE, card_of_folder, card_of_repository, write_card
+from .portable_folder import WHOLE, check_layout, portable_index, use_installed_classes, write_code
 
 
 class SavedWithCode:
-    """What a pipeline adds to the loading and saving of diffusers; goes before `DiffusionPipeline` among its bases.
+    """Extend diffusers' saving and loading; put this before `DiffusionPipeline` among the bases.
 
     It is no `DiffusionPipeline` itself: of a file with several of these, diffusers would not know which one to load.
 
@@ -29,6 +29,7 @@ class SavedWithCode:
     """
 
     model_card: str | None = None
+    _layout = WHOLE
 
     def __copy__(self) -> "SavedWithCode":
         """Copy the pipeline; its parts are the same."""
@@ -39,7 +40,7 @@ class SavedWithCode:
         return self._copied(lambda attributes: copy.deepcopy(attributes, memo), memo)
 
     def __reduce__(self) -> Any:
-        """Refuse to be pickled, which torch does not allow to models with normed weights."""
+        """Refuse pickling, which torch does not support for models with weight norm."""
         raise TypeError(
             f"{type(self).__name__} cannot be pickled: save it by `save_pretrained`, load it in the other process;"
             " `from_pipe` makes further pipelines of the same weights in this one"
@@ -68,7 +69,50 @@ class SavedWithCode:
 
     def to_json_string(self) -> str:
         """Write `model_index.json` so that it names the code that `save_config` writes."""
-        return portable_index(super().to_json_string(), type(self))
+        return portable_index(super().to_json_string(), type(self), self._layout)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, layout: str | None = None, **kwargs: Any) -> None:
+        """Save the pipeline, see `DiffusionPipeline.save_pretrained`.
+
+        Args:
+            save_directory: Folder.
+            *args: As in diffusers.
+            layout: "whole", with the pipeline's code, also where none is given; or "weights", without it, to be loaded
+                by `DiffusionPipeline.from_pretrained(..., custom_pipeline=...)`. Networks have their code in both.
+            **kwargs: As in diffusers.
+
+        Raises:
+            ValueError: `layout` is another.
+        """
+        if layout is None:  # also when uploading saves a copy that has one
+            super().save_pretrained(save_directory, *args, **kwargs)
+        else:
+            self._laid_out(layout).save_pretrained(save_directory, *args, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *args: Any, layout: str | None = None, **kwargs: Any) -> str:
+        """Upload the pipeline, see `DiffusionPipeline.push_to_hub`.
+
+        Args:
+            repo_id: Id of the repository.
+            *args: As in diffusers.
+            layout: As for `save_pretrained`.
+            **kwargs: As in diffusers.
+
+        Returns:
+            Address of the upload.
+
+        Raises:
+            ValueError: `layout` is another.
+        """
+        if layout is None:
+            return super().push_to_hub(repo_id, *args, **kwargs)
+        return self._laid_out(layout).push_to_hub(repo_id, *args, **kwargs)
+
+    def _laid_out(self, layout: str) -> "SavedWithCode":
+        check_layout(layout)
+        made = copy.copy(self)
+        made._layout = layout
+        return made
 
     def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
         """Save `model_index.json`, the code it names, so that the folder loads without this package, and the card.
@@ -78,16 +122,16 @@ class SavedWithCode:
             push_to_hub: Whether to upload it too.
             **kwargs: As in diffusers.
         """
-        write_code(super().to_json_string(), type(self), save_directory)
+        write_code(super().to_json_string(), type(self), save_directory, self._layout)
         super().save_config(save_directory, push_to_hub, **kwargs)
         if (card := self._card_to_save()) is not None:
-            Path(save_directory, CARD_FILE).write_text(card, encoding="utf-8")
+            write_card(card, save_directory, self.config.get("_name_or_path"))
 
     def _upload_folder(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         # by now diffusers has put there the card of the repository, or one that it made up
         card = self._card_to_save()
         if card is not None and not file_exists(repo_id, CARD_FILE, token=kwargs.get("token")):
-            Path(working_dir, CARD_FILE).write_text(card, encoding="utf-8")
+            write_card(card, working_dir, self.config.get("_name_or_path"))
         return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
 
     def _card_to_save(self) -> str | None:
@@ -125,7 +169,7 @@ class SavedWithCode:
         saved = Path(folder, "scheduler", SCHEDULER_CONFIG_NAME)
         if "scheduler" in kwargs and saved.is_file():
             config = json.loads(saved.read_text(encoding="utf-8"))
-            config["prediction_type"] = trained_prediction(config.get("_class_name", ""), config)
+            config["prediction_type"] = trained_prediction(config)
             tell_training(kwargs["scheduler"], config)
         pipe = super().from_pretrained(folder, **kwargs)
         pipe.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
@@ -164,6 +208,6 @@ def _floating_dtype(dtype: Any, name: str) -> Any:
     is_floating = isinstance(found, torch.dtype) and found.is_floating_point
     if not (is_floating or found is None and dtype is None or found == "auto"):
         raise ValueError(
-            f"`{name}` is {dtype!r}, must be a floating type of torch such as torch.bfloat16, or its name"
+            f"`{name}` is {dtype!r}, must be a floating-point dtype of torch such as torch.bfloat16, or its name"
         )
     return found

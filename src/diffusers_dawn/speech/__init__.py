@@ -1,1 +1,1 @@
-"""Speech to features at the frame rate of the video."""
+"""Turn speech into features at the video's frame rate."""

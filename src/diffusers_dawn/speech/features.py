@@ -110,7 +110,7 @@ def _prepare_samples(
     # what the encoder hears (1, num_samples), and how many frames T it makes of it
     reach, stride = _receptive_field(encoder)
     if len(waveform.samples) == 0 or not np.isfinite(waveform.samples).all():
-        raise ValueError("`waveform` is empty or has samples that are not finite; it must have finite samples")
+        raise ValueError("`waveform` is empty or has samples that are not finite, must have finite samples")
     rate_hz = feature_extractor.sampling_rate
     if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise ValueError(

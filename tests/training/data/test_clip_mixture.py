@@ -51,8 +51,10 @@ def test_shares_must_be_positive_numbers(folders, share):
         ClipMixture({str(folders[0]): share})
 
 
-def test_parts_of_several_sizes_are_refused(folders, tmp_path):
+def test_parts_of_several_sizes_are_refused_unless_sizes_do_not_matter(folders, tmp_path):
     other = write_tiny_data_set(tmp_path / "wide", num_clips=1, num_frames=8)
     replace_dataset_info(other, DatasetInfo(128, "audio_encoder", 32))
     with pytest.raises(ValueError, match="`size_px` 64 and .* with 128"):
         ClipMixture({str(folders[0]): 1, str(other): 1})
+    mixed = ClipMixture({str(folders[0]): 1, str(other): 1}, alike=("audio_dim",))
+    assert len(mixed) == len(ClipShards(folders[0])) + 1

@@ -57,7 +57,7 @@ def test_a_single_video_is_taken(tmp_path):
 
 def test_a_list_with_a_missing_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "list.txt").write_text("gone.mp4\n")
-    with pytest.raises(ValueError, match=r"`videos`: .*list.txt lists files that are not there: .*gone.mp4"):
+    with pytest.raises(ValueError, match=r"`videos`: .*list.txt lists files that do not exist: .*gone.mp4"):
         list_videos(tmp_path / "list.txt")
 
 
@@ -219,14 +219,14 @@ def test_a_plan_comes_back_as_it_was_written(tmp_path):
 
 def test_going_on_with_another_argument_is_an_error_that_names_it(tmp_path):
     write_plan(tmp_path, {"size": 128, "seed": 0}, [video("a.mp4")])
-    with pytest.raises(ValueError, match="`size` is 256, but .* was begun with 128; choose a new folder"):
+    with pytest.raises(ValueError, match="`size` is 256, but .* was started with 128; choose a new folder"):
         read_plan(tmp_path, {"size": 256, "seed": 0}, [("a.mp4", 10)])
 
 
 @pytest.mark.parametrize("files", [[("a.mp4", 11)], [("a.mp4", 10), ("new.mp4", 10)], []])
 def test_going_on_with_other_videos_is_an_error(tmp_path, files):
     write_plan(tmp_path, {}, [video("a.mp4")])
-    with pytest.raises(ValueError, match=r"`videos`: 1 came, went or changed since .*: (a|new).mp4"):
+    with pytest.raises(ValueError, match=r"`videos`: 1 were added, removed or changed since .*: (a|new).mp4"):
         read_plan(tmp_path, {}, files)
 
 

@@ -4,13 +4,13 @@ import torch
 from moving_clips import moving_clip
 from tiny_clips import write_tiny_data_set
 
-from diffusers_dawn.geometry.flow import warp_frames
+from diffusers_dawn.geometry.flow import cell_centres, warp_frames
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
 from training.data.datasets import MotionWindows
 from training.data.draw import Draw
 from training.data.known_motion import KnownMotion
-from training.data.known_pairs import KnownPairs
+from training.data.known_pairs import KnownPairs, blur_motion
 
 
 @pytest.fixture
@@ -37,6 +37,18 @@ def test_a_crop_takes_its_places_along(clips):
     assert (shift == shift[:1]).all() and (shift % 4 == 0).all()
     left, top = shift[0].int().tolist()
     torch.testing.assert_close(sample["driving"], whole["driving"][:, top : top + 32, left : left + 32])
+
+
+def test_soft_motion_spreads_jumps_and_leaves_what_moves_as_one(clips):
+    sharp, soft = (KnownPairs(clips, None, 0, False, soft_motion_share=share)[Draw(0, (3,))] for share in (0, 1))
+    torch.testing.assert_close(soft["driving"], sharp["driving"])
+    torch.testing.assert_close(soft["flow"], sharp["flow"])  # the whole picture moves
+    still = cell_centres(16, 16).permute(2, 0, 1).numpy()
+    parted = np.concatenate((still, np.ones((1, 16, 16), np.float32)))
+    parted[1, 8:] -= 0.25
+    steps = np.diff(blur_motion(parted, 1.0)[1] - still[1], axis=0)
+    assert -0.12 < steps.min() < -0.05 and (steps[:, 0] < -0.01).sum() == 5
+    np.testing.assert_allclose(steps.sum(axis=0), -0.25, atol=1e-3)
 
 
 def test_windows_of_known_motion_begin_at_a_reference_or_take_a_random_one(clips):

@@ -8,7 +8,8 @@ from diffusers_dawn.models.lfg import LatentFlowGenerator
 from training.data.clip_shards import ClipShards
 from training.data.datasets import MotionWindows
 from training.data.draw import Draw
-from training.data.motion_cache import MotionCache, estimate_motion, weights_fingerprint
+from training.data.motion_cache import MotionCache, weights_fingerprint
+from training.objectives.estimated_motion import estimate_motion
 
 
 @pytest.fixture(scope="module")

@@ -181,7 +181,9 @@ def test_a_clip_without_a_face_is_skipped(make):
 
 def test_a_clip_that_loses_the_face_is_skipped(make):
     reason = skipped(make, frames_with_face(without=range(20, 26)))
-    assert reason.startswith("`clip` does not show the face in 6 of 40 frames, up to 6 in a row; allowed are 10% ")
+    assert reason.startswith(
+        "`clip` does not show the face in 6 of 40 frames, up to 6 in a row; it may be missing in at most 10% "
+    )
 
 
 class TwoFaces(GreenFaceDetector):
@@ -200,7 +202,7 @@ class TwoFaces(GreenFaceDetector):
 @pytest.mark.parametrize(("share", "num_frames"), [(0.55, 20), (1.0, 5), (1.4, 40)])
 def test_a_clip_of_two_persons_is_skipped(make, share, num_frames):
     reason = skipped(make, frames_with_face(), detector=TwoFaces(share, num_frames))
-    assert reason.startswith(f"another face, of half the size or more, is seen in {num_frames} of 40 frames")
+    assert reason.startswith(f"another face of at least half the size is in {num_frames} of 40 frames")
 
 
 @pytest.mark.parametrize(("share", "num_frames"), [(0.4, 40), (1.0, 4), (1.0, 0)])
@@ -275,7 +277,7 @@ def write_with_sound(path, frames, samples):
 def test_a_small_face_is_skipped(make):
     reason = skipped(make, frames_with_face(), settings=ClipSettings(48, 60))
     # colours are stored by blocks of 2 px
-    assert reason in {f"the face is {size} px large; allowed are 60 and more" for size in (40, 41, 42)}
+    assert reason in {f"the face is {size} px large, must be at least 60" for size in (40, 41, 42)}
 
 
 def test_a_head_that_crosses_the_picture_is_skipped(make):
@@ -287,7 +289,7 @@ def test_a_head_that_crosses_the_picture_is_skipped(make):
 def test_a_square_that_lies_outside_of_the_picture_is_skipped(make):
     frames = frames_with_face(side=100, top=lambda i: 2, height=104, width=112, left=lambda i: 5)
     assert skipped(make, frames, settings=ClipSettings(48, 10)).endswith(
-        "of the square around the head lie outside of the picture; allowed are 10%"
+        "of the square around the head lie outside of the picture, must be at most 10%"
     )
 
 
@@ -374,7 +376,7 @@ def test_a_failure_of_the_machine_skips_no_clip(make, code):
 
 
 def test_a_problem_known_before_is_the_reason(tmp_path):
-    video = SourceVideo("c.mp4", 1, "anna", "train", 3, "the video lasts 0.12 s; allowed are 1 s and more")
+    video = SourceVideo("c.mp4", 1, "anna", "train", 3, "the video lasts 0.12 s, must last at least 1 s")
     maker = ClipMaker(tmp_path, [PlannedClip("c", video, 0, 3)], SETTINGS, GreenFaceDetector())
     with pytest.raises(ClipSkipped, match="the video lasts 0.12 s"):
         maker("c")

@@ -52,7 +52,7 @@ def test_network_is_found_in_its_own_folder_and_in_a_training_output(folders):
 
 
 def test_folder_without_the_network_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`pbnet` is .* in which no PoseBlinkNet is found"):
+    with pytest.raises(ValueError, match="`pbnet` is .* which holds no PoseBlinkNet"):
         load_network(PoseBlinkNet, str(tmp_path), "pbnet", "pbnet")
 
 

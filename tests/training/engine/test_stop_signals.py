@@ -51,7 +51,9 @@ def test_signal_stops_after_the_step_with_a_checkpoint_that_goes_on(config, tmp_
     assert run_script(signalled(number), PBNetConfig, "", ["--config", str(file)]) == code
     assert [path.name for path in Path(stopped.output_dir).glob("*checkpoint*")] == ["checkpoint-2"]
     said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert said == ["interrupted after step 2 of 5; the same command goes on with `--resume_from_checkpoint latest`"]
+    assert said == [
+        "interrupted after step 2 of 5; continue with the same command and `--resume_from_checkpoint latest`"
+    ]
     assert signal.getsignal(number) is handler
     run(replace(stopped, resume_from_checkpoint="latest"))
     assert largest_difference(*(Path(one.output_dir, "checkpoint-5") for one in (config, stopped))) == 0

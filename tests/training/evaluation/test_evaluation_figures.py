@@ -29,7 +29,7 @@ TRUTH = 0.05 + 0.05 * np.abs(np.sin(np.arange(60) * 0.7)) * np.sin(np.arange(60)
 def readings(opening):
     num_frames = len(opening)
     zeros = [np.zeros((num_frames, width)) for width in (6, 2, 4)]
-    return FaceReadings(np.array(opening, np.float32), *zeros, np.zeros(num_frames))
+    return FaceReadings(np.array(opening, np.float32), *zeros, np.zeros(num_frames), np.zeros((num_frames, 468, 2)))
 
 
 def noisy(count):

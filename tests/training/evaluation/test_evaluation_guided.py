@@ -35,7 +35,7 @@ def test_eyes_are_judged_where_the_data_set_knows_them(pipe, tmp_path):
 def test_lfg_without_motion_estimator_reconstructs_nothing_unless_another_is_given(pipe, tiny_data_set):
     bare = quiet_pipeline(full=False)
     evaluation = Evaluation(bare, tiny_data_set, SHORT, None)
-    with pytest.raises(LeftOut, match="`--lfg` takes one"):
+    with pytest.raises(LeftOut, match="pass one that has it with `--lfg`"):
         reconstruction_section(evaluation)
     assert reconstruction_section(Evaluation(bare, tiny_data_set, SHORT, None, pipe.lfg)).figures
 
@@ -67,7 +67,8 @@ def test_a_reader_that_reads_what_the_labels_say_has_full_marks(pipe, tiny_data_
     def read(frames: np.ndarray) -> FaceReadings:
         labels = evaluation.labels(next(clips))
         opening = labelled_opening(labels)
-        return FaceReadings(opening, labels["pose"], labels["blink"], labels["face_box_px"], 0 * opening)
+        mesh_px = np.zeros((len(opening), 468, 2))
+        return FaceReadings(opening, labels["pose"], labels["blink"], labels["face_box_px"], 0 * opening, mesh_px)
 
     evaluation = Evaluation(pipe, tiny_data_set, SHORT, read)
     figures = {figure.key: figure for figure in reader_section(evaluation).figures}

@@ -3,8 +3,8 @@ import pytest
 
 from diffusers_dawn.face.pose import pose_in_crop_of
 from diffusers_dawn.records import FaceState
-from training.evaluation.face_reader import FaceReader, FaceReadings, labelled_opening, readings_of
-from training.evaluation.metrics import pearson_correlation
+from training.evaluation.face_reader import MOUTH_POINTS, FaceReader, FaceReadings, labelled_opening, readings_of
+from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.synthetic.talking_head import identity_seed, make_talking_head
 
 
@@ -23,13 +23,14 @@ def face(left_px=20.0, gap_px=4.0):
     mouth_px = np.zeros((20, 2))
     mouth_px[18, 1] = gap_px
     pose = np.array([10.0, 5.0, 2.0, 5e-4, 60.0, 60.0])
-    return FaceState(pose, np.array([0.3, 0.2]), (left_px, left_px + 40, 10.0, 60.0), (64, 64), mouth_px)
+    state = FaceState(pose, np.array([0.3, 0.2]), (left_px, left_px + 40, 10.0, 60.0), (64, 64), mouth_px)
+    return state, np.full((468, 2), left_px)
 
 
 def readings(opening):
     num_frames = len(opening)
     zeros = [np.zeros((num_frames, width)) for width in (6, 2, 4)]
-    return FaceReadings(np.array(opening, np.float32), *zeros, np.zeros(num_frames))
+    return FaceReadings(np.array(opening, np.float32), *zeros, np.zeros(num_frames), np.zeros((num_frames, 468, 2)))
 
 
 def test_mouth_of_rendered_head_is_read_as_it_was_drawn(talking, reader):
@@ -46,9 +47,17 @@ def test_frame_without_a_face_is_nan_and_the_others_are_not(talking, reader):
     frames = np.stack([np.zeros_like(talking.frames[0]), *talking.frames[:2]])
     found = reader(frames)
     assert found.seen.tolist() == [False, True, True]
-    for name in ("opening", "pose", "blink", "face_box_px"):
+    for name in ("opening", "pose", "blink", "face_box_px", "width", "mesh_px"):
         values = getattr(found, name)
         assert np.isnan(values[0]).all() and np.isfinite(values[1:]).all()
+
+
+def test_mesh_has_the_mouth_that_is_read_and_lies_in_the_box(talking, reader, detector):
+    found, (state,) = reader(talking.frames[:1]), detector(talking.frames[0])
+    np.testing.assert_allclose(found.mesh_px[0, list(MOUTH_POINTS)], state.mouth_px, atol=1e-3)
+    x_min, x_max, y_min, y_max = found.face_box_px[0]
+    np.testing.assert_allclose(found.mesh_px[0].min(axis=0), (x_min, y_min))
+    np.testing.assert_allclose(found.mesh_px[0].max(axis=0), (x_max, y_max))
 
 
 def test_frames_may_come_one_by_one(talking, reader):
@@ -71,7 +80,7 @@ def test_no_process_is_refused():
 def test_pose_is_that_in_the_crop_of_the_first_face_seen():
     first, moved = face(), face(left_px=25.0)
     found = readings_of([None, first, moved])
-    np.testing.assert_allclose(found.pose[1:], [first.pose, pose_in_crop_of(moved, first)], rtol=1e-6)
+    np.testing.assert_allclose(found.pose[1:], [first[0].pose, pose_in_crop_of(moved[0], first[0])], rtol=1e-6)
     assert found.pose[2, 4] != pytest.approx(found.pose[1, 4])
 
 

@@ -11,6 +11,9 @@ from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from training.evaluation import films
 from training.evaluation.clips import Evaluation, EvaluationSettings
 from training.evaluation.face_reader import FaceReader
+from training.evaluation.likeness import LANDMARK_LABELS
+from training.evaluation.metrics.image_quality import LARGEST_PSNR_DB
+from training.evaluation.paper_figures import MOVEMENT
 from training.evaluation.report import LeftOut
 from training.synthetic.talking_head import make_talking_head
 
@@ -43,9 +46,18 @@ def figures_of(report):
 
 def test_a_pipeline_that_shows_what_was_filmed_has_full_marks(folder, tiny_data_set, reader, monkeypatch):
     monkeypatch.setattr(films, "_rendered", lambda evaluation, film, sound, place: film.frames)
-    figures = figures_of(films.films_section(evaluation_of(folder, tiny_data_set, reader)))
+    report = films.films_section(evaluation_of(folder, tiny_data_set, reader))
+    figures = figures_of(report)
     for name in ("opening", "opening_size", "width", "sharpness", "other_sound", "lag_within_1"):
         assert figures[name] == pytest.approx(1, abs=1e-3), name
+    assert figures["psnr_db"] == LARGEST_PSNR_DB and figures["ssim"] == 1
+    for name in LANDMARK_LABELS:
+        assert figures[name] == pytest.approx(0, abs=1e-4), name
+    # what is no matter of truth stands beside the films' own
+    movement = {figure.key: figure for figure in report.figures if figure.key in MOVEMENT}
+    assert list(movement) == list(MOVEMENT)
+    for name in ("bas", "blinks_per_s", "head_diversity_deg", "head_jerk_deg_per_s3", "mouth_jerk_per_s3"):
+        assert movement[name].value == movement[name].beside, name
 
 
 def test_a_picture_that_stands_still_has_none(folder, tiny_data_set, reader, monkeypatch):

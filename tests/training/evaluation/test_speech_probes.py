@@ -5,7 +5,14 @@ import torch
 from synthetic_media import write_audio
 from training.data.draw import Draw
 from training.evaluation import speech_probes
-from training.evaluation.speech_probes import LipTrack, as_table, features_by_name, probe_lips, probe_phonemes
+from training.evaluation.speech_probes import (
+    LipTrack,
+    as_table,
+    features_by_name,
+    lip_lags,
+    probe_lips,
+    probe_phonemes,
+)
 from training.synthetic.speech_dataset import log_bands, normalised, speak
 from training.synthetic.voice.aligned_recording import AlignedRecording
 
@@ -43,17 +50,27 @@ def test_spectrum_tells_more_of_phonemes_and_silence_than_nothing(recordings):
     assert chance["silence_found_10_db"] == chance["speech_lost_10_db"]
 
 
+def loud_lips(rng, person="", late_by=0):
+    loudness = np.repeat(rng.uniform(0, 1, 25), 2)
+    samples = rng.normal(size=50 * 640) * np.repeat(loudness, 640) * 0.3
+    lips = np.roll(np.stack((loudness, -loudness), axis=1), late_by, axis=0)
+    return LipTrack(samples.astype(np.float32), lips.astype(np.float32), person)
+
+
 def test_lips_that_follow_the_loudness_are_told_from_it_and_not_from_another_sound():
     rng = np.random.default_rng(0)
-
-    def track():
-        loudness = np.repeat(rng.uniform(0, 1, 25), 2)
-        samples = rng.normal(size=50 * 640) * np.repeat(loudness, 640) * 0.3
-        return LipTrack(samples.astype(np.float32), np.stack((loudness, -loudness), axis=1).astype(np.float32))
-
-    found = probe_lips(bands, [track() for _ in range(6)], [track() for _ in range(3)])
+    found = probe_lips(bands, [loud_lips(rng) for _ in range(6)], [loud_lips(rng) for _ in range(3)])
     assert found["opening_r"] > 0.7 and found["width_r"] > 0.7
     assert abs(found["opening_r_other_sound"]) < 0.4 and abs(found["width_r_other_sound"]) < 0.4
+
+
+def test_sound_that_is_off_is_found_by_person():
+    rng = np.random.default_rng(1)
+    lags = {"a": 0, "b": 0, "c": 4, "d": 0, "e": 0, "f": 0}
+    found = lip_lags(bands, [loud_lips(rng, person, lag) for person, lag in lags.items() for _ in range(3)])
+    assert {person: lag for person, (lag, _) in found.items()} == lags
+    with pytest.raises(ValueError, match="`tracks` has 1 person, must have 2 at least"):
+        lip_lags(bands, [loud_lips(rng, "a")])
 
 
 def test_encoder_that_cannot_be_loaded_is_refused():

@@ -32,6 +32,8 @@ def test_truth_itself_has_the_best_marks(talking, detector):
     assert pictures["psnr"] == np.inf and pictures["ssim"] == pytest.approx(1)
     mouth = mouth_metrics(as_floats(talking.frames), talking)
     assert mouth["mouth_correlation"] > 0.8 and mouth["mouth_lag_frames"] == 0
+    # the reader's landmarks of a 128 px face are a pixel or two off
+    assert 0 < mouth["m_lmd_px"] < 4
 
 
 def test_mouth_of_another_time_is_told_by_its_lag(talking, detector):
@@ -72,7 +74,7 @@ def test_without_a_test_split_it_is_said_that_training_clips_are_used(tmp_path, 
     folder = write_tiny_data_set(tmp_path / "clips", num_clips=2, num_test_clips=0)
     with caplog.at_level(logging.WARNING, "training"):
         (clip, _) = validation_clips(str(folder), 2, 10)
-    assert clip.clip_id == "train-0" and "no clips for testing" in caplog.text
+    assert clip.clip_id == "train-0" and "no test clips" in caplog.text
 
 
 def test_test_split_whose_clips_were_all_skipped_is_as_none(tmp_path):

@@ -247,7 +247,7 @@ def test_track_losses_refuse_what_does_not_fit():
 def test_perfect_denoising_has_no_loss():
     target, clean = randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
     terms = losses.denoising_losses(target, target, clean, clean, {"mouth": torch.ones(2, 1, 4, 8, 8)})
-    assert terms.keys() == {"denoising", "flow", "occlusion", "mouth"} and not any(terms.values())
+    assert terms.keys() == {"denoising", "flow", "occlusion", "flow_gradient", "mouth"} and not any(terms.values())
 
 
 def test_denoising_terms_are_means_over_their_own_part():
@@ -263,6 +263,17 @@ def test_denoising_terms_are_means_over_their_own_part():
     torch.testing.assert_close(terms["flow"], (guess - clean)[:, :2].square().mean())
     occlusion = ((guess[:, 2] + 1) / 2 - (clean[:, 2] + 1) / 2).square().mean()
     torch.testing.assert_close(terms["occlusion"], occlusion)
+
+
+def test_flow_gradient_sees_a_jump_but_no_shift_and_counts_it_twice_inside_a_mask():
+    flow, nowhere = randn(2, 2, 3, 8, 8), {"mouth": torch.zeros(2, 1, 3, 8, 8)}
+    assert losses.flow_gradient_loss(flow + 0.5, flow, nowhere) < 1e-12
+    jump = flow.clone()
+    jump[..., 4:, :] += 0.5  # one row of steps of seven, the same in both channels and all columns
+    torch.testing.assert_close(losses.flow_gradient_loss(jump, flow, nowhere), torch.tensor(0.25 / 7))
+    mouth = {"mouth": torch.zeros(2, 1, 3, 8, 8)}
+    mouth["mouth"][..., 3, 2:6] = 1
+    torch.testing.assert_close(losses.flow_gradient_loss(jump, flow, mouth), torch.tensor(0.25 / 7 + 0.25))
 
 
 def test_sample_weights_scale_what_compares_with_the_target():

@@ -129,7 +129,7 @@ def test_unknown_voice_is_refused(espeak, voice):
 
 @pytest.mark.parametrize(("name", "value"), [("rate_wpm", 20), ("rate_wpm", 900), ("pitch", -1), ("pitch_range", 100)])
 def test_numbers_out_of_range_are_refused(espeak, name, value):
-    with pytest.raises(ValueError, match=f"`{name}` is {value}; allowed are"):
+    with pytest.raises(ValueError, match=f"`{name}` is {value}, must be"):
         espeak.say("Hello.", **{name: value})
 
 

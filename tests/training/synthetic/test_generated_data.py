@@ -71,7 +71,7 @@ def test_folder_is_gone_on_with_by_the_same_settings_only(tmp_path):
     begin(tmp_path / "data", SETTINGS)
     begin(tmp_path / "data", SETTINGS)
     assert json.loads((tmp_path / "data" / "generator.json").read_text()) == asdict(SETTINGS)
-    with pytest.raises(ValueError, match="`seed` is 1, but .* was begun with 0"):
+    with pytest.raises(ValueError, match="`seed` is 1, but .* was started with 0"):
         begin(tmp_path / "data", replace(SETTINGS, seed=1))
 
 

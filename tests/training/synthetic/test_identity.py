@@ -72,5 +72,5 @@ def test_white_and_black_stay_what_they_are():
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="`seed` is -1; it must not be negative"):
+    with pytest.raises(ValueError, match="`seed` is -1, must not be negative"):
         draw_identity(-1)

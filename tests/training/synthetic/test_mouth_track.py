@@ -90,5 +90,5 @@ def test_track_stays_in_range(phonemes, num_frames):
 
 
 def test_no_frames_are_refused():
-    with pytest.raises(ValueError, match="`num_frames` is 0; it must be positive"):
+    with pytest.raises(ValueError, match="`num_frames` is 0, must be positive"):
         mouth_track([], 0)

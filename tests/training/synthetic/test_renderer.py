@@ -325,23 +325,23 @@ def test_a_pose_agrees_with_the_tools_for_tracks(renderer):
 
 @pytest.mark.parametrize("size_px", [0, 16, 2048, 128.0])
 def test_a_size_out_of_range_is_refused(size_px):
-    with pytest.raises(ValueError, match="`size_px` is .*; allowed are whole numbers from 32 to 1024"):
+    with pytest.raises(ValueError, match="`size_px` is .*, must be a whole number from 32 to 1024"):
         HeadRenderer(draw_identity(0), size_px)
 
 
 def test_a_supersampling_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="`supersampling` is 0; allowed are whole numbers from 1 to 4"):
+    with pytest.raises(ValueError, match="`supersampling` is 0, must be a whole number from 1 to 4"):
         HeadRenderer(draw_identity(0), 64, supersampling=0)
 
 
 @pytest.mark.parametrize("stride", [0, 3])
 def test_a_stride_that_does_not_divide_the_side_is_refused(renderer, stride):
     frame = renderer.render(NEUTRAL)
-    with pytest.raises(ValueError, match=f"`stride` is {stride}; it must divide the picture's side of 128 px"):
+    with pytest.raises(ValueError, match=f"`stride` is {stride}, must divide the picture's side of 128 px"):
         renderer.optical_flow(frame, frame, stride)
 
 
 @pytest.mark.parametrize("change", [{"jaw": 1.5}, {"eye_left": -0.1}, {"scale": 0.0}, {"yaw_deg": float("nan")}])
 def test_an_impossible_state_is_refused(renderer, change):
-    with pytest.raises(ValueError, match=f"`{next(iter(change))}` is .*; allowed"):
+    with pytest.raises(ValueError, match=f"`{next(iter(change))}` is .*, must be"):
         renderer.render(replace(NEUTRAL, **change))

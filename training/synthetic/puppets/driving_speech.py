@@ -26,7 +26,7 @@ SEED_LIMIT = 2**32
 
 @dataclass(frozen=True)
 class DrivingSpeech:
-    """What is said in a clip, and how the mouth moves by it.
+    """What is said in a clip, and how the mouth moves.
 
     Attributes:
         samples: The sound, float32 (640 F,) at 16 kHz.

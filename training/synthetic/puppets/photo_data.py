@@ -30,8 +30,8 @@ from training.synthetic.puppets.puppet_clip import make_puppet_clip
 SEED_LIMIT = 2**32
 # how often each kind of speech is taken, where it is given
 RECORDED, FILMED, SYNTHESIZED = 0.5, 0.35, 0.15
-# of the recordings' speakers, so many of ten speak in training, the others in testing
-TRAINING_SPEAKERS_OF_TEN = 9
+# unless held-out speakers are named, one of so many speaks in testing only
+SPEAKERS_PER_HELD_OUT = 10
 # most mouths close to speak; the others speak from what the portrait shows, as a laughing face does
 CLOSING_SHARE = 0.8
 MIRRORED_SHARE = 0.5
@@ -52,6 +52,7 @@ class PhotoSettings:
         clips_per_shard: Clips in one tar file.
         morphable_head: Name of the head's file.
         aligned_speech: Folder of aligned recordings; None: there are none.
+        held_out_speakers: Speakers of the aligned recordings who are heard in testing only; None: one of ten.
         filmed_clips: Prepared clips whose lips and sound are taken; None: there are none.
         identity_pattern: How a picture's name says who it shows; None: every picture shows somebody else.
         audio_encoder: Name of the encoder of the audio features, as the data set stores it; None stores none.
@@ -67,6 +68,7 @@ class PhotoSettings:
     clips_per_shard: int = 20
     morphable_head: str = ""
     aligned_speech: str | None = None
+    held_out_speakers: list[str] | None = None
     filmed_clips: str | None = None
     identity_pattern: str | None = None
     audio_encoder: str | None = None
@@ -167,7 +169,7 @@ class PuppetClips:
         image = make_worse(image, rng)
         faces_px = self._detector.landmarks(image)
         if not faces_px:
-            raise ClipSkipped(f"{portrait.path}: no face is found in the picture as it was made worse")
+            raise ClipSkipped(f"{portrait.path}: no face is found in the degraded picture")
         try:
             return Puppet(self._fitter, image, faces_px[0], self._segment(image), int(rng.integers(SEED_LIMIT)))
         except PortraitRefused as error:
@@ -179,10 +181,10 @@ class PuppetClips:
         if settings.aligned_speech is not None:
             folder = Path(settings.aligned_speech)
             speakers = RecordedSpeech(folder, head).speakers
-            is_training = [number % 10 < TRAINING_SPEAKERS_OF_TEN for number in range(len(speakers))]
-            chosen = {
-                name for name, trains in zip(speakers, is_training, strict=True) if trains == (self._split == "train")
-            }
+            held_out = settings.held_out_speakers
+            if held_out is None:
+                held_out = speakers[SPEAKERS_PER_HELD_OUT - 1 :: SPEAKERS_PER_HELD_OUT]
+            chosen = set(speakers) - set(held_out) if self._split == "train" else set(held_out)
             if chosen:
                 sources.append((RecordedSpeech(folder, head, chosen), RECORDED))
         if settings.filmed_clips is not None:

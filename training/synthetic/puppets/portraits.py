@@ -1,4 +1,4 @@
-"""The portraits that become puppets: found in a folder, cut as the pipeline does, and made worse like real uploads."""
+"""Portraits for puppets: found in a folder, cropped as the pipeline does, and degraded like real uploads."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffusers_dawn.face.crop import prepare_portrait
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
-from training.data.clip_plan import identity_of
+from training.data.clip_plan import identity_of, read_names
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # portraits are drawn alike from so many classes of skin luminance
@@ -39,6 +39,22 @@ class ListedPortrait:
     luminance: float
 
 
+def list_pictures(source: Path) -> list[Path]:
+    """Find pictures.
+
+    Args:
+        source: A folder, searched with its sub-folders (hidden files do not count), or a text file with one path per
+            line, relative to its own folder.
+
+    Returns:
+        Their paths, sorted.
+    """
+    if source.is_dir():
+        found = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+        return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(source.parent / name for name in read_names(source))
+
+
 def list_portraits(
     folder: Path,
     detector: MediaPipeFaceDetector,
@@ -59,9 +75,8 @@ def list_portraits(
     Raises:
         ValueError: There are none, or the pattern finds no identity.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
     found, refused = [], {}
-    for path in paths:
+    for path in list_pictures(folder):
         name = path.relative_to(folder).as_posix()
         identity = Path(name).stem if identity_pattern is None else identity_of(name, identity_pattern)
         try:
@@ -97,7 +112,7 @@ def draw_portrait(portraits: list[ListedPortrait], rng: np.random.Generator) -> 
 
 
 def make_worse(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, compress or add noise to some pictures, as those that people upload are.
+    """Blur, compress or add noise to some pictures, like those that people upload.
 
     Args:
         image: uint8 array (S, S, 3), RGB.

@@ -47,7 +47,7 @@ MOUTH_LIGHT = (0.4, 1.15)
 
 
 class PortraitRefused(ValueError):
-    """A portrait that makes no good puppet; its text says why."""
+    """A portrait cannot become a good puppet; the text says why."""
 
 
 @dataclass(frozen=True)

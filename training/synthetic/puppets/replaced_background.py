@@ -1,4 +1,4 @@
-"""Put filmed people in front of other backgrounds, so that nobody learns that people stand before one colour."""
+"""Replace the backgrounds of filmed people, so that networks do not learn that people stand before one colour."""
 
 import zlib
 from collections.abc import Callable

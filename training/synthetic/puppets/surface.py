@@ -18,7 +18,7 @@ NECK_LENGTH_CM = 8.0
 
 @dataclass(frozen=True)
 class RigidPose:
-    """Where a head lies in the picture as a whole.
+    """Rigid pose of a head in the picture.
 
     Attributes:
         scale_px_per_cm: Size of the head.

@@ -1,71 +1,35 @@
-"""Which phoneme sounds when in a recording whose words are known: forced alignment by pocketsphinx.
+"""Which phoneme sounds when in a recording whose words are known, see `diffusers_dawn.speech.alignment`.
 
-pocketsphinx (https://github.com/cmusphinx/pocketsphinx) finds the times; its English dictionary is the CMU
-Pronouncing Dictionary, which tells neither stress nor schwa. espeak-ng says the same words, and lends both, and the
-sounds of words that the dictionary lacks.
+The dictionary there tells neither stress nor schwa. espeak-ng says the same words, and lends both, and the sounds of
+words that the dictionary lacks.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from diffusers_dawn.media.recordings import resample
-from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
+from diffusers_dawn.records import Waveform
+from diffusers_dawn.speech.alignment import ForcedAligner, Phone, spoken_words
 from training.synthetic.espeak import Espeak
 from training.synthetic.phonemes import CLASS_INDEX, PHONEME_CLASSES, SILENCE_INDEX, ClassSegment, class_segments
 
 # the class, or the classes of the two halves, of phones that have no class of their own name
 DIPHTHONGS = {"ey": ("eh", "iy"), "ay": ("aa", "iy"), "aw": ("aa", "uw"), "oy": ("ao", "iy"), "ow": ("ao", "uw")}
-PHONES_PER_S = 100
-# frame i of pocketsphinx covers 25.6 ms from i / 100 s on, so frames part in the middle of what two of them share
-BOUNDARY_SHIFT_S = 0.0078
-HISS = 3e-4
-# beyond these the words are not what is said: nobody holds a sound so long, or speaks so fast
-LONGEST_PHONE_S = 0.9
-MOST_PHONES_PER_S = 22.0
-# mean score of the frames of speech, in pocketsphinx's units: right words gave -9 to -25 (LibriSpeech, GRID)
-LOWEST_SCORE = -30.0
 _FIRST_VOWEL = CLASS_INDEX["iy"]
 # cost of leaving a sound out when two pronunciations are compared, and of a sound for another of its kind, or not
 _SKIP, _SAME_KIND, _OTHER_KIND = 0.6, 0.5, 2.0
-
-
-class AlignmentRefused(ValueError):
-    """The words cannot be laid onto the recording; the message says why."""
-
-
-@dataclass(frozen=True)
-class Phone:
-    """A sound as pocketsphinx finds it.
-
-    Attributes:
-        name: Lower-case name of the ARPAbet without stress, or "sil".
-        start_s: Where it begins.
-        end_s: Where it ends.
-    """
-
-    name: str
-    start_s: float
-    end_s: float
 
 
 class Aligner:
     """Lays transcripts onto recordings of read English; the same input gives the same times in any order.
 
     Raises:
-        ImportError: If pocketsphinx or espeakng-loader is missing.
+        ImportError: Pocketsphinx or espeakng-loader is missing.
     """
 
     def __init__(self) -> None:
-        try:
-            from pocketsphinx import Decoder
-        except ImportError as error:
-            raise ImportError("alignment needs pocketsphinx: pip install diffusers_dawn[align]") from error
-        # batch: means of the cepstrum are those of the recording, not of whatever was heard before
-        self._decoder = Decoder(lm=None, cmn="batch", bestpath=False, loglevel="FATAL")
         self._espeak = Espeak()
+        self._aligner = ForcedAligner(self._pronounce)
 
     def align(self, waveform: Waveform, text: str) -> list[ClassSegment]:
         """Find when every phoneme of a transcript sounds.
@@ -80,79 +44,14 @@ class Aligner:
         Raises:
             AlignmentRefused: The text has no words, the words do not fit the sound, or hardly.
         """
-        words = spoken_words(text)
-        for word in words:
-            self._learn(word)
-        phones = self._phones(resample(waveform, SAMPLE_RATE_HZ).samples, words)
-        told = class_segments(self._espeak.say(" ".join(words)).phonemes)
-        return _with_stress(phones, told, waveform.duration_s)
+        heard = self._aligner.words_and_silences(waveform, text)
+        told = class_segments(self._espeak.say(" ".join(spoken_words(text))).phonemes)
+        return _with_stress([phone for word in heard for phone in word.phones], told, waveform.duration_s)
 
-    def _learn(self, word: str) -> None:
-        """Add a word that the dictionary lacks, as espeak-ng says it."""
-        if self._decoder.lookup_word(word) is not None:
-            return
+    def _pronounce(self, word: str) -> list[str]:
+        """Say a word that the dictionary lacks as espeak-ng says it."""
         names = [PHONEME_CLASSES[part.class_index].name for part in class_segments(self._espeak.say(word).phonemes)]
-        phones = _arpabet(name for name in names if name != "sil")
-        if not phones:
-            raise AlignmentRefused(f"the word {word!r} has no sounds")
-        self._decoder.add_word(word, " ".join(phones).upper(), True)
-
-    def _phones(self, samples: np.ndarray, words: Sequence[str]) -> list[Phone]:
-        # without it pocketsphinx loses its way where samples are exactly 0: the logarithm of no energy
-        hiss = np.random.default_rng(0).normal(scale=HISS, size=len(samples))
-        pcm = ((samples + hiss).clip(-1, 1) * 32767).astype(np.int16).tobytes()
-        try:
-            # forgets what was heard before, which else moves some boundaries
-            self._decoder.reinit_feat()
-            self._decoder.set_align_text(" ".join(words))
-            # once for the words and their pronunciations, again for the sounds within them
-            self._hear(pcm)
-            self._decoder.set_alignment()
-            self._hear(pcm)
-            # read at once: entries do not outlive the iterator that gives them
-            found = [
-                (_class_name(phone.name), phone.start, phone.duration, phone.score)
-                for word in self._decoder.get_alignment() or ()
-                for phone in word
-            ]
-        except RuntimeError as error:
-            raise AlignmentRefused(f"the words do not fit the sound ({error})") from error
-        _check_fit([(name, duration, score) for name, _, duration, score in found])
-        return [
-            Phone(name, start / PHONES_PER_S + BOUNDARY_SHIFT_S, (start + duration) / PHONES_PER_S + BOUNDARY_SHIFT_S)
-            for name, start, duration, _ in found
-        ]
-
-    def _hear(self, pcm: bytes) -> None:
-        self._decoder.start_utt()
-        self._decoder.process_raw(pcm, full_utt=True)
-        self._decoder.end_utt()
-
-
-def spoken_words(text: str) -> list[str]:
-    """Split a transcript into words: lower case, letters, digits and apostrophes.
-
-    Args:
-        text: The transcript.
-
-    Returns:
-        The words, one at least.
-
-    Raises:
-        AlignmentRefused: There is none, or there are letters that English has not.
-    """
-    foreign = re.search(r"[^\W\d_a-z]", text.lower())
-    if foreign:
-        raise AlignmentRefused(f"the transcript has the letter {foreign[0]!r}, which is not one of English")
-    words = re.findall(r"[a-z0-9]+(?:'[a-z0-9]+)*'?|'[a-z]+", text.lower())
-    if not words:
-        raise AlignmentRefused("the transcript has no words")
-    return words
-
-
-def _class_name(phone: str) -> str:
-    """Name a sound of pocketsphinx; its noises, +NSN+ and +SPN+, are silence."""
-    return "sil" if phone == "SIL" or phone.startswith("+") else phone.lower()
+        return _arpabet(name for name in names if name != "sil")
 
 
 def _arpabet(names: Iterable[str]) -> list[str]:
@@ -168,23 +67,6 @@ def _arpabet(names: Iterable[str]) -> list[str]:
             joined.append("ah" if name == "ax" else name)
         before = None if diphthong else name
     return joined
-
-
-def _check_fit(phones: Sequence[tuple[str, int, int]]) -> None:
-    """Refuse what no speaker does; phones are name, duration [frames] and score."""
-    spoken = [(name, duration, score) for name, duration, score in phones if name != "sil"]
-    if not spoken:
-        raise AlignmentRefused("nothing is said")
-    num_frames = sum(duration for _, duration, _ in spoken)
-    longest_name, longest, _ = max(spoken, key=lambda phone: phone[1])
-    if longest > LONGEST_PHONE_S * PHONES_PER_S:
-        raise AlignmentRefused(f"{longest_name!r} would last {longest / PHONES_PER_S:.2f} s")
-    phones_per_s = len(spoken) * PHONES_PER_S / num_frames
-    if phones_per_s > MOST_PHONES_PER_S:
-        raise AlignmentRefused(f"there would be {phones_per_s:.0f} sounds per second")
-    score = sum(score for _, _, score in spoken) / num_frames
-    if score < LOWEST_SCORE:
-        raise AlignmentRefused(f"the words sound otherwise (score {score:.0f}, must be at least {LOWEST_SCORE:.0f})")
 
 
 def _with_stress(phones: Sequence[Phone], told: Sequence[ClassSegment], duration_s: float) -> list[ClassSegment]:

@@ -61,7 +61,7 @@ class RealVoices:
         self.train = [aligned for aligned in found if aligned.speaker not in held_out_speakers]
         self.test = [aligned for aligned in found if aligned.speaker in held_out_speakers]
         if not self.train:
-            raise ValueError("`held_out_speakers` are all there are; somebody must be left to learn from")
+            raise ValueError("`held_out_speakers` has every speaker, must leave at least one to train on")
         self._shares = _recording_shares(self.train)
 
     def draw(self, rng: np.random.Generator, num_samples: int) -> RealClip:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
+from diffusers_dawn.speech.alignment import AlignmentRefused
 from training.synthetic.espeak import Espeak
 from training.synthetic.phonemes import PHONEME_CLASSES, class_segments, frame_labels
-from training.synthetic.voice.alignment import Aligner, AlignmentRefused, spoken_words
+from training.synthetic.voice.alignment import Aligner
 
 pytest.importorskip("pocketsphinx")
 pytest.importorskip("espeakng_loader")
@@ -95,20 +96,6 @@ def test_noise_without_words_is_refused(aligner):
     noise = np.random.default_rng(0).normal(size=3 * SAMPLE_RATE_HZ).astype(np.float32) * 0.1
     with pytest.raises(AlignmentRefused):
         aligner.align(Waveform(noise, SAMPLE_RATE_HZ), SENTENCE)
-
-
-def test_words_are_split_at_all_but_letters_digits_and_apostrophes():
-    assert spoken_words("I'M  told: \"he's 42\", o'clock--THE dogs'!") == [
-        *("i'm", "told", "he's", "42", "o'clock", "the", "dogs'"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"), [("?!  -", "has no words"), ("ein schöner Tag", "has the letter 'ö', which is not one of")]
-)
-def test_text_that_is_not_english_is_refused(text, reason):
-    with pytest.raises(AlignmentRefused, match=reason):
-        spoken_words(text)
 
 
 def test_missing_package_is_named():

@@ -59,7 +59,7 @@ def test_same_seed_gives_the_same_clip(labels):
     [
         (["missing"], [], "`aligned_speech` names .*missing, must be folders"),
         (["."], ["nobody"], "`held_out_speakers` has 'nobody', must be speakers of"),
-        (["."], ["a", "b", "c", "d"], "somebody must be left to learn from"),
+        (["."], ["a", "b", "c", "d"], "must leave at least one to train on"),
     ],
 )
 def test_folders_and_speakers_that_do_not_fit_are_refused(labels, folders, held_out, sentence):

@@ -1,0 +1,44 @@
+"""Cut a person out of a picture: by the picture's own opacity, or by the person's mask."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..records import Portrait
+from .crop import crop_square
+from .person import PersonSegmenter
+
+
+def upright_opacity(picture: np.ndarray, own: np.ndarray | None, quarter_turns: int) -> np.ndarray:
+    """Find the opacity of an upright picture.
+
+    Args:
+        picture: uint8 array (H, W, 3), turned upright.
+        own: uint8 array of the picture's own opacity, before it was turned; None: it has none, and the person in it is
+            found.
+        quarter_turns: By how many quarters it was turned, counter-clockwise.
+
+    Returns:
+        uint8 array (H, W).
+
+    Raises:
+        ImportError: The person is to be found, and mediapipe is missing.
+    """
+    if own is not None:
+        return np.ascontiguousarray(np.rot90(own, quarter_turns))
+    return np.rint(PersonSegmenter()(picture) * 255).astype(np.uint8)
+
+
+def cut_out(portrait: Portrait, opacity: np.ndarray, is_over_white: bool) -> Portrait:
+    """Give a portrait its part of a picture's opacity, which the frames then have, too.
+
+    Args:
+        portrait: The portrait.
+        opacity: uint8 array (H, W) of the upright picture that it was cut from.
+        is_over_white: Whether the portrait shows white where it is transparent.
+
+    Returns:
+        Another portrait.
+    """
+    square = opacity if portrait.crop is None else crop_square(opacity, portrait.crop)
+    return replace(portrait, opacity=np.ascontiguousarray(square), is_over_white=is_over_white)

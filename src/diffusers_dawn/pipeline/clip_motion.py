@@ -1,0 +1,125 @@
+"""Head pose and blinks of prepared clips: given, read as a call's motion says, or predicted; then edited."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..motion.direction import Direction, direct
+from ..motion.track import MotionTrack
+from .clip_tensors import initial_states
+from .clips import ClipInput
+
+
+def direct_clips(clips: list[ClipInput], frame_counts: list[int], head_motion: float = 1.0) -> list[ClipInput]:
+    """Find out what is said about the motion of prepared clips.
+
+    Args:
+        clips: The clips.
+        frame_counts: Frames of each.
+        head_motion: Factor of the head's motion, before what else is said about it.
+
+    Returns:
+        Clips with their direction, and the pose and blinks that it brings along.
+
+    Raises:
+        ValueError: It does not suit a clip, or pose or blinks are given twice.
+    """
+    known: dict[tuple, Direction] = {}
+    directed = []
+    for clip, num_frames in zip(clips, frame_counts, strict=True):
+        # clips of one prompt share it
+        key = (id(clip.motion), id(clip.image), num_frames)
+        if key not in known:
+            direction = direct(clip.motion, clip.image.face, num_frames)
+            edits = (partial(MotionTrack.scaled, head=head_motion),) if head_motion != 1 else ()
+            known[key] = replace(direction, edits=edits + direction.edits)
+        tracks = {}
+        for name, track in (("pose", known[key].head), ("blink", known[key].blinks)):
+            if track is not None and getattr(clip, name) is not None:
+                raise ValueError(f"`motion` brings its own `{name}`: give one of them")
+            if track is not None:
+                tracks[name] = torch.from_numpy(getattr(track, name).copy())
+        directed.append(replace(clip, direction=known[key], **tracks))
+    return directed
+
+
+def stack_tracks(
+    clips: list[ClipInput],
+    predict: Callable[[], tuple[torch.Tensor | None, torch.Tensor | None]],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Collect pose and eye openness of prepared clips of one length, given or predicted.
+
+    Args:
+        clips: The clips B.
+        predict: Makes pose and eye openness, None for what it cannot; called when one of the two is not given.
+        device: Where the result lives.
+
+    Returns:
+        Pose (B, F, 6) and eye openness (B, F, 2).
+
+    Raises:
+        ValueError: One of the two is neither given nor made.
+    """
+    made: dict[str, torch.Tensor | None] = {}
+    if any(clip.pose is None or clip.blink is None for clip in clips):
+        made = dict(zip(("pose", "blink"), predict(), strict=True))
+    tracks = {}
+    for name in ("pose", "blink"):
+        given = [getattr(clip, name) for clip in clips]
+        if made.get(name) is None and any(track is None for track in given):
+            raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
+        parts = [made[name][index] if track is None else track.to(device) for index, track in enumerate(given)]
+        tracks[name] = torch.stack(parts).to(device)
+    return tracks["pose"], tracks["blink"]
+
+
+def move_clips(
+    clips: list[ClipInput],
+    features: torch.Tensor,
+    predict: Callable[..., tuple[torch.Tensor | None, torch.Tensor | None]],
+    generator: torch.Generator | list[torch.Generator] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make pose and eye openness of clips of one length: given or predicted, then edited.
+
+    Args:
+        clips: Clips B of `direct_clips`.
+        features: Speech features (B, F, D).
+        predict: The stage `predict_motion`.
+        generator: Source of noise, or one per clip.
+
+    Returns:
+        Pose (B, F, 6) and eye openness (B, F, 2), where the features are.
+    """
+    device = features.device
+    initial_pose, initial_blink = initial_states([clip.image for clip in clips], device)
+    sampling = {name: [getattr(clip.direction, name) for clip in clips] for name in ("temperature", "take")}
+    generate = partial(predict, features, initial_pose, initial_blink, generator, **sampling)
+    pose, blink = stack_tracks(clips, generate, device)
+    return edit_tracks(clips, pose, blink)
+
+
+def edit_tracks(clips: list[ClipInput], pose: torch.Tensor, blink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Carry out what is said about the motion of clips on what came together.
+
+    Args:
+        clips: Clips B of `direct_clips`.
+        pose: Pose (B, F, 6).
+        blink: Eye openness (B, F, 2).
+
+    Returns:
+        Pose and eye openness, where they were.
+    """
+    if not any(clip.direction.edits for clip in clips):
+        return pose, blink
+    tracks = [
+        clip.direction.edited(MotionTrack(*states, clip.image.face.pose, clip.image.face.blink))
+        for clip, *states in zip(clips, pose, blink, strict=True)
+    ]
+    return tuple(
+        torch.from_numpy(np.stack([getattr(track, name) for track in tracks])).to(given)
+        for name, given in (("pose", pose), ("blink", blink))
+    )

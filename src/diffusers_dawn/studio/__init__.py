@@ -1,0 +1,1 @@
+"""The studio: a page in the browser that does what `dawn animate` does."""

@@ -1,0 +1,295 @@
+"""What the page does, without the page: jobs one at a time, within limits, in folders of their own."""
+
+import argparse
+import copy
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, NamedTuple
+
+from .. import demo_checkpoint
+from ..cli.animate import Inputs, read_inputs, render
+from ..cli.checkpoint import check_makes_motion, load_pipeline, makes_motion
+from ..cli.job_lines import options_of
+from ..cli.messages import describe_error, quiet_libraries
+from ..cli.options import check_model_options, choose_device, naming_options
+from ..media.recordings import read_waveform
+from ..records import Waveform
+from ..speech.features import num_video_frames
+from .found_face import FoundFace, show_face
+from .settings import VIDEO_NAME, Settings, command_line, shown_fields
+
+PREVIEW_S, PREVIEW_PRESET = 2.0, "fast"
+# how long files of a session are kept, for its player and its downloads [s]
+KEPT_S = 3600
+
+
+class Cancelled(Exception):
+    """A job was cancelled."""
+
+
+class Made(NamedTuple):
+    """A job's result.
+
+    Attributes:
+        video: The file, in a folder of its own.
+        fields: What was set, as a line of a jobs file.
+        command: The `dawn animate` that makes the same video; of a preview, what would make the whole.
+        report: What was found out on the way, a line each.
+    """
+
+    video: Path
+    fields: dict[str, Any]
+    command: str
+    report: str
+
+
+class Studio:
+    """Render what a page asks for, one job at a time, through the functions of `dawn animate`.
+
+    Uploads and videos lie in one temporary folder that only this user can read; it is gone when the studio is closed.
+
+    Args:
+        checkpoint: Folder or Hub id of a saved pipeline; None: the one that ships.
+        lora: Adapter of the denoiser.
+        device: cpu, cuda, cuda:1, ...; None: a GPU if there is one.
+        dtype: float32, bfloat16 or float16.
+        max_seconds: Longest recording [s]; None: any.
+        max_size: Largest width and height of a video [px]; None: any.
+
+    Raises:
+        ValueError: An argument is not allowed, or the checkpoint cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        lora: str | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        max_seconds: float | None = None,
+        max_size: int | None = None,
+    ) -> None:
+        for name, limit in (("--max-seconds", max_seconds), ("--max-size", max_size)):
+            if limit is not None and not limit > 0:
+                raise ValueError(f"`{name}` is {limit}, must be positive")
+        checkpoint = demo_checkpoint() if checkpoint is None else str(checkpoint)
+        self.model = argparse.Namespace(checkpoint=checkpoint, lora=lora, device=device, dtype=dtype)
+        check_model_options(self.model)
+        quiet_libraries()
+        self.max_seconds, self.max_size = max_seconds, max_size
+        self._makes_motion = makes_motion(checkpoint)
+        self.pipe = load_pipeline(self.model).to(choose_device(device))
+        self.pipe.set_progress_bar_config(disable=True)
+        self._one_at_a_time, self._listing = Lock(), Lock()
+        self._stops: dict[str, set[Event]] = defaultdict(set)
+        self._running: set[Path] = set()
+        self._place = tempfile.TemporaryDirectory(prefix="dawn-studio-", ignore_cleanup_errors=True)
+        self.folder = Path(self._place.name).resolve()
+
+    def close(self) -> None:
+        """Remove all files."""
+        self._place.cleanup()
+
+    def animate(
+        self,
+        image: str | None,
+        audio: str | None,
+        settings: Settings,
+        session: str = "",
+        follow: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        preview: bool = False,
+    ) -> Made:
+        """Render a video; jobs wait for each other.
+
+        Args:
+            image: File of the portrait.
+            audio: File of the recording.
+            settings: What is set.
+            session: Who may cancel it.
+            follow: Called with a stage, and how much of it is done and is to be done; see `cli.animate.render`.
+            preview: Whether to render the first two seconds only, with the preset "fast".
+
+        Returns:
+            The video and what belongs to it.
+
+        Raises:
+            ValueError: The job cannot be rendered, or is beyond the limits; nothing is left of it then.
+            OSError: Writing fails.
+            Cancelled: It was cancelled.
+        """
+        self.sweep()
+        report: list[str] = []
+        with self._stoppable(session) as stop, self._folder_of_job() as folder:
+
+            def tell(line: str) -> None:
+                stop()
+                report.append(line)
+
+            def after(stage: str, done: int, total: int) -> None:
+                stop()
+                follow(stage, done, total)
+
+            job = settings.job(image, audio)
+            options = options_of(job, folder, self.model)
+            options.motion = settings.script()
+            if preview:
+                options.preset = PREVIEW_PRESET
+            inputs = self._read(options)
+            if preview:
+                inputs = first_seconds(inputs, PREVIEW_S)
+            stop()
+            with self._one_at_a_time:
+                render(options, inputs, self.pipe, {}, tell, follow=after)
+        report = [line for line in report if str(folder) not in line]
+        fields = shown_fields(job)
+        return Made(folder / VIDEO_NAME, fields, command_line(fields, self.model), "\n".join(report))
+
+    def cancel(self, session: str) -> bool:
+        """End the jobs of a session: after the step or frame that they are at, they stop and leave no file.
+
+        Args:
+            session: Who began them.
+
+        Returns:
+            Whether there were any.
+        """
+        with self._listing:
+            stops = list(self._stops.get(session, ()))
+        for stop in stops:
+            stop.set()
+        return bool(stops)
+
+    def find_face(self, image: str, face_index: int | None = None) -> FoundFace:
+        """Find the face that would be animated, and show the square around it.
+
+        Args:
+            image: File of the portrait.
+            face_index: Number of the face, from 0, the largest.
+
+        Returns:
+            The picture, and what was found in words.
+
+        Raises:
+            ValueError: The picture cannot be read, or shows no such face.
+        """
+        return show_face(image, self.pipe, face_index)
+
+    def forecast(self, audio: str | None, settings: Settings) -> str:
+        """Say how long a video will be and what memory it needs, before anybody renders it.
+
+        Args:
+            audio: File of the recording; None: nothing is known yet.
+            settings: What is set.
+
+        Returns:
+            A sentence.
+
+        Raises:
+            ValueError: The recording cannot be read, or the video is beyond the limits or does not fit in the memory.
+        """
+        if audio is None:
+            return ""
+        waveform = read_waveform(audio)
+        num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
+        self._check_limits(waveform, settings.size)
+        # a copy, because a job may be running that has made settings of its own
+        pipe = copy.copy(self.pipe)
+        pipe.enable_windows()
+        pipe.enable_step_cache(1)
+        pipe.set_memory_budget(None)
+        guidance = None if settings.speech_guidance is None else {"speech": settings.speech_guidance}
+        asked = {"height": settings.size, "width": settings.size, "guidance_scale": guidance}
+        with naming_options():
+            plan = pipe.plan(num_frames, **asked, output_type="stream", preset=settings.preset)
+        num_windows = len(plan.windows.slices)
+        parts = "in one piece" if num_windows == 1 else f"in {num_windows} windows, because the memory is short"
+        return (
+            f"{waveform.duration_s:.2f} s of speech, {num_frames} frames of {plan.request.width} px; "
+            f"about {plan.num_bytes / 2**30:.1f} GiB of memory, {parts}"
+        )
+
+    def describe(self, error: Exception) -> str:
+        """Put an error into one sentence, with the names of files instead of their places on this machine."""
+        return re.sub(rf"{re.escape(str(self.folder))}/[^/\s]+/", "", describe_error(error))
+
+    def sweep(self, kept_s: float = KEPT_S) -> None:
+        """Remove files of sessions that are older, but not those of running jobs.
+
+        Args:
+            kept_s: How old files may be [s].
+        """
+        oldest_s = time.time() - kept_s
+        for place in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another thread was faster
+                if place not in self._running and place.stat().st_mtime < oldest_s:
+                    shutil.rmtree(place, ignore_errors=True)
+
+    @contextmanager
+    def _stoppable(self, session: str) -> Iterator[Callable[[], None]]:
+        """List a job, so that it can be cancelled; give the function that raises once it is."""
+        stop = Event()
+
+        def raise_if_cancelled() -> None:
+            if stop.is_set():
+                raise Cancelled("cancelled, nothing was kept")
+
+        with self._listing:
+            self._stops[session].add(stop)
+        try:
+            yield raise_if_cancelled
+        finally:
+            with self._listing:
+                self._stops[session].discard(stop)
+                if not self._stops[session]:
+                    del self._stops[session]
+
+    @contextmanager
+    def _folder_of_job(self) -> Iterator[Path]:
+        """Make a folder whose name nobody can guess; it stays only if the job is done."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir()
+        self._running.add(folder)
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            self._running.discard(folder)
+
+    def _read(self, options: argparse.Namespace) -> Inputs:
+        inputs = read_inputs(options)
+        check_makes_motion(options, self._makes_motion)
+        self._check_limits(inputs.waveform, options.size)
+        return inputs
+
+    def _check_limits(self, waveform: Waveform, size: int | None) -> None:
+        if self.max_seconds is not None and waveform.duration_s > self.max_seconds:
+            lasts = f"`audio` lasts {waveform.duration_s:.2f} s"
+            raise ValueError(f"{lasts}, must last {self.max_seconds:g} s at most here")
+        size = self.pipe.default_size if size is None else size
+        if self.max_size is not None and size > self.max_size:
+            raise ValueError(f"`--size` is {size}, must be {self.max_size} at most here")
+
+
+def first_seconds(inputs: Inputs, duration_s: float) -> Inputs:
+    """Shorten a job.
+
+    Args:
+        inputs: What it is made from.
+        duration_s: How much of the recording to keep [s].
+
+    Returns:
+        The same with a shorter recording, if it was longer.
+    """
+    samples, rate_hz = inputs.waveform.samples, inputs.waveform.sample_rate_hz
+    waveform = Waveform(samples[: round(duration_s * rate_hz)], rate_hz)
+    return inputs._replace(waveform=waveform, num_frames=num_video_frames(len(waveform.samples), rate_hz))

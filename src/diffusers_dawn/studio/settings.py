@@ -1,0 +1,109 @@
+"""What is set on the page, said as a job of `dawn batch` and as the words of `dawn animate`."""
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import demo_checkpoint
+from ..cli.job_lines import READ, Job, tidy_fields, words_of
+from ..cli.options import DTYPES, MODEL_OPTIONS
+from ..motion.reading import TEXT_SUFFIX
+from ..motion.script import GiveTranscript, MotionScript, parse_script
+from ..sampling.presets import DEFAULT_PRESET
+
+VIDEO_NAME = "talking.mp4"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set for a video beside portrait and recording; None and an empty text: as `dawn animate` has it.
+
+    Attributes:
+        seed: Same seed, same video.
+        preset: Sampler and steps, by name.
+        head_motion: Factor of the head's motion.
+        motion: What the head does, in a few words.
+        size: Width and height of the video [px].
+        speech_guidance: Weight of the speech against its absence.
+        label: Text in a corner of the frames.
+        face_index: Number of the face, from 0, the largest.
+    """
+
+    seed: int | None = None
+    preset: str | None = DEFAULT_PRESET
+    head_motion: float | None = None
+    motion: str = ""
+    size: int | None = None
+    speech_guidance: float | None = None
+    label: str = ""
+    face_index: int | None = None
+
+    @property
+    def guidance_scale(self) -> str | None:
+        """The weight of speech, as `--guidance-scale` takes it."""
+        return None if self.speech_guidance is None else f"speech={self.speech_guidance:g}"
+
+    def job(self, image: str | None, audio: str | None) -> Job:
+        """Say as a job what shall be rendered.
+
+        Args:
+            image: File of the portrait; None: not given.
+            audio: File of the recording.
+
+        Returns:
+            The job.
+
+        Raises:
+            ValueError: It cannot be one.
+        """
+        for name, given, wanted in (("image", image, "a picture with a face"), ("audio", audio, "some speech")):
+            if not given:
+                raise ValueError(f"`{name}` is missing, must be {wanted}")
+        given = {name: getattr(self, name) for name in ("seed", "preset", "head_motion", "size", "guidance_scale")}
+        given |= {"motion": self.motion.strip() or None, "label": self.label.strip() or None}
+        given |= {"face_index": self.face_index or None}  # 0 is the largest, as without
+        job = tidy_fields({"image": image, "audio": audio, "output": VIDEO_NAME} | given)
+        if job.problem is not None:
+            raise ValueError(job.problem)
+        return job
+
+    def script(self) -> MotionScript | None:
+        """Understand the text about motion, which may name no file of this machine.
+
+        Returns:
+            The script; None: nothing is said.
+
+        Raises:
+            ValueError: It is not understood, or names a file.
+        """
+        if not self.motion.strip():
+            return None
+        script = parse_script(self.motion, "--motion")
+        said = [statement.text for statement in script.statements if isinstance(statement, GiveTranscript)]
+        files = [*script.track_files, *(text for text in said if Path(text).suffix.lower() == TEXT_SUFFIX)]
+        if files:
+            raise ValueError(f"`--motion` names the file {files[0]}, must be a text without files here")
+        return script
+
+
+def shown_fields(job: Job) -> dict[str, Any]:
+    """Say a job's fields as a line of a jobs file, with the names of files only."""
+    return {name: Path(value).name if name in READ[:2] else value for name, value in job.fields.items()}
+
+
+def command_line(fields: Mapping[str, Any], model: argparse.Namespace) -> str:
+    """Write the `dawn animate` that makes the same video.
+
+    Args:
+        fields: The job's fields.
+        model: `MODEL_OPTIONS`, which stand in the line where they are not as without them.
+
+    Returns:
+        The line, quoted for a shell.
+    """
+    without = {"checkpoint": demo_checkpoint(), "lora": None, "device": None, "dtype": DTYPES[0]}
+    chosen = {name: getattr(model, name) for name in MODEL_OPTIONS if getattr(model, name) != without[name]}
+    return shlex.join(["dawn", *words_of({**fields, **chosen})])

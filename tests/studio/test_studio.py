@@ -1,0 +1,183 @@
+"""The studio's jobs, without the page: the same video as by command, limits, cancelling, and nothing left behind."""
+
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusers_dawn import Studio
+from diffusers_dawn.cli.command import main
+from diffusers_dawn.cli.job_lines import options_of, tidy_fields
+from diffusers_dawn.cli.options import COMMANDS, command_parser
+from diffusers_dawn.media.videos import read_video
+from diffusers_dawn.studio.found_face import SQUARE_COLOUR
+from diffusers_dawn.studio.jobs import Cancelled
+from diffusers_dawn.studio.progress import Progress
+from diffusers_dawn.studio.settings import Settings
+from synthetic_media import tone, write_audio
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, detector):
+    """A tiny checkpoint, drawn portraits, a picture without a face, no picture at all, and recordings."""
+    folder = tmp_path_factory.mktemp("studio")
+    assert main(["init", "--size", "tiny", "-o", str(folder / "tiny")]) == 0
+    faces = [np.asarray(Image.open(EXAMPLES / f"portrait_{n}.png").convert("RGB")) for n in (1, 2)]
+    Image.fromarray(faces[0]).save(folder / "a face.png")
+    Image.fromarray(np.concatenate(faces, axis=1)).save(folder / "group.png")
+    Image.fromarray(np.full((96, 96, 3), 120, np.uint8)).save(folder / "blank.png")
+    (folder / "text.png").write_text("no picture")
+    for name, duration_s in (("short.wav", 0.2), ("long.wav", 2.5)):
+        write_audio(folder / name, tone(duration_s=duration_s)[None], 16_000, "pcm_s16le")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(inputs):
+    made = Studio(inputs / "tiny", device="cpu", max_seconds=2.6, max_size=128)
+    yield made
+    made.close()
+    assert not made.folder.exists()
+
+
+@pytest.fixture
+def studio(opened):
+    opened.sweep(kept_s=-1)
+    return opened
+
+
+def animate(studio, inputs, image="a face.png", audio="short.wav", session="", follow=lambda *_: None, **settings):
+    settings = Settings(**{"preset": "fast"} | settings)
+    return studio.animate(str(inputs / image), str(inputs / audio), settings, session, follow)
+
+
+def test_a_video_is_the_one_of_the_command_that_is_shown(studio, inputs, tmp_path, monkeypatch):
+    given = {"seed": 7, "head_motion": 0.5, "motion": "at 0 s yaw 15"}
+    given |= {"speech_guidance": 1.5, "label": "it's made", "size": studio.pipe.default_size}
+    made = animate(studio, inputs, **given)
+    words = shlex.split(made.command)
+    assert words[0] == "dawn" and {"--label=it's made", "--image=a face.png", "--preset=fast"} <= set(words)
+    monkeypatch.chdir(inputs)
+    assert main([*words[1:], "-o", str(tmp_path / "same.mp4")]) == 0
+    assert made.video.read_bytes() == (tmp_path / "same.mp4").read_bytes()
+    # the line for `dawn batch` says the same
+    options = options_of(tidy_fields(made.fields), Path(), studio.model)
+    assert vars(options) == vars(command_parser(dict.fromkeys(COMMANDS)).parse_args(words[1:]))
+    assert "5 frames at" in made.report and str(studio.folder) not in made.report
+
+
+def test_a_preview_is_the_beginning_of_it(studio, inputs):
+    settings = Settings(preset="quality")
+    image, audio = str(inputs / "a face.png"), str(inputs / "long.wav")
+    made = studio.animate(image, audio, settings, preview=True)
+    assert len(read_video(made.video)[0]) == 50
+    assert "--preset=quality" in made.command
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"image": "blank.png"}, "no face found in `image`"),
+        ({"image": "text.png"}, "`image`"),
+        ({"audio": "text.png"}, "`audio`"),
+        ({"motion": "fly away"}, "`--motion`: 'fly away'"),
+        ({"motion": "head from film.mp4"}, "`--motion` names the file film.mp4, must be a text without files here"),
+        ({"motion": "transcript secret.txt; nod on word 1"}, "`--motion` names the file secret.txt"),
+        ({"motion": "/etc/passwd.json"}, "`--motion`"),
+        ({"seed": -1}, "`--seed` is -1, must be from 0"),
+        ({"size": 256}, "`--size` is 256, must be 128 at most here"),
+        ({"face_index": 3}, "`face_index` is 3, must be from 0"),
+        ({"head_motion": 3.0}, "`--head-motion` is 3"),
+    ],
+)
+def test_what_cannot_be_rendered_is_said_and_leaves_nothing(studio, inputs, given, sentence):
+    with pytest.raises(ValueError, match="^" + sentence.replace("(", "\\(")):
+        animate(studio, inputs, **given)
+    assert list(studio.folder.iterdir()) == []
+
+
+def test_what_is_missing_or_too_long_is_said(studio, inputs, monkeypatch):
+    with pytest.raises(ValueError, match="`image` is missing, must be a picture with a face"):
+        studio.animate(None, str(inputs / "short.wav"), Settings())
+    monkeypatch.setattr(studio, "max_seconds", 1)
+    with pytest.raises(ValueError, match="`audio` lasts 2.50 s, must last 1 s at most here"):
+        animate(studio, inputs, audio="long.wav")
+    assert list(studio.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["denoising", "frames"])
+def test_cancelling_stops_within_a_step_or_frame_and_leaves_nothing(studio, inputs, stage):
+    seen = []
+
+    def follow(at, done, total):
+        seen.append((at, done, total))
+        if at == stage:
+            assert not studio.cancel("somebody else") and studio.cancel("me")
+
+    with pytest.raises(Cancelled):
+        animate(studio, inputs, session="me", follow=follow, preset="quality")
+    steps = studio.pipe.plan(5, preset="quality").request.num_inference_steps
+    assert seen == ([("denoising", 1, steps)] if stage == "denoising" else seen[:steps] + [("frames", 1, 5)])
+    assert list(studio.folder.iterdir()) == [] and not studio.cancel("me")
+
+
+def test_jobs_at_once_each_get_their_own_video(studio, inputs):
+    alone = animate(studio, inputs, seed=1)
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda seed: animate(studio, inputs, seed=seed), (1, 2)))
+    contents = [made.video.read_bytes() for made in (alone, *both)]
+    assert contents[0] == contents[1] != contents[2]
+    assert len({made.video.parent for made in (alone, *both)}) == 3
+
+
+def test_old_files_are_removed_but_not_those_of_running_jobs(studio, inputs):
+    old = animate(studio, inputs)
+
+    def follow(stage, done, total):
+        studio.sweep(kept_s=-1)
+        assert not old.video.exists()
+
+    assert animate(studio, inputs, follow=follow).video.exists()
+
+
+def test_length_and_memory_are_known_before(studio, inputs, monkeypatch):
+    audio = str(inputs / "long.wav")
+    assert studio.forecast(None, Settings()) == ""
+    assert studio.forecast(audio, Settings()).startswith("2.50 s of speech, 62 frames of ")
+    with pytest.raises(ValueError, match="`--size` is 129, must be 128 at most here"):
+        studio.forecast(audio, Settings(size=129))
+    monkeypatch.setattr(type(studio.pipe), "available_memory", lambda self: 1)
+    with pytest.raises(ValueError, match="memory"):
+        studio.forecast(audio, Settings())
+
+
+def test_the_square_of_the_chosen_face_is_shown(studio, inputs):
+    first, second = (studio.find_face(str(inputs / "group.png"), number) for number in (0, 1))
+    assert (first.num_faces, second.num_faces) == (2, 2)
+    assert "2 faces, of which number 1 is chosen; animated is the square of" in second.text
+    left = [np.argwhere((np.asarray(face.picture) == SQUARE_COLOUR).all(-1))[:, 1].min() for face in (first, second)]
+    portraits = [studio.pipe.prepare_portrait(str(inputs / "group.png"), face_index=number) for number in (0, 1)]
+    width = Image.open(inputs / "group.png").width
+    zoom = first.picture.width / width
+    assert left == pytest.approx([max(portrait.crop.left, 0) * zoom for portrait in portraits], abs=2)
+    with pytest.raises(ValueError, match="`face_index` is 2"):
+        studio.find_face(str(inputs / "group.png"), 2)
+
+
+def test_the_rest_of_a_stage_is_told_from_its_speed(monkeypatch):
+    times_s = iter([0.0, 2.0, 10.0, 13.0])
+    monkeypatch.setattr("diffusers_dawn.studio.progress.time.monotonic", lambda: next(times_s))
+    progress = Progress()
+    said = [progress.describe(*at) for at in (("denoising", 1, 4), ("denoising", 2, 4), ("frames", 1, 9))]
+    assert said == ["denoising step 1 of 4", "denoising step 2 of 4, about 4 s left", "frame 1 of 9"]
+    assert progress.describe("frames", 4, 9) == "frame 4 of 9, about 5 s left"
+
+
+def test_limits_are_positive(inputs):
+    with pytest.raises(ValueError, match="`--max-seconds` is 0, must be positive"):
+        Studio(inputs / "tiny", max_seconds=0)

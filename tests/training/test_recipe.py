@@ -1,0 +1,47 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from training.engine import recipe as engine_recipe
+from training.engine.recipe import Stage, export, run_recipe
+
+
+def test_hours_of_a_stage_add_up_over_runs(tmp_path):
+    stages = [Stage("nap", [sys.executable, "-c", "import time; time.sleep(4)"])]
+    run_recipe(stages, tmp_path)
+    first = json.loads((tmp_path / "hours.json").read_text())["nap"]
+    run_recipe(stages, tmp_path)
+    assert 0 < first < json.loads((tmp_path / "hours.json").read_text())["nap"]
+
+
+def test_failed_stage_stops_the_recipe(tmp_path):
+    stages = [Stage("bad", [sys.executable, "-c", "raise SystemExit(3)"]), Stage("next", ["no-such-program"])]
+    with pytest.raises(ValueError, match="the stage `bad` ended with code 3"):
+        run_recipe(stages, tmp_path)
+
+
+def test_export_is_half_precision_without_what_only_training_needs(tiny_pipeline_folder, tmp_path, monkeypatch):
+    num_bytes = export(tiny_pipeline_folder, tmp_path / "out")
+    assert num_bytes == sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) - _headers(tmp_path)
+    whole, small = DAWNPipeline.from_pretrained(tiny_pipeline_folder), DAWNPipeline.from_pretrained(tmp_path / "out")
+    assert not small.lfg.config.with_motion_estimator and not small.pbnet.config.with_encoder
+    assert not list((tmp_path / "out").rglob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "out").rglob("*.json")]
+    assert texts and not any("_name_or_path" in text or "auto_map" in text for text in texts)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            small.lfg.encode_image(image).features, whole.lfg.encode_image(image).features, atol=2e-2, rtol=2e-2
+        )
+    monkeypatch.setattr(engine_recipe, "MAX_BYTES", num_bytes - 1)
+    with pytest.raises(ValueError, match="must be at most"):
+        export(tiny_pipeline_folder, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def _headers(folder) -> int:
+    # safetensors begin with the length of a header, and the header
+    return sum(8 + int.from_bytes(file.read_bytes()[:8], "little") for file in folder.rglob("*.safetensors"))

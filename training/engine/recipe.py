@@ -1,0 +1,151 @@
+"""A checkpoint from its material: commands one after the other, and the pipeline as it ships."""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import torch
+
+from diffusers_dawn.machine.output_places import check_folder
+from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.models.pbnet import PoseBlinkNet
+from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
+from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
+from training.engine.processes import run_command
+
+MAX_BYTES = 40_000_000
+TRAINING = Path(__file__).resolve().parents[1]
+
+
+class Stage(NamedTuple):
+    """One command of the recipe.
+
+    Attributes:
+        name: What it makes.
+        command: Words of the command.
+    """
+
+    name: str
+    command: list[str]
+
+
+def script_stage(name: str, script: str, *words: object) -> Stage:
+    """Make a stage of a command of `training/`.
+
+    Args:
+        name: The stage's name.
+        script: The command's, without `.py`.
+        *words: Its options.
+    """
+    return Stage(name, [sys.executable, str(TRAINING / f"{script}.py"), *map(str, words)])
+
+
+def training_stage(name: str, settings: Path, dataset: str, output: Path, seed: int, *words: object) -> Stage:
+    """Make a stage of a training, which goes on where it was stopped.
+
+    Args:
+        name: What is trained: `train_NAME.py` does it.
+        settings: File of its settings.
+        dataset: Its data set, or shares of several.
+        output: Its output folder.
+        seed: Its seed.
+        *words: More options.
+    """
+    options = ["--config", settings, "--seed", seed, "--output_dir", output]
+    options += ["--resume_from_checkpoint", "latest", *(["--dataset", dataset] if dataset else []), *words]
+    script = [sys.executable, "-m", "accelerate.commands.launch", str(TRAINING / f"train_{name}.py")]
+    return Stage(name, [*script, *map(str, options)])
+
+
+def make_checkpoint(stages: Sequence[Stage], work: Path, export_to: Path | None, speech_guidance: float = 1.0) -> None:
+    """Run the stages, the last training's pipeline in `runs/a2v/pipeline`, and save that pipeline as it ships.
+
+    Args:
+        stages: The commands.
+        work: Folder of everything that they write.
+        export_to: New folder for the pipeline; None: it stays where it is.
+        speech_guidance: See `export`.
+
+    Raises:
+        ValueError: A folder cannot be filled, a command failed, or the pipeline is too large.
+    """
+    check_folder(work, "work")
+    if export_to is not None:
+        check_new_folder(export_to, "export")
+    run_recipe(stages, work)
+    if export_to is not None:
+        num_bytes = export(work / "runs" / "a2v" / "pipeline", export_to, speech_guidance)
+        print(f"wrote {export_to}: {num_bytes / 1e6:.1f} MB of weights")
+
+
+def run_recipe(stages: Sequence[Stage], work: Path) -> None:
+    """Run the stages, and note how long each took, stops included, in `hours.json`.
+
+    Args:
+        stages: The commands.
+        work: Folder of the note.
+
+    Raises:
+        ValueError: A command failed.
+    """
+    notes = work / "hours.json"
+    hours = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
+    for stage in stages:
+        print(f"{stage.name}: {shlex.join(stage.command)}", flush=True)
+        began = time.monotonic()
+        code = run_command(stage.command)
+        hours[stage.name] = round(hours.get(stage.name, 0) + (time.monotonic() - began) / 3600, 3)
+        work.mkdir(parents=True, exist_ok=True)
+        notes.write_text(json.dumps(hours, indent=1) + "\n", encoding="utf-8")
+        if code:
+            raise ValueError(f"the stage `{stage.name}` ended with code {code}; the same command goes on")
+
+
+def export(pipeline: Path, folder: Path, speech_guidance: float = 1.0) -> int:
+    """Save a trained pipeline as it ships: half precision, without code, and without what only training needs.
+
+    Args:
+        pipeline: Folder of the pipeline.
+        folder: New folder for it.
+        speech_guidance: Weight of speech in its calls, see `DAWNPipeline`.
+
+    Returns:
+        Bytes of its weights.
+
+    Raises:
+        ValueError: It would be larger than what ships, 40 MB, or `folder` is there and not empty.
+    """
+    check_new_folder(folder)
+    pipe = DAWNPipeline.from_pretrained(pipeline)
+    lfg = LatentFlowGenerator.from_config(pipe.lfg.config, with_motion_estimator=False)
+    lfg.load_state_dict({name: pipe.lfg.state_dict()[name] for name in lfg.state_dict()})
+    pbnet = PoseBlinkNet.from_config(pipe.pbnet.config, with_encoder=False)
+    pbnet.load_state_dict({name: pipe.pbnet.state_dict()[name] for name in pbnet.state_dict()})
+    with TemporaryDirectory() as scratch:
+        parts = pipe.components | {"lfg": lfg, "pbnet": pbnet}
+        DAWNPipeline(**parts, speech_guidance=speech_guidance).save_pretrained(scratch)
+        # loading, unlike casting, keeps what needs more digits than half precision has
+        small = DAWNPipeline.from_pretrained(scratch, dtype=torch.float16)
+    num_bytes = sum(
+        tensor.numel() * tensor.element_size()
+        for part in small.components.values()
+        if isinstance(part, torch.nn.Module)
+        for tensor in part.state_dict().values()
+    )
+    if num_bytes > MAX_BYTES:
+        raise ValueError(f"the weights take {num_bytes / 1e6:.1f} MB, must be at most {MAX_BYTES / 1e6:.0f}")
+    save_new(small, folder)
+    # the package that it ships in is its code, and nobody has the folder that it was made in
+    for path in folder.rglob("*.py"):
+        path.unlink()
+    for path in folder.rglob("*.json"):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        told = [settings.pop(name, None) for name in ("_name_or_path", "auto_map")]
+        if told != [None, None]:
+            path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return num_bytes

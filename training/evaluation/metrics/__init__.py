@@ -1,0 +1,1 @@
+"""The metrics themselves: functions of arrays that read, render and download nothing."""

@@ -1,0 +1,93 @@
+"""Sections with the paper's figures, and with how near the pictures are to what was filmed, of the test split."""
+
+from collections.abc import Callable
+
+from training.evaluation.clips import NO_READER, Evaluation
+from training.evaluation.extractors import FIGURES_OF
+from training.evaluation.identity import FaceEmbedding
+from training.evaluation.likeness import LANDMARK_LABELS, LIKENESS_LABELS, PICTURE_LABELS
+from training.evaluation.paper_figures import PaperFigures, WatchedClip
+from training.evaluation.report import LeftOut, SectionReport
+from training.evaluation.unguided import tracks_note
+
+# clips with the noise of the same place, apart from that of the other parts
+PAPER = 6
+
+
+def paper_section(evaluation: Evaluation) -> SectionReport:
+    """Compute the figures of the paper's tables: portrait and speech are a clip's, pose and blinks are made.
+
+    Args:
+        evaluation: The pipeline and the clips.
+
+    Returns:
+        FID, FVD16, FVD32, LSE-C, LSE-D, CSIM, BAS, blinks per second; diversity, jerk, mouth in silence. What needs a
+        network that is not there is left out by name.
+
+    Raises:
+        LeftOut: Nothing reads faces, and no network judges pictures.
+    """
+    extractors = evaluation.extractors
+    if evaluation.reader is None and extractors.inception is None and extractors.i3d is None:
+        raise LeftOut(NO_READER)
+    report = SectionReport("Paper: each clip's portrait speaks with its sound, and moves freely")
+    report.beside = "the clips themselves"
+    found = PaperFigures(extractors, face_embedding())
+    for place in evaluation.progress(range(len(evaluation)), "paper"):
+        truth, portrait, speech = evaluation.truth(place), evaluation.portrait(place), evaluation.speech(place)
+        generator = evaluation.random(PAPER, place)
+        latents = evaluation.render(portrait, speech, evaluation.free_tracks(portrait, speech, generator), generator)
+        pictures = evaluation.pictures(latents, portrait)
+        made, filmed = None, None
+        if evaluation.reader is not None:
+            made, filmed = evaluation.reader(pictures), evaluation.truth_readings(place)
+        found.add(WatchedClip(pictures, made), WatchedClip(truth.frames, filmed), truth.samples)
+    found.report(report, evaluation.settings.seed)
+    report.notes.append(f"Of each clip the first {evaluation.settings.clip_seconds:g} s; {tracks_note(evaluation)}.")
+    if evaluation.reader is None:
+        report.notes.append(f"What is read from faces is left out: {NO_READER}.")
+    return report
+
+
+def pictures_section(evaluation: Evaluation) -> SectionReport:
+    """Compare frames with what was filmed: portrait, speech, pose and blinks are a clip's.
+
+    Args:
+        evaluation: The pipeline and the clips.
+
+    Returns:
+        PSNR, SSIM, LPIPS, landmark distances of mouth and face.
+    """
+    report = SectionReport("Pictures: frame by frame against the truth, own speech, pose and blinks given")
+    rows = [evaluation.likeness(place) for place in evaluation.progress(range(len(evaluation)), "pictures")]
+    add_likeness(report, rows, evaluation)
+    return report
+
+
+def add_likeness(report: SectionReport, rows: list[dict[str, float]], evaluation: Evaluation) -> None:
+    """Add how near videos are to what was filmed, and what is left out.
+
+    Args:
+        report: The part of the report that gets it.
+        rows: A row per video, see `frame_likeness`.
+        evaluation: Knows what is missing.
+    """
+    labels = PICTURE_LABELS if evaluation.reader is None else LIKENESS_LABELS
+    for name, label in labels.items():
+        if any(name in row for row in rows):
+            report.add_mean(name, label, [row[name] for row in rows], evaluation.settings.seed)
+    if evaluation.reader is None:
+        report.notes.append(f"Left out: {', '.join(LANDMARK_LABELS)}, as {NO_READER}.")
+    if evaluation.extractors.lpips is None:
+        report.notes.append(f"Left out, as `--extractors` has no network for it: {FIGURES_OF['lpips']} (lpips).")
+
+
+def face_embedding() -> FaceEmbedding | None:
+    """Load dlib's face embedding; None where it is missing."""
+    try:
+        return FaceEmbedding()
+    except ImportError:
+        return None
+
+
+SECTIONS: dict[str, Callable[[Evaluation], SectionReport]] = {"pictures": pictures_section, "paper": paper_section}

@@ -1,0 +1,217 @@
+"""The figures of the paper's tables, of made videos beside the films whose portrait and sound they have."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
+from training.evaluation.extractors import FIGURES_OF, Extractors
+from training.evaluation.face_reader import FaceReadings
+from training.evaluation.figures import finite_mean, pauses_and_voice, sound_energy
+from training.evaluation.identity import FaceEmbedding
+from training.evaluation.metrics.beat_alignment import beat_align_score, head_beats, sound_beats
+from training.evaluation.metrics.face_similarity import csim
+from training.evaluation.metrics.frechet_distance import FeatureStatistics, frechet_distance, window_starts
+from training.evaluation.metrics.lip_sync import lip_sync
+from training.evaluation.metrics.movement import blink_rate, mean_jerk, motion_diversity
+from training.evaluation.report import SectionReport
+
+ARROWS = "↓: lower is better, ↑: higher is better, ≈: better nearer to the films, whose own figure stands beside it."
+DISTANCES = {"fid": "FID ↓", "fvd16": "FVD16 ↓", "fvd32": "FVD32 ↓"}
+WINDOWS = {"fvd16": 16, "fvd32": 32}
+MOVEMENT = {
+    "bas": "BAS ≈",
+    "blinks_per_s": "blinks per second ≈",
+    "head_diversity_deg": "diversity of head motion, std over time [°] ≈",
+    "head_jerk_deg_per_s3": "jerk of the head [°/s³] ≈",
+    "mouth_jerk_per_s3": "jerk of the mouth's opening [face heights/s³] ≈",
+    "opening_in_silence": "mouth opening in silence [face heights] ≈",
+}
+SYNC = {"lse_c": "LSE-C ↑", "lse_d": "LSE-D ↓", "offset_frames": "offset of lips after sound [frames] ≈"}
+# dlib's embedding takes 20 ms a face
+EMBEDDED_EVERY = 10
+
+
+@dataclass(frozen=True)
+class WatchedClip:
+    """A video as it is looked at.
+
+    Attributes:
+        frames: uint8 frames (F, H, W, 3).
+        readings: What was read from them; None where nothing reads faces.
+    """
+
+    frames: np.ndarray
+    readings: FaceReadings | None
+
+
+class PaperFigures:
+    """Collect figures clip by clip, holding none of their frames.
+
+    Args:
+        extractors: The networks that are there.
+        embed: dlib's face embedding; None where it is missing.
+    """
+
+    def __init__(self, extractors: Extractors, embed: FaceEmbedding | None) -> None:
+        self._extractors, self._embed = extractors, embed
+        self._rows: list[tuple[dict[str, float], dict[str, float]]] = []
+        self._statistics = {name: (FeatureStatistics(), FeatureStatistics()) for name in DISTANCES}
+        self._num_unseen = 0
+
+    def add(self, made: WatchedClip, truth: WatchedClip, samples: np.ndarray) -> None:
+        """Look at a made video and at the film whose first frame and sound it has.
+
+        Args:
+            made: The video.
+            truth: The film, as long.
+            samples: The sound at 16 kHz, 640 samples per frame.
+
+        Raises:
+            ValueError: The lengths differ, or a network returns what it must not.
+        """
+        if made.frames.shape != truth.frames.shape:
+            raise ValueError(f"`made` has frames {made.frames.shape}, `truth` {truth.frames.shape}; must be equal")
+        self._count_features(made.frames, truth.frames)
+        rows = tuple(self._heard_and_read(clip, samples) for clip in (made, truth))
+        for name, similarities in self._face_similarities(made, truth).items():
+            for row, similarity in zip(rows, similarities, strict=True):
+                row[name] = similarity
+        self._rows.append(rows)
+        self._num_unseen += made.readings is not None and not made.readings.show_face()
+
+    def report(self, report: SectionReport, seed: int) -> None:
+        """Add the figures, and what is left out.
+
+        Args:
+            report: The part of the report that gets them.
+            seed: Seed of the intervals.
+        """
+        for name, label in DISTANCES.items():
+            first, second = self._statistics[name]
+            if first.count > 1:
+                report.add(name, label, frechet_distance(first, second), count=first.count)
+        labels = SYNC | {"csim": "CSIM ↑", "csim_dlib": "CSIM (dlib) ↑"} | MOVEMENT
+        for name, label in labels.items():
+            if any(name in made for made, _ in self._rows):
+                made, beside = zip(*((row[name] for row in rows) for rows in self._rows), strict=True)
+                report.add_mean(name, label, made, seed, beside=finite_mean(beside))
+        report.notes += self._notes()
+
+    def _notes(self) -> list[str]:
+        notes = [ARROWS]
+        if self._num_unseen:
+            notes.append(
+                f"In {self._num_unseen} of {len(self._rows)} videos the reader sees the face in less than 90 % of the "
+                "frames: they do not count in what is read from faces."
+            )
+        few = [name for name, pair in self._statistics.items() if 1 < pair[0].count <= len(pair[0].mean)]
+        if few:
+            notes.append(
+                f"{', '.join(few).upper()}: fewer pictures or windows (n) than features, so the distance is too high, "
+                "and comparable only with that of as many."
+            )
+        # how near pictures are to the truth is not judged here
+        missing = [name for name in self._extractors.missing() if name != "lpips"]
+        if missing:
+            listed = ", ".join(f"{FIGURES_OF[name]} ({name})" for name in missing)
+            notes.append(f"Left out, as `--extractors` has no network for them: {listed}. See docs/evaluation.md.")
+        if "i3d" not in missing:
+            short = [name for name in WINDOWS if self._statistics[name][0].count < 2]
+            notes += [f"Left out: {name.upper()}, for want of two windows of its length." for name in short]
+        if self._embed is None:
+            notes.append("Left out: CSIM (dlib), which needs the extra `identity`.")
+        return notes
+
+    def _count_features(self, made: np.ndarray, truth: np.ndarray) -> None:
+        for side, frames in enumerate((made, truth)):
+            if self._extractors.inception is not None:
+                self._statistics["fid"][side].update(self._extractors.picture_features(frames))
+            for name, length in WINDOWS.items():
+                starts = window_starts(len(frames), length)
+                if self._extractors.i3d is not None and len(starts):
+                    windows = np.stack([frames[start : start + length] for start in starts])
+                    self._statistics[name][side].update(self._extractors.window_features(windows))
+
+    def _heard_and_read(self, clip: WatchedClip, samples: np.ndarray) -> dict[str, float]:
+        readings = clip.readings
+        if readings is None:
+            return {}
+        found = movement_figures(readings, samples)
+        if self._extractors.syncnet is not None:
+            sync = (math.nan,) * len(SYNC)
+            if readings.show_face():
+                boxes = without_gaps(readings.face_box_px)
+                sync = lip_sync(*self._extractors.sync_embeddings(clip.frames, samples, boxes))
+            found |= dict(zip(SYNC, sync, strict=True))
+        return found
+
+    def _face_similarities(self, made: WatchedClip, truth: WatchedClip) -> dict[str, tuple[float, float]]:
+        """CSIM of the made video and of the film with its first frame, by each network that is there."""
+        networks = {}
+        if self._extractors.arcface is not None:
+            networks["csim"] = self._extractors.face_embeddings, 1
+        if self._embed is not None:
+            networks["csim_dlib"] = self._described_by_dlib, EMBEDDED_EVERY
+        if made.readings is None or truth.readings is None:
+            return {}
+        found = dict.fromkeys(networks, (math.nan, math.nan))
+        if not truth.readings.seen[0]:
+            return found
+        for name, (embedded, every) in networks.items():
+            portrait = embedded(truth.frames[:1], truth.readings.face_box_px[:1])[0]
+            similarities = []
+            for clip in (made, truth):
+                # the first frame is the portrait itself
+                chosen = [frame for frame in range(1, len(clip.frames), every) if clip.readings.seen[frame]]
+                is_judged = clip.readings.show_face() and chosen
+                embeddings = embedded(clip.frames[chosen], clip.readings.face_box_px[chosen]) if is_judged else None
+                similarities.append(float(csim(embeddings, portrait).mean()) if is_judged else math.nan)
+            found[name] = tuple(similarities)
+        return found
+
+    def _described_by_dlib(self, frames: np.ndarray, face_box_px: np.ndarray) -> np.ndarray:
+        return np.stack([self._embed(*pair) for pair in zip(frames, face_box_px, strict=True)])
+
+
+def movement_figures(readings: FaceReadings, samples: np.ndarray) -> dict[str, float]:
+    """Compute what `MOVEMENT` names of one video.
+
+    Args:
+        readings: What was read from it (F frames).
+        samples: Its sound at 16 kHz (640 F,).
+
+    Returns:
+        The figures; NaN where the face is seen in less than 90 % of the frames.
+
+    Raises:
+        ValueError: There are not 640 samples per frame.
+    """
+    energy = sound_energy(samples, len(readings.opening))
+    if not readings.show_face():
+        return dict.fromkeys(MOVEMENT, math.nan)
+    angles = readings.pose[:, :3]
+    beats_s = sound_beats(samples, SAMPLE_RATE_HZ)
+    return {
+        "bas": beat_align_score(beats_s, head_beats(without_gaps(angles), FPS), FPS),
+        "blinks_per_s": blink_rate(torch.from_numpy(readings.blink[readings.seen]), FPS),
+        "head_diversity_deg": motion_diversity(angles),
+        "head_jerk_deg_per_s3": mean_jerk(angles, FPS),
+        "mouth_jerk_per_s3": mean_jerk(readings.opening, FPS),
+        "opening_in_silence": finite_mean(readings.opening[pauses_and_voice(energy)[0]]),
+    }
+
+
+def without_gaps(track: np.ndarray) -> np.ndarray:
+    """Fill frames that show no face: in a straight line between their neighbours, at the ends with the nearest.
+
+    Args:
+        track: Array (F, K), NaN where no face is seen, which it is in one frame at least.
+
+    Returns:
+        Array (F, K), finite.
+    """
+    seen, frames = np.isfinite(track).all(axis=1), np.arange(len(track))
+    return np.stack([np.interp(frames, frames[seen], column[seen]) for column in track.T], axis=1)

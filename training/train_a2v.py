@@ -57,6 +57,8 @@ class A2VConfig(TrainingConfig):
         reference: "first": the reference is the window's first frame (stage 1); "random": any frame of the clip
             (stage 2).
         null_probability: Share of frames that lose their conditions.
+        dropped_share: Share of windows that lose speech as a whole, and of those that lose pose, and blinks, so that
+            each may be guided apart from the others; 0 as published.
         motion_weight: Weight of the errors of flow and of occlusion.
         mouth_weight: Weight of the error inside the mouth box.
         eye_weight: Weight of the error inside the boxes of the eyes; 0 as published. For data sets with the label
@@ -89,6 +91,7 @@ class A2VConfig(TrainingConfig):
     max_frames: int = 20
     reference: str = "first"
     null_probability: float = 0.1
+    dropped_share: float = 0.0
     motion_weight: float = 0.15
     mouth_weight: float = 0.15
     eye_weight: float = 0.0
@@ -118,8 +121,9 @@ class A2VConfig(TrainingConfig):
             raise ValueError(
                 f"`min_frames` is {self.min_frames}, must be at least 1 and at most `max_frames`, {self.max_frames}"
             )
-        if not 0 <= self.null_probability <= 1:
-            raise ValueError(f"`null_probability` is {self.null_probability}, must be in [0, 1]")
+        for name in ("null_probability", "dropped_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}, must be in [0, 1]")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"`snr_gamma` is {self.snr_gamma}, must be positive")
         if not self.timestep_shift > 0:
@@ -233,6 +237,7 @@ class A2VStage:
             config.max_frames,
             config.reference,
             config.null_probability,
+            config.dropped_share,
             config.colour_jitter,
             cache,
             eyes=bool(config.eye_weight),
@@ -283,6 +288,10 @@ def _scheduler_of(prediction_type: str) -> SchedulerMixin:
         prediction_type=prediction_type,
         # other schedulers begin at pure noise, unless the network predicts it and so says nothing there
         timestep_spacing="leading" if prediction_type == "epsilon" else "trailing",
+        # bounds are for errors that count many times in the motion; clean motion itself may be larger where a head
+        # turns far, and a bound would make all of it smaller
+        thresholding=prediction_type != "sample",
+        clip_sample=prediction_type != "sample",
     )
 
 

@@ -55,6 +55,19 @@ def test_masked_frames_lose_all_conditions_and_the_others_none():
         assert torch.equal(null[~mask], condition[~mask])
 
 
+def test_conditions_can_be_lost_apart():
+    given = make_conditions()
+    mask = torch.zeros(2, 5, 3, dtype=torch.bool)
+    mask[1, :, 0] = mask[0, 2, 2] = True
+    lost = null_conditions(given, mask)
+    assert torch.equal(lost.pose, given.pose)
+    for part, kept, is_lost in (
+        (lost.audio_features, given.audio_features, mask[..., 0]),
+        (lost.blink, given.blink, mask[..., 2]),
+    ):
+        assert not part[is_lost].any() and torch.equal(part[~is_lost], kept[~is_lost])
+
+
 def test_full_mask_equals_no_mask():
     given = make_conditions()
     full = null_conditions(given, torch.ones(2, 5, dtype=torch.bool))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from diffusers_dawn.sampling.conditions import Conditions
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
 from training.data.colour_jitter import ColourJitter
@@ -171,6 +172,7 @@ class MotionWindows(Dataset):
         max_frames: Longest window; the length is drawn once per step. Shorter clips are left out, which is logged.
         reference: "first": the window's first frame; "random": any frame of the clip.
         null_probability: Share of frames that lose their conditions.
+        dropped_share: Share of windows that lose speech as a whole, and of those that lose pose, and blinks.
         colour_jitter: Whether colours of a sample are jittered.
         cache: Motion that is known, or was estimated before; None: frames are given, their motion is estimated in the
             step.
@@ -190,6 +192,7 @@ class MotionWindows(Dataset):
         max_frames: int = 20,
         reference: str = "first",
         null_probability: float = 0.1,
+        dropped_share: float = 0.0,
         colour_jitter: bool = True,
         cache: MotionCache | KnownMotion | None = None,
         eyes: bool = False,
@@ -207,7 +210,8 @@ class MotionWindows(Dataset):
             )
         self._place_of = {index: place for place, index in enumerate(self.indices)}
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
-        self.reference, self.null_probability, self.cache = reference, null_probability, cache
+        self.reference, self.cache = reference, cache
+        self.null_probability, self.dropped_share = null_probability, dropped_share
         self.timestep_shift, self.crop_px = timestep_shift, crop_px
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter else None
@@ -239,8 +243,9 @@ class MotionWindows(Dataset):
         Returns:
             reference (3, H, W), frames (F, 3, H, W) or motion (3, F, h, w), audio_features (F, D), pose (F, 6),
             blink (F, 2), mouth_px (F, 20, 2), where asked for eyes_px (F, 2, 4), reference_pose (6,),
-            reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F,); with a
-            square, noise is as large as it, and corner (2,) is its left and top side in cells.
+            reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F, 3), True
+            where speech, pose or blink is lost; with a square, noise is as large as it, and corner (2,) is its
+            left and top side in cells.
         """
         rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
         available = self.clips.entries[index].num_frames
@@ -270,7 +275,9 @@ class MotionWindows(Dataset):
         sample["noise"] = torch.from_numpy(rng.standard_normal((3, num_frames, latent, latent), dtype=np.float32))
         timestep = shifted_timestep(int(rng.integers(NUM_TRAIN_TIMESTEPS)), self.timestep_shift, NUM_TRAIN_TIMESTEPS)
         sample["timestep"] = torch.tensor(timestep)
-        sample["null_mask"] = torch.from_numpy(rng.random(num_frames) < self.null_probability)
+        frame_is_null = rng.random(num_frames) < self.null_probability
+        is_dropped = rng.random(len(Conditions._fields)) < self.dropped_share
+        sample["null_mask"] = torch.from_numpy(frame_is_null[:, None] | is_dropped)
         return sample
 
     def _pictures(

@@ -120,7 +120,7 @@ class MotionObjective(nn.Module):
         terms = denoising_losses(
             prediction,
             prediction_target(self.prediction_type, motion, noise, level),
-            dynamic_threshold(clean),
+            dynamic_threshold(clean) if self.scheduler.config.thresholding else clean,
             motion,
             masks,
             weights,

@@ -249,7 +249,8 @@ def denoising_losses(
         prediction: Output of the denoiser (B, 3, F, h, w).
         target: What it should be, see `prediction_target`; with epsilon prediction the noise.
         clean_prediction: The motion recovered from the prediction (B, 3, F, h, w): `clean_from_prediction`, and then
-            `dynamic_threshold`, without which the steps of highest noise outweigh all others by far.
+            `dynamic_threshold` where noise is predicted: without it, the steps of highest noise outweigh all others by
+            far.
         clean: The motion itself (B, 3, F, h, w): flow x, flow y, 2·occlusion - 1.
         masks: Parts of the face that count for themselves, by name ("mouth", "eyes"), each (B, 1, F, h, w): see
             `mouth_box_mask` and `eye_box_mask`.

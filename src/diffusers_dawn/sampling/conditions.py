@@ -46,11 +46,15 @@ def null_conditions(conditions: Conditions, frame_mask: torch.Tensor | None = No
 
     Args:
         conditions: The conditions.
-        frame_mask: Bool tensor (B, F), True where a frame loses its conditions; None: every frame does.
+        frame_mask: Bool tensor (B, F), True where a frame loses its conditions, or (B, F, 3), where it loses speech,
+            pose or blink; None: every frame loses all.
 
     Returns:
         Conditions of the same shapes.
     """
     if frame_mask is None:
         return Conditions(*(torch.zeros_like(condition) for condition in conditions))
-    return Conditions(*(condition.masked_fill(frame_mask[..., None], 0) for condition in conditions))
+    masks = [frame_mask] * len(conditions) if frame_mask.ndim == 2 else frame_mask.unbind(-1)
+    return Conditions(
+        *(condition.masked_fill(mask[..., None], 0) for condition, mask in zip(conditions, masks, strict=True))
+    )

@@ -147,6 +147,16 @@ def test_share_of_frames_without_conditions_is_the_asked_one(clips):
     assert 0.07 < share < 0.13
 
 
+def test_each_condition_is_dropped_from_its_own_share_of_windows(clips):
+    windows = MotionWindows(clips, 3, 3, null_probability=0, dropped_share=0.3)
+    masks = torch.stack([windows[Draw(0, (seed,), 3)]["null_mask"] for seed in range(200)])
+    assert torch.equal(masks.all(1), masks.any(1))
+    dropped = masks[:, 0].float()
+    # 200 draws: 0.3 +- 3.5 standard deviations
+    assert ((dropped.mean(0) - 0.3).abs() < 0.115).all()
+    assert (dropped.T.corrcoef() - torch.eye(3)).abs().max() < 0.25
+
+
 def test_shifted_windows_are_noisier(clips):
     windows = [MotionWindows(clips, 3, 3, timestep_shift=shift) for shift in (1.0, 4.0)]
     even, shifted = (

@@ -41,7 +41,7 @@ def test_two_processes_train_the_denoiser_as_one_with_the_doubled_batch(configs,
     subprocess.run(
         [sys.executable, *command, str(ROOT / "training" / "train_a2v.py"), "--config", str(file)],
         check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=300,
     )
     run(config)

@@ -12,7 +12,7 @@ MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 8
 # with `--cpu` accelerate would start one process, whatever number is asked for
 LAUNCH_TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
 LAUNCH_TWO += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-ON_CPU = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+ON_CPU = {"OMP_NUM_THREADS": "1"}
 
 
 def loop_config(dataset: Path, output: Path) -> PBNetConfig:

@@ -167,6 +167,8 @@ def _make_accelerator(config: TrainingConfig) -> Accelerator:
     if config.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
     return Accelerator(
+        # otherwise accelerate joins the processes only where each has a GPU, and each would train alone
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=None if config.report_to == "none" else config.report_to,

@@ -37,7 +37,7 @@ FILMS_NAME = "held_out_films.txt"
 PERSON = r"([^/]*?_[^/]*?)[ab]?\.[a-z]+$"
 NUM_PHOTO_CLIPS, NUM_DRAWN_CLIPS, NUM_TEST_CLIPS = 1500, 200, 40
 NUM_DRAWN_PORTRAITS, NUM_TRACKS, TRACK_SECONDS = 80, 300, 6
-SQUARE_PX, SQUARE_STEPS = 128, 8000
+SQUARE_PX, SQUARE_STEPS, SQUARE_RATE = 128, 8000, 1e-3
 # a denoiser that learned for hours moves lips by less than they should, and speech counted twice by more
 SPEECH_GUIDANCE = 4.0
 # the smallest drawn heads: of the tracks nobody sees the pictures
@@ -160,6 +160,7 @@ class Stages:
         """Train the three networks; the denoiser on squares around the face first, which cost a quarter."""
         parts = ("--lfg", self._run("lfg"), "--pbnet", self._run("pbnet"))
         squares = ("--crop_px", SQUARE_PX, "--train_batch_size", 12, "--max_train_steps", SQUARE_STEPS)
+        squares += ("--learning_rate", SQUARE_RATE)
         faces = self._run("a2v_faces")
         return [
             self._train("lfg", PICTURES),

@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import re
 import textwrap
 from pathlib import Path
@@ -58,6 +59,7 @@ TRAINING_ROOMS = ("objectives", "data", "synthetic", "evaluation", "engine", COM
 WIDTH = 110
 
 
+@functools.cache
 def modules_of(folder: Path) -> list[str]:
     """Name the modules below a folder, dotted from there, without `__main__`, its own and its rooms' `__init__`."""
     paths = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py"))

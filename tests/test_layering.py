@@ -1,6 +1,7 @@
 """Rooms in their order: a module imports only from rooms before its own, and heavy packages only where they belong."""
 
 import ast
+import functools
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ HEAVY = {
 }  # fmt: skip
 
 
+@functools.cache
 def imports_of(tree: str, module: str) -> set[str]:
     """Full names of imported modules, also of those imported inside functions."""
     path = TREES[tree][0] / Path(*module.split(".")).with_suffix(".py")

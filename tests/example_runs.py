@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
+from diffusers_dawn.records import FPS
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# speech_1.wav lasts 4 s
-NUM_FRAMES = 100
+# of what examples say, so that none takes long; a nod at 1 s ends before
+NUM_FRAMES = 40
 # not among what diffusers[torch] and transformers need
 OPTIONAL = ("av", "cv2", "einops", "imageio", "librosa", "mediapipe", "scipy", "soundfile")
 
@@ -18,10 +21,25 @@ def python_blocks(markdown: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", markdown, flags=re.DOTALL)
 
 
+def write_short_speech(path: Path, num_frames: int = NUM_FRAMES) -> None:
+    """Write the beginning of an example's recording, as long as that many frames."""
+    with wave.open(str(EXAMPLES / "speech_1.wav")) as whole, wave.open(str(path), "wb") as short:
+        short.setparams(whole.getparams())
+        short.writeframes(whole.readframes(num_frames * whole.getframerate() // FPS))
+
+
 def copy_inputs(folder: Path) -> None:
-    """Put a portrait and a recording where examples look for them."""
+    """Put a portrait and a short recording where examples look for them."""
     shutil.copy(EXAMPLES / "portrait_1.png", folder / "portrait.png")
-    shutil.copy(EXAMPLES / "speech_1.wav", folder / "speech.wav")
+    write_short_speech(folder / "speech.wav")
+
+
+def copy_examples(folder: Path) -> None:
+    """Copy the inputs among the examples to a folder, made if missing; the recording that is used is a short one."""
+    folder.mkdir(exist_ok=True)
+    for path in EXAMPLES.glob("*_[0-9].*"):
+        shutil.copy(path, folder)
+    write_short_speech(folder / "speech_1.wav")
 
 
 def run_without(missing: tuple[str, ...], source: str, folder: Path, **variables: str) -> str:

@@ -9,8 +9,7 @@ import pytest
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import SAMPLE_RATE_HZ
-from example_runs import EXAMPLES, copy_inputs, run_without
-from training.data.clip_members import encode_wav
+from example_runs import copy_inputs, run_without, write_short_speech
 
 PAGE = Path(__file__).parents[1] / "docs" / "diffusers.md"
 NUM_FRAMES = 5
@@ -20,12 +19,11 @@ NUM_FRAMES = 5
 def test_command_of_diffusers_writes_video_and_sound_at_their_rates(tiny_pipe, tmp_path, detector):
     tiny_pipe.save_pretrained(tmp_path / "my-dawn")
     copy_inputs(tmp_path)
-    speech = read_waveform(EXAMPLES / "speech_1.wav").samples[: NUM_FRAMES * SAMPLE_RATE_HZ // 25]
-    (tmp_path / "speech.wav").write_bytes(encode_wav(speech))
+    write_short_speech(tmp_path / "speech.wav", NUM_FRAMES)
     (command,) = re.findall(r"```bash\n(diffusers-cli .*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     words = shlex.split(command.replace("\\\n", " "))[1:]
     code = f"import sys; sys.argv[1:] = {words}; from diffusers.commands.diffusers_cli import main; main()"
     run_without(("diffusers_dawn",), code, tmp_path)
     assert count_video_frames(tmp_path / "talking" / "0000.mp4", 25) == NUM_FRAMES
     sound = read_waveform(tmp_path / "talking" / "0000.wav")
-    assert (len(sound.samples), sound.sample_rate_hz) == (len(speech), SAMPLE_RATE_HZ)
+    assert (len(sound.samples), sound.sample_rate_hz) == (NUM_FRAMES * SAMPLE_RATE_HZ // 25, SAMPLE_RATE_HZ)

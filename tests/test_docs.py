@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import re
 import shlex
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.options import COMMANDS, command_parser
 from diffusers_dawn.media.pictures import read_image
 from diffusers_dawn.media.videos import read_video
-from example_runs import EXAMPLES, NUM_FRAMES, OPTIONAL, copy_inputs, python_blocks, run_without
+from example_runs import EXAMPLES, NUM_FRAMES, OPTIONAL, copy_examples, copy_inputs, python_blocks, run_without
 from training.train_a2v import A2VConfig
 from training.train_audio_encoder import AudioEncoderConfig
 from training.train_lfg import LFGConfig
@@ -129,7 +128,8 @@ def test_every_command_and_script_exists(page):
 
 @pytest.mark.slow
 def test_first_command_makes_a_portrait_talk(tmp_path, monkeypatch, detector):
-    monkeypatch.chdir(ROOT)
+    copy_examples(tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
     first = re.search(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)[1]
     (command,) = (line for line in first.splitlines() if line.startswith("dawn "))
     words = shlex.split(command)[1:]
@@ -162,7 +162,7 @@ def test_python_runs_as_printed(tmp_path, monkeypatch, detector):
 @pytest.mark.slow
 def test_shared_pipelines_make_a_video_where_only_diffusers_and_transformers_are_installed(tmp_path):
     DAWNPipeline.from_pretrained(demo_checkpoint()).save_pretrained(tmp_path / "my-dawn")
-    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    copy_examples(tmp_path / "examples")
     (block,) = (block for page in (README, *DOCS) for block in blocks(page, shared=True))
     run_without(("diffusers_dawn", *OPTIONAL), block, tmp_path)
     with Image.open(tmp_path / "talking.gif") as video:

@@ -1,11 +1,10 @@
 """What the scripts of examples/ make."""
 
 import csv
+import importlib.util
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbclient
 import nbformat
@@ -15,9 +14,15 @@ from PIL import Image
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
-from training.data.clip_members import encode_wav
+from example_runs import EXAMPLES, NUM_FRAMES, copy_examples, write_short_speech
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+
+@pytest.fixture(scope="module")
+def make_preview():
+    spec = importlib.util.spec_from_file_location("make_preview", EXAMPLES / "make_preview.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def test_recordings_are_whole_seconds_of_sound():
@@ -27,30 +32,27 @@ def test_recordings_are_whole_seconds_of_sound():
         assert 0.1 < abs(waveform.samples).max() < 1
 
 
-def test_preview_shows_every_portrait_for_as_long_as_the_recording(tmp_path, detector):
-    script, portraits = EXAMPLES / "make_preview.py", [EXAMPLES / f"portrait_{number}.png" for number in (1, 2)]
-    short = tmp_path / "short.wav"
-    short.write_bytes(encode_wav(read_waveform(EXAMPLES / "speech_1.wav").samples[: round(0.4 * SAMPLE_RATE_HZ)]))
+def test_preview_shows_every_portrait_for_as_long_as_the_recording(make_preview, tmp_path, detector):
+    portraits, short = [EXAMPLES / f"portrait_{number}.png" for number in (1, 2)], tmp_path / "short.wav"
+    write_short_speech(short, 10)
     words = ["--portraits", *portraits, "--speech", short, "--preset", "fast", "--output", tmp_path / "preview.webp"]
-    subprocess.run([sys.executable, script, *map(str, words)], check=True)
+    assert make_preview(list(map(str, words))) == 0
     with Image.open(tmp_path / "preview.webp") as preview:
         assert preview.size == (512, 256)
-        assert preview.n_frames == 0.4 * FPS
+        assert preview.n_frames == 10
 
 
-def test_preview_of_a_missing_portrait_is_refused(tmp_path):
-    words = ["--portraits", "nobody.png", "--output", str(tmp_path / "preview.webp")]
-    command = [sys.executable, str(EXAMPLES / "make_preview.py"), *words]
-    run = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert run.returncode == 2
-    assert "make_preview:" in run.stderr and "nobody.png" in run.stderr
+def test_preview_of_a_missing_portrait_is_refused(make_preview, tmp_path, capsys):
+    assert make_preview(["--portraits", "nobody.png", "--output", str(tmp_path / "preview.webp")]) == 2
+    error = capsys.readouterr().err
+    assert "make_preview:" in error and "nobody.png" in error
     assert not list(tmp_path.iterdir())
 
 
-def test_preview_of_another_format_is_refused(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "make_preview.py"), "--output", str(tmp_path / "preview.bmp")]
-    run = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert run.returncode == 2 and "must end in .webp" in run.stderr
+def test_preview_of_another_format_is_refused(make_preview, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        make_preview(["--output", str(tmp_path / "preview.bmp")])
+    assert "must end in .webp" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -63,9 +65,7 @@ def test_preview_in_the_readme_is_animated():
 @pytest.mark.slow
 def test_two_ray_workers_render_jobs_and_go_on_where_they_were(tmp_path, detector):
     pytest.importorskip("ray")
-    (tmp_path / "short.wav").write_bytes(
-        encode_wav(read_waveform(EXAMPLES / "speech_1.wav").samples[: round(0.2 * SAMPLE_RATE_HZ)])
-    )
+    write_short_speech(tmp_path / "short.wav", 5)
     given = {"audio": str(tmp_path / "short.wav"), "preset": "fast"}
     jobs = [given | {"image": str(EXAMPLES / f"portrait_{i}.png"), "output": f"{i}.mp4"} for i in (1, 2, 3)]
     jobs.append(given | {"image": "nobody.png", "output": "4.mp4"})
@@ -91,10 +91,9 @@ def test_two_ray_workers_render_jobs_and_go_on_where_they_were(tmp_path, detecto
 
 @pytest.mark.slow
 def test_notebook_runs_from_top_to_bottom(tmp_path, detector):
-    for path in [EXAMPLES / "animate.ipynb", *EXAMPLES.glob("*_[0-9].*")]:
-        shutil.copy(path, tmp_path)
-    notebook = nbformat.read(tmp_path / "animate.ipynb", as_version=4)
+    copy_examples(tmp_path)
+    notebook = nbformat.read(EXAMPLES / "animate.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs do not belong into the repository"
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
     for name in ("talking", "fast", "nodding", "both"):
-        assert count_video_frames(tmp_path / f"{name}.mp4", FPS) == 4 * FPS
+        assert count_video_frames(tmp_path / f"{name}.mp4", FPS) == NUM_FRAMES

@@ -106,16 +106,30 @@ def test_a_card_tells_what_a_face_is(card):
     assert FaceState(**ast.literal_eval(face)).image_size == (128, 128)
 
 
-@pytest.mark.slow
+def examples_of(card: Path) -> list[str]:
+    """Its Python without and with the package, with one name for all repositories."""
+    return [
+        block.replace(f'"{card.stem}"', '"repository"') for block in python_blocks(card.read_text(encoding="utf-8"))
+    ]
+
+
 @every_card
-def test_a_cards_examples_run_without_the_package_and_with_it(card, tmp_path, monkeypatch, detector):
-    monkeypatch.chdir(tmp_path)
-    assert main(["init", "--size", "tiny", "-o", card.stem]) == 0
+def test_all_cards_show_the_same_way_without_the_package(card):
+    assert examples_of(card)[0] == examples_of(CARDS[0])[0]
+
+
+@pytest.mark.slow
+def test_the_cards_example_runs_without_the_package(tmp_path, detector):
+    assert main(["init", "--size", "tiny", "-o", str(tmp_path / "repository")]) == 0
     copy_inputs(tmp_path)
-    alone, with_package = python_blocks(card.read_text(encoding="utf-8"))
-    video = tmp_path / "talking.mp4"
-    run_without(("diffusers_dawn",), alone, tmp_path)
-    assert count_video_frames(video, FPS) == NUM_FRAMES
-    video.unlink()
-    exec(compile(with_package, str(card), "exec"), {})
-    assert count_video_frames(video, FPS) == NUM_FRAMES
+    run_without(("diffusers_dawn",), examples_of(CARDS[0])[0], tmp_path)
+    assert count_video_frames(tmp_path / "talking.mp4", FPS) == NUM_FRAMES
+
+
+@every_card
+def test_a_cards_example_runs_with_the_package(card, tmp_path, monkeypatch, detector):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--size", "tiny", "-o", "repository"]) == 0
+    copy_inputs(tmp_path)
+    exec(compile(examples_of(card)[1], str(card), "exec"), {})
+    assert count_video_frames(tmp_path / "talking.mp4", FPS) == NUM_FRAMES

@@ -21,5 +21,7 @@ def imported_script(name: str) -> Iterator[ModuleType]:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         yield module
-    for neighbour in {path.stem for path in BENCHMARKS.glob("*.py")} - before:
-        sys.modules.pop(neighbour, None)
+    for neighbour in set(sys.modules) - before:
+        # `benchmarks/training.py` has a namesake
+        if Path(getattr(sys.modules[neighbour], "__file__", None) or "").parent == BENCHMARKS:
+            del sys.modules[neighbour]

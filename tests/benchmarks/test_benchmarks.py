@@ -1,10 +1,7 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 
-from benchmark_scripts import BENCHMARKS, imported_script
+from benchmark_scripts import imported_script
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +87,28 @@ def test_memory_is_measured_in_a_process_of_its_own(benchmark):
     assert benchmark.memory_in_new_process(args, "denoising", "ours", 5) >= 0
 
 
+@pytest.fixture
+def training_benchmark(monkeypatch):
+    with imported_script("training") as script:
+        monkeypatch.setattr(script, "NUM_CLIPS", 1)
+        monkeypatch.setattr(script, "NUM_FRAMES", 25)
+        yield script
+
+
 @pytest.mark.slow
-def test_training_script_prints_a_row_per_stage_size_and_precision():
-    command = [sys.executable, str(BENCHMARKS / "training.py"), "--sizes", "toy", "--stages", "lfg", "audio_encoder"]
-    command += ["--precisions", "fp32", "--steps", "1", "--batch-size", "1"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+def test_training_script_prints_a_row_per_stage_size_and_precision(training_benchmark, capsys):
+    words = ["--sizes", "toy", "--stages", "lfg", "audio_encoder", "--precisions", "fp32", "--steps", "1"]
+    training_benchmark.main([*words, "--batch-size", "1"])
+    printed = capsys.readouterr().out.splitlines()
     assert printed[1].split()[:4] == ["stage", "size", "parameters", "batch"]
     assert [line.split()[:3] for line in printed[2:]] == [["lfg", "toy", "fp32"], ["audio_encoder", "toy", "fp32"]]
 
 
 @pytest.mark.slow
-def test_training_script_counts_the_published_runs():
-    command = [sys.executable, str(BENCHMARKS / "training.py"), "--arithmetic", "--sustained-tflops", "50"]
-    command += ["--stages", "pbnet", "--num-clips", "300"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+def test_training_script_counts_the_published_runs(training_benchmark, capsys):
+    words = ["--arithmetic", "--sustained-tflops", "50", "--stages", "pbnet", "--num-clips", "300"]
+    training_benchmark.main(words)
+    printed = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: [float(word.replace(",", "")) for word in line.split()[1:]] for line in printed[3:]}
     assert {name: row[0] for name, row in rows.items()} == {"pbnet_pose": 40_000 * 300, "pbnet_blink": 95_000 * 300}
     for samples, each_gflop, exa, hours in rows.values():
@@ -112,10 +117,10 @@ def test_training_script_counts_the_published_runs():
 
 
 @pytest.mark.slow
-def test_whole_pipeline_script_prints_a_row_per_length_and_preset():
-    command = [sys.executable, str(BENCHMARKS / "whole_pipeline.py"), "--seconds", "0.4", "0.8", "--repeats", "1"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    rows = [line.split() for line in printed[-4:]]
+def test_whole_pipeline_script_prints_a_row_per_length_and_preset(capsys):
+    with imported_script("whole_pipeline") as script:
+        script.main(["--seconds", "0.4", "0.8", "--repeats", "1", "--allocator", "default"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
     assert [row[:3] for row in rows] == [
         [seconds, preset, str(calls)]
         for seconds in ("0.4", "0.8")

@@ -1,5 +1,6 @@
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from training.engine import recipe as engine_recipe
 from training.engine.recipe import Stage, export, run_recipe
 
 
-def test_hours_of_a_stage_add_up_over_runs(tmp_path):
-    stages = [Stage("nap", [sys.executable, "-c", "import time; time.sleep(4)"])]
-    run_recipe(stages, tmp_path)
-    first = json.loads((tmp_path / "hours.json").read_text())["nap"]
-    run_recipe(stages, tmp_path)
-    assert 0 < first < json.loads((tmp_path / "hours.json").read_text())["nap"]
+def test_hours_of_a_stage_add_up_over_runs(tmp_path, monkeypatch):
+    clock_s = iter([0, 3600, 10_000, 11_800])
+    monkeypatch.setattr(engine_recipe, "time", SimpleNamespace(monotonic=lambda: next(clock_s)))
+    stages = [Stage("nap", [sys.executable, "-c", ""])]
+    for hours in (1, 1.5):
+        run_recipe(stages, tmp_path)
+        assert json.loads((tmp_path / "hours.json").read_text()) == {"nap": hours}
 
 
 def test_failed_stage_stops_the_recipe(tmp_path):

@@ -1,48 +1,14 @@
 import pytest
 import torch
+from tiny_pbnet import make_audio, make_initial, make_model, seeded
 from torch import nn
 
 from diffusers_dawn.models.attention import band_blocks
 from diffusers_dawn.models.blocks_track import TrackEncoderLayer, TrackSizes
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 
-AUDIO_DIM = 5
-TINY = {
-    "audio_dim": AUDIO_DIM,
-    "latent_dim": 8,
-    "state_width": 6,
-    "audio_width": 8,
-    "decoder_width": 12,
-    "feed_forward_dim": 10,
-    "num_layers": 1,
-    "num_heads": 2,
-    "head_dim": 8,
-    "rotary_dim": 4,
-    "num_buckets": 8,
-    "max_distance": 16,
-    "pose_window": 4,
-    "blink_window": 6,
-}
 STATE_DIMS = {"separate": 8, "joint": 8, "pose": 6, "blink": 2}
 LATENT_DIMS = {"separate": 16, "joint": 8, "pose": 8, "blink": 8}
-
-
-def make_model(**options) -> PoseBlinkNet:
-    torch.manual_seed(0)
-    return PoseBlinkNet(**TINY | options).eval()
-
-
-def make_audio(num_batch: int, num_frames: int) -> torch.Tensor:
-    return torch.randn(num_batch, num_frames, AUDIO_DIM, generator=torch.Generator().manual_seed(1))
-
-
-def make_initial(num_batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    pose = torch.tensor([[10.0, -20.0, 5.0, 5e-4, 56.0, 65.0]]).repeat(num_batch, 1)
-    return pose + torch.arange(num_batch)[:, None], torch.full((num_batch, 2), 0.3)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def count_stored(module: torch.nn.Module) -> int:
@@ -302,11 +268,6 @@ def test_forward_compiles_into_one_graph():
     torch.testing.assert_close(compiled(*inputs).prediction, model(*inputs).prediction)
 
 
-def test_unknown_kind_of_networks_is_an_error():
-    with pytest.raises(ValueError, match=r"`networks` is 'both', must be one of 'separate'"):
-        make_model(networks="both")
-
-
 @pytest.mark.parametrize("window", [None, 30])
 def test_in_a_clip_longer_than_those_of_training_a_frame_sees_half_of_one_to_either_side(window):
     windows = {"pose_window": window, "blink_window": window}
@@ -336,74 +297,3 @@ def test_no_table_grows_with_the_square_of_a_long_clip(window):
     decoder = make_model(pose_window=window).tracks["pose"].decoder
     blocks = band_blocks(decoder.self_bias, 15_000, decoder._window(15_000), torch.float32)
     assert sum({id(block.bias): block.bias.numel() for block in blocks}.values()) < 15_000 * 20
-
-
-def test_clips_of_no_frames_in_training_are_an_error():
-    with pytest.raises(ValueError, match="`clip_frames` is 0"):
-        make_model(clip_frames=0)
-
-
-def test_latents_of_no_frames_are_an_error():
-    with pytest.raises(ValueError, match="`latent_stride` is 0, must be at least 1"):
-        make_model(latent_stride=0)
-
-
-def test_blink_sizes_with_another_name_is_an_error():
-    with pytest.raises(ValueError, match=r"`blink_sizes` has audio_dim, may only have"):
-        make_model(blink_sizes={"audio_dim": 3})
-
-
-def test_encoding_without_encoder_is_an_error():
-    with pytest.raises(ValueError, match="no encoder"):
-        make_model(with_encoder=False).encode(make_audio(1, 3), torch.rand(1, 3, 8))
-
-
-@pytest.mark.parametrize("shape", [(3, AUDIO_DIM), (1, 0, AUDIO_DIM), (0, 3, AUDIO_DIM), (1, 3, AUDIO_DIM + 1)])
-def test_audio_features_of_another_shape_are_an_error(shape):
-    with pytest.raises(ValueError, match=r"`audio_features` is \("):
-        make_model().generate(torch.zeros(shape), *make_initial(1))
-
-
-@pytest.mark.parametrize(
-    ("name", "inputs"),
-    [
-        ("sequence", {"sequence": torch.zeros(1, 3, 6)}),
-        ("noise", {"noise": torch.zeros(1, 4, 16)}),
-        ("lengths", {"lengths": torch.tensor([3, 3])}),
-    ],
-)
-def test_training_inputs_of_another_shape_are_an_error(name, inputs):
-    good = {"sequence": torch.zeros(1, 3, 8), "noise": torch.zeros(1, 3, 16), "lengths": None}
-    with pytest.raises(ValueError, match=rf"`{name}` is \("):
-        make_model()(make_audio(1, 3), **good | inputs)
-
-
-@pytest.mark.parametrize("lengths", [[0, 3], [3, 4]])
-def test_lengths_outside_the_clip_are_an_error(lengths):
-    with pytest.raises(ValueError, match=r"`lengths` is \[.*within 1 and 3"):
-        make_model().generate(make_audio(2, 3), *make_initial(2), lengths=torch.tensor(lengths))
-
-
-@pytest.mark.parametrize("name", ["initial_pose", "initial_blink"])
-@pytest.mark.parametrize("value", [None, torch.zeros(2, 6), torch.zeros(1, 3)])
-def test_initial_state_missing_or_of_another_shape_is_an_error(name, value):
-    initial = dict(zip(("initial_pose", "initial_blink"), make_initial(1), strict=True))
-    with pytest.raises(ValueError, match=f"`{name}` is"):
-        make_model().generate(make_audio(1, 3), **initial | {name: value})
-
-
-@pytest.mark.parametrize(("name", "shape"), [("latent", (1, 3, 8)), ("initial_state", (1, 6))])
-def test_decoder_inputs_of_another_shape_are_an_error(name, shape):
-    good = {"latent": torch.zeros(1, 3, 16), "initial_state": torch.zeros(1, 8)}
-    with pytest.raises(ValueError, match=f"`{name}` is"):
-        make_model().decode(audio_features=make_audio(1, 3), **good | {name: torch.zeros(shape)})
-
-
-def test_noise_of_another_shape_is_an_error():
-    with pytest.raises(ValueError, match=r"`noise` is \(3, 1, 16\), must be \(1, 3, 16\)"):
-        make_model().generate(make_audio(1, 3), *make_initial(1), noise=torch.zeros(3, 1, 16))
-
-
-def test_another_number_of_generators_is_an_error():
-    with pytest.raises(ValueError, match=r"`generator` has 1 generators, must be one, or 2"):
-        make_model().generate(make_audio(2, 3), *make_initial(2), generator=[seeded(0)])

@@ -6,29 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounter
+from tiny_a2v import TINY, WINDOW, inputs_for
 
 from diffusers_dawn.models import a2v_fdm
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel, VideoContext
 from diffusers_dawn.models.attention import band_blocks
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[2] / "../shared/goldens"))
-WINDOW = 4
-TINY = {
-    "sample_size": 8,
-    "reference_channels": 5,
-    "face_location_channels": 4,
-    "block_out_channels": (8, 16),
-    "audio_dim": 6,
-    "num_attention_heads": 2,
-    "attention_head_dim": 8,
-    "condition_heads": 2,
-    "condition_head_dim": 4,
-    "temporal_window": WINDOW,
-    "position_buckets": 8,
-    "position_max_distance": 12,
-    "norm_num_groups": 4,
-}
 # two ways to the same float32 sums differ by about 1e-6 per layer, and norms of small variances amplify it
 SAME = {"atol": 1e-4, "rtol": 1e-4}
 
@@ -37,23 +21,6 @@ SAME = {"atol": 1e-4, "rtol": 1e-4}
 def model() -> A2VFlowDiffusionModel:
     torch.manual_seed(0)
     return A2VFlowDiffusionModel(**TINY).eval()
-
-
-def inputs_for(batch: int = 1, frames: int = 5, size: int = 8, dtype: torch.dtype = torch.float32) -> dict:
-    generator = torch.Generator().manual_seed(frames)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(batch, *shape, generator=generator).to(dtype)
-
-    return {
-        "sample": normal(3, frames, size, size),
-        "timestep": torch.randint(1000, (batch,), generator=generator),
-        "reference_features": normal(5, size, size),
-        "face_mask": (normal(1, 4 * size, 4 * size) > 0).to(dtype),
-        "audio_features": normal(frames, 6),
-        "pose": normal(frames, 6),
-        "blink": normal(frames, 2),
-    }
 
 
 def context_of(model: A2VFlowDiffusionModel, inputs: dict) -> VideoContext:
@@ -241,43 +208,6 @@ def test_deep_features_are_a_result_only_where_they_are_asked_for(model):
     inputs = inputs_for()
     assert len(model(**inputs, return_dict=False)) == 1
     assert len(model(**inputs, return_deep_features=True, return_dict=False)) == 2
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_whole_model_compiles_as_one_graph_for_clips_of_any_length(model):
-    counts = compiled_graphs(model, lambda net, backend: torch.compile(net, backend=backend, fullgraph=True))
-    # the first length is compiled as it is, the second one as any
-    assert counts == [1, 2, 2]
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_levels_compile_as_one_graph_each_for_clips_of_any_length():
-    torch.manual_seed(0)
-    model = A2VFlowDiffusionModel(**TINY | {"block_out_channels": (4, 8, 12, 16)}).eval()
-
-    def compile_levels(net, backend):
-        net.compile_repeated_blocks(backend=backend, fullgraph=True)
-        return net
-
-    # four levels down, four up, one in the middle
-    assert compiled_graphs(model, compile_levels) == [9, 9, 9]
-
-
-def compiled_graphs(model, compile_with) -> list[int]:
-    """Count the graphs that are there after one clip, two and three of different lengths; all must come out right."""
-    torch._dynamo.reset()
-    counter, counts = CompileCounter(), []
-    # in float64, in which norms of small variances leave enough digits to compare orders of sums
-    model.double()
-    clips = [inputs_for(frames=frames, dtype=torch.float64) for frames in (44, 51, 97)]
-    wanted = [model(**inputs).sample for inputs in clips]
-    compiled = compile_with(model, counter)
-    for inputs, sample in zip(clips, wanted, strict=True):
-        torch.testing.assert_close(compiled(**inputs).sample, sample, atol=1e-6, rtol=1e-6)
-        counts.append(counter.frame_count)
-    return counts
 
 
 def test_default_model_has_the_published_sizes():

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from tiny_a2v import TINY, inputs_for
+from torch._dynamo.testing import CompileCounter
+
+from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_whole_model_compiles_as_one_graph_for_clips_of_any_length():
+    torch.manual_seed(0)
+    model = A2VFlowDiffusionModel(**TINY).eval()
+    counts = compiled_graphs(model, lambda net, backend: torch.compile(net, backend=backend, fullgraph=True))
+    # the first length is compiled as it is, the second one as any
+    assert counts == [1, 2, 2]
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_levels_compile_as_one_graph_each_for_clips_of_any_length():
+    torch.manual_seed(0)
+    model = A2VFlowDiffusionModel(**TINY | {"block_out_channels": (4, 8, 12, 16)}).eval()
+
+    def compile_levels(net, backend):
+        net.compile_repeated_blocks(backend=backend, fullgraph=True)
+        return net
+
+    # four levels down, four up, one in the middle
+    assert compiled_graphs(model, compile_levels) == [9, 9, 9]
+
+
+def compiled_graphs(model, compile_with) -> list[int]:
+    """Count the graphs that are there after one clip, two and three of different lengths; all must come out right."""
+    torch._dynamo.reset()
+    counter, counts = CompileCounter(), []
+    # in float64, in which norms of small variances leave enough digits to compare orders of sums
+    model.double()
+    clips = [inputs_for(frames=frames, dtype=torch.float64) for frames in (44, 51, 97)]
+    wanted = [model(**inputs).sample for inputs in clips]
+    compiled = compile_with(model, counter)
+    for inputs, sample in zip(clips, wanted, strict=True):
+        torch.testing.assert_close(compiled(**inputs).sample, sample, atol=1e-6, rtol=1e-6)
+        counts.append(counter.frame_count)
+    return counts

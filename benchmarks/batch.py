@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from diffusers_dawn import DAWNPipeline, JobRenderer, VideoWriter, Waveform, demo_checkpoint, read_waveform
+from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.records import FPS
-from report import Table, describe_machine, set_up_process, synchronise
+from report import Table, set_up_process, synchronise
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

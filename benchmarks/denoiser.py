@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator
 from diffusers_dawn.geometry.flow import coordinate_grid
+from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.memory.estimate import denoising_bytes
 from layer_kinds import KINDS_OF_DECODING, KINDS_OF_DENOISING, arithmetic_by_kind, by_kind
 from plain_decoder import decode_motion
@@ -27,7 +28,6 @@ from plain_denoiser import PlainDenoiser
 from report import (
     Table,
     add_allocator_option,
-    describe_machine,
     fitted_exponent,
     matrix_peak,
     peak_bytes,

@@ -15,7 +15,8 @@ from statistics import median
 import torch
 
 from denoiser import TIMESTEP, add_network_options, build_denoiser, compare_denoisers
-from report import Table, describe_machine, set_up_process, synchronise, time_call
+from diffusers_dawn.machine.description import describe_machine
+from report import Table, set_up_process, synchronise, time_call
 
 
 def print_compiled(args: argparse.Namespace) -> None:

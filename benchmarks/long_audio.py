@@ -21,12 +21,13 @@ from clip_to_render import add_options, build_pipeline, make_portrait, make_spee
 from denoiser import MIB
 from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.geometry.frame_windows import FrameWindows, plan_windows
+from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.memory.budget import GIB, WINDOW_FRAMES, WINDOW_OVERLAP
 from diffusers_dawn.memory.estimate import stage_bytes
 from diffusers_dawn.records import FPS
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling
 from diffusers_dawn.speech import features as speech_features
-from report import Table, describe_machine, peak_bytes, reset_peak, synchronise
+from report import Table, peak_bytes, reset_peak, synchronise
 
 # longer clips in one pass are of no interest to anyone
 LONGEST_PASS = 1000

@@ -1,9 +1,6 @@
-"""What every measurement prints: the machine, and tables."""
+"""What measurements share: tables, time and memory of calls."""
 
 import argparse
-import importlib.metadata
-import os
-import platform
 import resource
 import sys
 import time
@@ -17,7 +14,6 @@ from torch.nn import functional
 from diffusers_dawn.machine.allocator import keep_freed_memory
 
 SELF = Path("/proc/self")
-ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "OMP_WAIT_POLICY")
 
 
 class Table:
@@ -53,22 +49,6 @@ def set_up_process(num_threads: int, allocator: str) -> None:
     torch.set_num_threads(num_threads)
     if allocator == "kept" and not keep_freed_memory():
         raise SystemExit("--allocator kept: the C library is not glibc, or the environment sets its allocator")
-
-
-def describe_machine() -> str:
-    """Name the processor, the versions and the settings of allocator and threads in one line."""
-    cpu_info = Path("/proc/cpuinfo")
-    names = [line for line in cpu_info.read_text().splitlines() if "model name" in line] if cpu_info.exists() else []
-    processor = names[0].split(":")[1].strip() if names else platform.processor()
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "diffusers", "numpy"))
-    if torch.cuda.is_available():
-        packages += f"; {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    settings = ", ".join(f"{name} {os.environ.get(name, 'not set')}" for name in ENVIRONMENT)
-    return (
-        f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {memory_gib:.0f} GiB, "
-        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()} {packages}; {settings}"
-    )
 
 
 def synchronise(device: str) -> None:

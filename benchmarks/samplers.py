@@ -17,9 +17,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `training` lies beside this folder
 
 from diffusers_dawn import DAWNPipeline
+from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.sampling.scheduler_choice import SCHEDULERS, make_scheduler
 from diffusers_dawn.sampling.scheduler_training import training_config
-from report import describe_machine
 from training.evaluation.clips import Evaluation, EvaluationSettings
 from training.evaluation.face_reader import FaceReader, labelled_opening
 from training.evaluation.figures import face_sharpness, finite_mean, opening_correlation

@@ -21,6 +21,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
@@ -35,7 +36,15 @@ from training.evaluation.clips import Evaluation, EvaluationSettings
 from training.evaluation.extractors import FIGURES_OF, load_extractors
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
-from training.evaluation.report import LeftOut, SectionReport, report_as_markdown, report_as_numbers, write_report
+from training.evaluation.provenance import digests_of_networks, split_digest, versions
+from training.evaluation.report import (
+    MARKS_NOTE,
+    LeftOut,
+    SectionReport,
+    report_as_markdown,
+    report_as_numbers,
+    write_report,
+)
 
 SECTIONS = guided.SECTIONS | paper.SECTIONS | unguided.SECTIONS | films.SECTIONS | portraits.SECTIONS
 
@@ -90,7 +99,13 @@ def evaluate(options: argparse.Namespace) -> None:
         evaluation = Evaluation(pipe, options.dataset, settings, reader, lfg, extractors)
         options.output.mkdir(parents=True, exist_ok=True)
         sections = run_sections(evaluation, names)
-    numbers = report_as_numbers(_described(options, evaluation), sections)
+    described = {
+        "settings": _settings(options, evaluation),
+        "networks": digests_of_networks(evaluation.pipe),
+        "versions": versions(),
+        "machine": describe_machine(),
+    }
+    numbers = report_as_numbers(described, sections)
     text = report_as_markdown(_heading(numbers["settings"], evaluation), sections)
     write_report(options.output, numbers, text)
     print(text)
@@ -165,7 +180,7 @@ def _section_names(given: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
     """What was evaluated, and how; names of folders, without their paths."""
     settings = dataclasses.asdict(evaluation.settings)
     sampling = choose_sampling(evaluation.pipe.scheduler, settings["preset"], settings["num_inference_steps"])
@@ -181,6 +196,7 @@ def _described(options: argparse.Namespace, evaluation: Evaluation) -> dict[str,
         "recordings": [path.name for path in options.recordings],
         "extractors": evaluation.extractors.sources,
         "num_clips": len(evaluation),
+        "test_split": split_digest(evaluation.shards.entries),
         "num_identities": len({entry.identity for entry in entries}),
         "size_px": evaluation.shards.info.size_px,
         "num_inference_steps": sampling.num_inference_steps,
@@ -198,7 +214,7 @@ def _heading(settings: dict[str, Any], evaluation: Evaluation) -> str:
         f"`{settings['pipeline']}` on {settings['num_clips']} clips, up to {settings['clip_seconds']:g} s each, of "
         f"{settings['num_identities']} people in the test split of `{settings['dataset']}`: {settings['size_px']} px, "
         f"{steps} step{'s' * (steps > 1)} of {settings['scheduler']}, seed {settings['seed']}. Intervals are "
-        f"the bootstrap's over clips ({NUM_RESAMPLES} resamples). Faces are read by mediapipe."
+        f"the bootstrap's over clips ({NUM_RESAMPLES} resamples). Faces are read by mediapipe. {MARKS_NOTE}"
     ]
     if settings["lora"] is not None:
         lines.append(f"The denoiser has the adapter `{settings['lora']}`.")

@@ -171,9 +171,10 @@ class Evaluation:
         """Iterate with a progress bar."""
         return tqdm(places, desc=title, disable=self.settings.quiet)
 
-    def clip_id(self, place: int) -> str:
-        """Return the name of a clip."""
-        return self.shards.entries[self.indices[place]].clip_id
+    @property
+    def clip_ids(self) -> list[str]:
+        """Names of the clips."""
+        return [self.shards.entries[index].clip_id for index in self.indices]
 
     def num_frames(self, place: int) -> int:
         """Count the frames of a clip that are looked at."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusers_dawn.cli.evaluation_reports import HIGHER
 from diffusers_dawn.face.crop import crop_square
 from diffusers_dawn.media.recordings import read_waveform, resample
 from diffusers_dawn.media.videos import stream_video
@@ -73,7 +74,8 @@ def films_section(evaluation: Evaluation) -> SectionReport:
     if evaluation.settings.real_clips is None:
         raise LeftOut("no `--real_clips` are given")
     films = _read_films(evaluation)
-    report = SectionReport("Films: first frame and own sound against what was filmed, poses and blinks PBNet's")
+    title = "Films: first frame and own sound against what was filmed, poses and blinks PBNet's"
+    report = SectionReport(title, [film.name for film in films])
     truths = [reader(film.frames) for film in evaluation.progress(films, "films, as filmed")]
     report.beside = "the films themselves"
     paper, likenesses = PaperFigures(evaluation.extractors, face_embedding()), []
@@ -88,13 +90,12 @@ def films_section(evaluation: Evaluation) -> SectionReport:
         likenesses.append(frame_likeness(pictures, film.frames, made, truths[place], evaluation.extractors))
     seed = evaluation.settings.seed
     for key, label in FIGURES.items():
-        report.add_mean(key, label, [row[key] for row in rows], seed)
+        report.add_mean(key, label, [row[key] for row in rows], seed, better=BETTER[key])
     if len(films) > 1:
         other = _other_sound(evaluation, films, truths)
         report.add_mean("other_sound", "mouth opening with another film's sound, r", other, seed)
-    told = [lag for lag in lags if math.isfinite(lag)]
-    within = np.mean([abs(lag) <= 1 for lag in told]) if told else math.nan
-    report.add("lag_within_1", "share of films whose best lag is within ±1 frame", within, count=len(told))
+    within = [float(abs(lag) <= 1) if math.isfinite(lag) else math.nan for lag in lags]
+    report.add_mean("lag_within_1", "share of films whose best lag is within ±1 frame", within, seed, better=HIGHER)
     add_likeness(report, likenesses, evaluation)
     paper.report(report, seed)
     report.notes.append(
@@ -113,6 +114,7 @@ FIGURES = {
     "pauses": "opening in pauses above the portrait's own, of the face's height",
     "sharpness": "sharpness of the face, over the film's",
 }
+BETTER = {"opening": HIGHER, "opening_size": 1.0, "width": HIGHER, "pauses": 0.0, "sharpness": 1.0}
 
 
 def _read_films(evaluation: Evaluation) -> list[Film]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from diffusers_dawn.cli.evaluation_reports import HIGHER
 from diffusers_dawn.records import FPS
 from training.evaluation.clips import NO_READER, Evaluation
 from training.evaluation.face_reader import FaceReadings, labelled_opening
@@ -46,7 +47,8 @@ def reader_section(evaluation: Evaluation) -> SectionReport:
     Returns:
         Correlations of mouth opening, pose and eye openness with the labels: the ceiling of the other parts.
     """
-    report = SectionReport("Reader: what it reads from the truth's own frames, the ceiling of what follows")
+    title = "Reader: what it reads from the truth's own frames, the ceiling of what follows"
+    report = SectionReport(title, evaluation.clip_ids)
     openings, rows, unseen = [], [], 0
     for place in evaluation.progress(range(len(evaluation)), "reader"):
         readings, labels = evaluation.truth_readings(place), evaluation.labels(place)
@@ -70,27 +72,29 @@ def lips_section(evaluation: Evaluation) -> SectionReport:
     Returns:
         Correlation of mouth opening with the truth, with a clip's own speech and with that of another clip; lag.
     """
-    report = SectionReport("Lips: mouth opening read from the video against the truth, pose and blinks given")
+    title = "Lips: mouth opening read from the video against the truth, pose and blinks given"
+    report = SectionReport(title, evaluation.clip_ids)
     report.beside = CEILING
     own, ceiling, lags, unseen = [], [], [], 0
     for place in evaluation.progress(range(len(evaluation)), "lips, own speech"):
         readings, labels = evaluation.readings(place, place), evaluation.labels(place)
         own.append(_opening_correlation(labels, readings))
         ceiling.append(_opening_correlation(labels, evaluation.truth_readings(place)))
-        if math.isfinite(own[-1]):
-            lags.append(opening_lag(labelled_opening(labels), readings))
+        lags.append(opening_lag(labelled_opening(labels), readings) if math.isfinite(own[-1]) else None)
         unseen += not readings.show_face()
     seed = evaluation.settings.seed
-    report.add_mean("own_speech", "with the clip's own speech, r", own, seed, beside=finite_mean(ceiling))
+    beside = finite_mean(ceiling)
+    report.add_mean("own_speech", "with the clip's own speech, r", own, seed, beside=beside, better=HIGHER)
     if len(evaluation) > 1:
-        report.add_mean("other_speech", "with the speech of another clip, r", _other_speech(evaluation), seed)
+        report.add_mean("other_speech", "with the speech of another clip, r", list(_other_speech(evaluation)), seed)
     else:
         report.notes.append("There is one clip only: none has the speech that it could be tried with.")
-    told = [lag for lag in lags if math.isfinite(lag)]
-    report.add("lag_frames", "best lag, median [frames]", np.median(told) if told else math.nan, count=len(told))
-    # a lag that cannot be told is not within
-    within = np.mean([abs(lag) <= 1 for lag in lags]) if lags else math.nan
-    report.add("lag_within_1", "share of clips whose best lag is within ±1 frame", within, count=len(lags))
+    told = [lag for lag in lags if lag is not None and math.isfinite(lag)]
+    median = np.median(told) if told else math.nan
+    report.add("lag_frames", "best lag, median [frames]", median, count=len(told), better=0.0)
+    # a lag that cannot be told is not within; that of a mouth that hardly opens does not count
+    within = [math.nan if lag is None else float(abs(lag) <= 1) for lag in lags]
+    report.add_mean("lag_within_1", "share of clips whose best lag is within ±1 frame", within, seed, better=HIGHER)
     report.notes += _unseen(unseen, evaluation)
     still = sum(math.isnan(value) for value in own)
     if still:
@@ -108,7 +112,8 @@ def control_section(evaluation: Evaluation) -> SectionReport:
         Correlations of what is read from the video with what was given, and with what is read from the truth's frames:
         in the latter what the reader always gets wrong, such as a pitch that grows with the mouth, counts for both.
     """
-    report = SectionReport("Control: pose and blinks read from the video against those that were given")
+    title = "Control: pose and blinks read from the video against those that were given"
+    report = SectionReport(title, evaluation.clip_ids)
     report.beside = CEILING
     rows, unseen = [], 0
     for place in evaluation.progress(range(len(evaluation)), "control"):
@@ -119,9 +124,11 @@ def control_section(evaluation: Evaluation) -> SectionReport:
     given, ceiling, as_read = np.array(rows).transpose(1, 2, 0)
     seed = evaluation.settings.seed
     for column, (key, label) in enumerate(FOLLOWED.items()):
-        report.add_mean(key, f"{label}, r", given[column], seed, beside=finite_mean(ceiling[column]))
+        beside = finite_mean(ceiling[column])
+        report.add_mean(key, f"{label}, r", given[column], seed, beside=beside, better=HIGHER)
     for column, (key, label) in enumerate(FOLLOWED.items()):
-        report.add_mean(f"{key}_as_read", f"{label}, r with what is {CEILING}", as_read[column], seed)
+        label = f"{label}, r with what is {CEILING}"
+        report.add_mean(f"{key}_as_read", label, as_read[column], seed, better=HIGHER)
     report.notes += [_movement_note(), *_unseen(unseen, evaluation)]
     return report
 
@@ -141,7 +148,8 @@ def reconstruction_section(evaluation: Evaluation) -> SectionReport:
     """
     if not evaluation.lfg.config.with_motion_estimator:
         raise LeftOut("this LFG has no motion estimator; pass one that has it with `--lfg`")
-    report = SectionReport("Reconstruction: LFG draws the frames of a clip from the first one")
+    title = "Reconstruction: LFG draws the frames of a clip from the first one"
+    report = SectionReport(title, evaluation.clip_ids)
     report.beside = "source left as it is"
     rows, unseen = [], 0
     for place in evaluation.progress(range(len(evaluation)), "reconstruction"):
@@ -224,13 +232,16 @@ def _add_reconstruction(report: SectionReport, rows: list[dict], seed: int) -> N
     for name, label in (("picture", "whole picture"), ("mouth", "box of the mouth"), ("eyes", "boxes of the eyes")):
         if all(name in row for row in rows):
             made, copied = np.array([row[name] for row in rows]).T
-            report.add_mean(f"psnr_{name}", f"PSNR, {label} [dB]", made, seed, beside=finite_mean(copied))
-            report.add_mean(f"gain_{name}", f"gain, {label} [dB]", made - copied, seed)
+            beside = finite_mean(copied)
+            report.add_mean(f"psnr_{name}", f"PSNR, {label} [dB]", made, seed, beside=beside, better=HIGHER)
+            report.add_mean(f"gain_{name}", f"gain, {label} [dB]", made - copied, seed, better=HIGHER)
     if "opening" in rows[0]:
-        report.add_mean("mouth_opening", "mouth opening, r", [row["opening"] for row in rows], seed)
+        openings = [row["opening"] for row in rows]
+        report.add_mean("mouth_opening", "mouth opening, r", openings, seed, better=HIGHER)
     else:
         report.notes.append(f"The mouth's opening is left out: {NO_READER}.")
-    report.add_mean("sharpness", "sharpness of the face, over the truth's", [row["sharpness"] for row in rows], seed)
+    sharpness = [row["sharpness"] for row in rows]
+    report.add_mean("sharpness", "sharpness of the face, over the truth's", sharpness, seed, better=1.0)
     if not all("eyes" in row for row in rows):
         report.notes.append("The eyes are left out: the data set has no label `eyes_px`, which synthetic clips have.")
 

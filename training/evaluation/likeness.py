@@ -9,13 +9,14 @@ from training.evaluation.face_reader import MOUTH_POINTS, FaceReadings
 from training.evaluation.metrics.image_quality import LARGEST_PSNR_DB, psnr, ssim
 from training.evaluation.metrics.landmark_distance import align_landmarks, landmark_distance
 
-PICTURE_LABELS = {"psnr_db": "PSNR [dB] ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
+PICTURE_LABELS = {"psnr_db": "PSNR [dB]", "ssim": "SSIM", "lpips": "LPIPS"}
 LANDMARK_LABELS = {
-    "m_lmd_px": "M-LMD, the mouth's landmarks [px] ↓",
-    "f_lmd_px": "F-LMD, the face's landmarks [px] ↓",
-    "m_lmd_aligned_px": "M-LMD, faces aligned first [px] ↓",
-    "f_lmd_aligned_px": "F-LMD, faces aligned first [px] ↓",
+    "m_lmd_px": "M-LMD, the mouth's landmarks [px]",
+    "f_lmd_px": "F-LMD, the face's landmarks [px]",
+    "m_lmd_aligned_px": "M-LMD, faces aligned first [px]",
+    "f_lmd_aligned_px": "F-LMD, faces aligned first [px]",
 }
+HIGHER_LIKENESS = ("psnr_db", "ssim")  # of the others, lower is better
 LIKENESS_LABELS = PICTURE_LABELS | LANDMARK_LABELS
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from diffusers_dawn.cli.evaluation_reports import HIGHER, LOWER
 from training.evaluation.clips import NO_READER, Evaluation
 from training.evaluation.extractors import FIGURES_OF
 from training.evaluation.identity import FaceEmbedding
-from training.evaluation.likeness import LANDMARK_LABELS, LIKENESS_LABELS, PICTURE_LABELS
+from training.evaluation.likeness import HIGHER_LIKENESS, LANDMARK_LABELS, LIKENESS_LABELS, PICTURE_LABELS
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport
 from training.evaluation.unguided import tracks_note
@@ -30,7 +31,7 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
     extractors = evaluation.extractors
     if evaluation.reader is None and extractors.inception is None and extractors.i3d is None:
         raise LeftOut(NO_READER)
-    report = SectionReport("Paper: each clip's portrait speaks with its sound, and moves freely")
+    report = SectionReport("Paper: each clip's portrait speaks with its sound, and moves freely", evaluation.clip_ids)
     report.beside = "the clips themselves"
     found = PaperFigures(extractors, face_embedding())
     for place in evaluation.progress(range(len(evaluation)), "paper"):
@@ -58,7 +59,8 @@ def pictures_section(evaluation: Evaluation) -> SectionReport:
     Returns:
         PSNR, SSIM, LPIPS, landmark distances of mouth and face.
     """
-    report = SectionReport("Pictures: frame by frame against the truth, own speech, pose and blinks given")
+    title = "Pictures: frame by frame against the truth, own speech, pose and blinks given"
+    report = SectionReport(title, evaluation.clip_ids)
     rows = [evaluation.likeness(place) for place in evaluation.progress(range(len(evaluation)), "pictures")]
     add_likeness(report, rows, evaluation)
     return report
@@ -75,7 +77,8 @@ def add_likeness(report: SectionReport, rows: list[dict[str, float]], evaluation
     labels = PICTURE_LABELS if evaluation.reader is None else LIKENESS_LABELS
     for name, label in labels.items():
         if any(name in row for row in rows):
-            report.add_mean(name, label, [row[name] for row in rows], evaluation.settings.seed)
+            better = HIGHER if name in HIGHER_LIKENESS else LOWER
+            report.add_mean(name, label, [row[name] for row in rows], evaluation.settings.seed, better=better)
     if evaluation.reader is None:
         report.notes.append(f"Left out: {', '.join(LANDMARK_LABELS)}, as {NO_READER}.")
     if evaluation.extractors.lpips is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from diffusers_dawn.cli.evaluation_reports import HIGHER, LOWER
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
 from training.evaluation.extractors import FIGURES_OF, Extractors
 from training.evaluation.face_reader import FaceReadings
@@ -18,18 +19,20 @@ from training.evaluation.metrics.lip_sync import lip_sync
 from training.evaluation.metrics.movement import blink_rate, mean_jerk, motion_diversity
 from training.evaluation.report import SectionReport
 
-ARROWS = "↓: lower is better, ↑: higher is better, ≈: better nearer to the films, whose own figure stands beside it."
-DISTANCES = {"fid": "FID ↓", "fvd16": "FVD16 ↓", "fvd32": "FVD32 ↓"}
+DISTANCES = {"fid": "FID", "fvd16": "FVD16", "fvd32": "FVD32"}
 WINDOWS = {"fvd16": 16, "fvd32": 32}
 MOVEMENT = {
-    "bas": "BAS ≈",
-    "blinks_per_s": "blinks per second ≈",
-    "head_diversity_deg": "diversity of head motion, std over time [°] ≈",
-    "head_jerk_deg_per_s3": "jerk of the head [°/s³] ≈",
-    "mouth_jerk_per_s3": "jerk of the mouth's opening [face heights/s³] ≈",
-    "opening_in_silence": "mouth opening in silence [face heights] ≈",
+    "bas": "BAS",
+    "blinks_per_s": "blinks per second",
+    "head_diversity_deg": "diversity of head motion, std over time [°]",
+    "head_jerk_deg_per_s3": "jerk of the head [°/s³]",
+    "mouth_jerk_per_s3": "jerk of the mouth's opening [face heights/s³]",
+    "opening_in_silence": "mouth opening in silence [face heights]",
 }
-SYNC = {"lse_c": "LSE-C ↑", "lse_d": "LSE-D ↓", "offset_frames": "offset of lips after sound [frames] ≈"}
+SYNC = {"lse_c": "LSE-C", "lse_d": "LSE-D", "offset_frames": "offset of lips after sound [frames]"}
+IDENTITY = {"csim": "CSIM", "csim_dlib": "CSIM (dlib)"}
+# of the others, what is nearer to the films' own figure is better
+BETTER = {"lse_c": HIGHER, "lse_d": LOWER, "csim": HIGHER, "csim_dlib": HIGHER}
 # dlib's embedding takes 20 ms a face
 EMBEDDED_EVERY = 10
 
@@ -92,16 +95,17 @@ class PaperFigures:
         for name, label in DISTANCES.items():
             first, second = self._statistics[name]
             if first.count > 1:
-                report.add(name, label, frechet_distance(first, second), count=first.count)
-        labels = SYNC | {"csim": "CSIM ↑", "csim_dlib": "CSIM (dlib) ↑"} | MOVEMENT
-        for name, label in labels.items():
+                distance = frechet_distance(first, second)
+                report.add(name, label, distance, count=first.count, better=LOWER)
+        for name, label in (SYNC | IDENTITY | MOVEMENT).items():
             if any(name in made for made, _ in self._rows):
-                made, beside = zip(*((row[name] for row in rows) for rows in self._rows), strict=True)
-                report.add_mean(name, label, made, seed, beside=finite_mean(beside))
+                made, filmed = zip(*((row[name] for row in rows) for rows in self._rows), strict=True)
+                beside = finite_mean(filmed)
+                report.add_mean(name, label, made, seed, beside=beside, better=BETTER.get(name, beside))
         report.notes += self._notes()
 
     def _notes(self) -> list[str]:
-        notes = [ARROWS]
+        notes = []
         if self._num_unseen:
             notes.append(
                 f"In {self._num_unseen} of {len(self._rows)} videos the reader sees the face in less than 90 % of the "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffusers_dawn.cli.evaluation_reports import HIGHER, LOWER
 from diffusers_dawn.face.person import PersonSegmenter
 from diffusers_dawn.media.recordings import read_waveform, resample
 from diffusers_dawn.pipeline.clip_tensors import fit_samples
@@ -47,6 +48,8 @@ FIGURES = {
     "identity": "distance of the face's embedding (dlib) to the portrait's",
     "border": "share of the border's background that changes",
 }
+BETTER = dict.fromkeys(("energy", *ANGLES), HIGHER) | dict.fromkeys(("eyes", "identity", "border"), LOWER)
+BETTER |= {"pauses": 0.0}
 
 
 def portraits_section(evaluation: Evaluation) -> SectionReport:
@@ -68,8 +71,8 @@ def portraits_section(evaluation: Evaluation) -> SectionReport:
         raise LeftOut("no `--portraits` are given")
     if not settings.recordings:
         raise LeftOut("no `--recordings` are given, which portraits speak")
-    report = SectionReport("Portraits: real speech, pose and blinks given")
-    portraits, refused = _read_portraits(evaluation)
+    names, portraits, refused = _read_portraits(evaluation)
+    report = SectionReport("Portraits: real speech, pose and blinks given", names)
     try:
         embed = FaceEmbedding()
     except ImportError as error:
@@ -82,7 +85,7 @@ def portraits_section(evaluation: Evaluation) -> SectionReport:
         unseen += not is_seen
     for key, label in FIGURES.items():
         if key != "identity" or embed is not None:
-            report.add_mean(key, label, [row[key] for row in rows], settings.seed)
+            report.add_mean(key, label, [row[key] for row in rows], settings.seed, better=BETTER[key])
     report.notes.append(
         f"{len(portraits)} portraits, {settings.clip_seconds:g} s each. Yaw, pitch and roll swing by "
         f"{', '.join(f'{turn:g}' for turn in TURNS_DEG)}° around the portrait's; eyes are closed for {CLOSED_FRAMES} "
@@ -156,19 +159,22 @@ def changed_border(pictures: np.ndarray, portrait: np.ndarray, person: np.ndarra
     return float((difference.max(axis=-1) > CHANGED_LEVELS).mean())
 
 
-def _read_portraits(evaluation: Evaluation) -> tuple[list[Portrait], int]:
-    """The portraits that are looked at, and how many of the chosen pictures show no face."""
-    paths = list_pictures(evaluation.settings.portraits)
+def _read_portraits(evaluation: Evaluation) -> tuple[list[str], list[Portrait], int]:
+    """Names of the pictures that are looked at, their portraits, and how many of the chosen ones show no face."""
+    source = evaluation.settings.portraits
+    folder, paths = source if source.is_dir() else source.parent, list_pictures(source)
+    names: list[str] = []
     found: list[Portrait] = []
     chosen = spread_evenly(len(paths), evaluation.settings.num_clips) if paths else []
-    for index in chosen:
+    for path in (paths[index] for index in chosen):
         try:
-            found.append(evaluation.pipe.prepare_portrait(paths[index]))
+            found.append(evaluation.pipe.prepare_portrait(path))
         except ValueError:
             continue
+        names.append(str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name)
     if not found:
-        raise ValueError(f"`portraits` has no picture with a face: {evaluation.settings.portraits}")
-    return found, len(chosen) - len(found)
+        raise ValueError(f"`portraits` has no picture with a face: {source}")
+    return names, found, len(chosen) - len(found)
 
 
 def _judged(

@@ -2,15 +2,17 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffusers_dawn.cli.evaluation_reports import FORMAT, REPORT_NAME, marked
 from training.data.dataset_info import write_text_atomically
 from training.evaluation.figures import bootstrap_interval, finite_mean
 
 NOTHING = "–"
+MARKS_NOTE = "Better is higher (↑), lower (↓), or nearer to the number that follows, or else stands beside (≈)."
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Figure:
         interval: Lower and upper end of its 95 % interval.
         beside: A number to compare it with.
         count: Of how many clips, or videos, it is.
+        better: Which other value would be better: `HIGHER`, `LOWER`, or one nearer to this number; None: neither.
+        per_clip: What each clip says, in the order of `SectionReport.clips`; NaN where it does not count.
     """
 
     key: str
@@ -32,6 +36,8 @@ class Figure:
     interval: tuple[float, float] | None = None
     beside: float | None = None
     count: int | None = None
+    better: str | float | None = None
+    per_clip: Sequence[float] | None = None
 
 
 @dataclass
@@ -40,12 +46,14 @@ class SectionReport:
 
     Attributes:
         title: Its heading.
+        clips: Names of the clips, or videos, that means are of.
         figures: What was found.
         notes: Sentences on how it was found.
         beside: What the numbers beside the figures are.
     """
 
     title: str
+    clips: Sequence[str] = ()
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     beside: str = "beside"
@@ -57,23 +65,41 @@ class SectionReport:
             key: As in `Figure`, like the others.
             label: What it is.
             value: The number.
-            **more: `interval`, `beside` and `count`.
+            **more: `interval`, `beside`, `count` and `better`.
         """
         self.figures.append(Figure(key, label, float(value), **more))
 
-    def add_mean(self, key: str, label: str, values: Iterable[float], seed: int, beside: float | None = None) -> None:
+    def add_mean(
+        self,
+        key: str,
+        label: str,
+        values: Sequence[float],
+        seed: int,
+        beside: float | None = None,
+        better: str | float | None = None,
+    ) -> None:
         """Add a mean over clips with its bootstrap interval.
 
         Args:
             key: As in `Figure`.
             label: What it is.
-            values: A number per clip; NaN where the clip does not count.
+            values: A number per clip, as many as the section names; NaN where the clip does not count.
             seed: Seed of the bootstrap.
             beside: As in `Figure`.
+            better: As in `Figure`.
+
+        Raises:
+            ValueError: The section names more clips, or fewer.
         """
+        if self.clips and len(values) != len(self.clips):
+            raise ValueError(f"`values` of {key} are {len(values)}, must be {len(self.clips)}, one per clip")
         counted = [value for value in values if math.isfinite(value)]
-        interval = bootstrap_interval(counted, seed)
-        self.add(key, label, finite_mean(counted), interval=interval, beside=beside, count=len(counted))
+        found = {
+            "interval": bootstrap_interval(counted, seed),
+            "count": len(counted),
+            "per_clip": list(values) if self.clips else None,
+        }
+        self.add(key, label, finite_mean(counted), beside=beside, better=better, **found)
 
 
 class LeftOut(Exception):
@@ -121,24 +147,24 @@ def report_as_markdown(heading: str, sections: Mapping[str, SectionReport | str]
 
 
 def report_as_numbers(
-    settings: Mapping[str, Any], sections: Mapping[str, SectionReport | str]
-) -> dict[str, dict[str, Any]]:
+    described: Mapping[str, Mapping[str, Any]], sections: Mapping[str, SectionReport | str]
+) -> dict[str, Any]:
     """Write the numbers.
 
     Args:
-        settings: What was evaluated, and how.
+        described: What was evaluated, how, and on what: `settings` and others by name.
         sections: By name: what was found, or why it was left out.
 
     Returns:
-        What JSON can hold: `settings`, and `sections` by name, each with `figures` (by their keys: `label`, `value`,
-        `interval`, `beside`, `count`; null where there is none) and `notes`, or with `left_out`.
+        What JSON can hold: `format`, what was described, and `sections` by name, each with `title`, `clips`, `figures`
+        (by their keys: `label`, `value`, `interval`, `beside`, `count`, `better`, `per_clip`; null where there is
+        none) and `notes`, or with `left_out`.
     """
     return {
-        "settings": dict(settings),
+        "format": FORMAT,
+        **described,
         "sections": {
-            name: {"left_out": section}
-            if isinstance(section, str)
-            else {"figures": {figure.key: _numbers(figure) for figure in section.figures}, "notes": section.notes}
+            name: {"left_out": section} if isinstance(section, str) else _section_numbers(section)
             for name, section in sections.items()
         },
     }
@@ -153,8 +179,17 @@ def write_report(folder: Path, numbers: Mapping[str, Any], markdown: str) -> Non
         markdown: See `report_as_markdown`.
     """
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text_atomically(folder / "report.json", text + "\n")
+    write_text_atomically(folder / REPORT_NAME, text + "\n")
     write_text_atomically(folder / "report.md", markdown)
+
+
+def _section_numbers(section: SectionReport) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "clips": list(section.clips),
+        "figures": {figure.key: _numbers(figure) for figure in section.figures},
+        "notes": section.notes,
+    }
 
 
 def _numbers(figure: Figure) -> dict[str, Any]:
@@ -164,6 +199,8 @@ def _numbers(figure: Figure) -> dict[str, Any]:
         "interval": None if figure.interval is None else list(figure.interval),
         "beside": _finite(figure.beside),
         "count": figure.count,
+        "better": figure.better if isinstance(figure.better, str) else _finite(figure.better),
+        "per_clip": None if figure.per_clip is None else [_finite(float(value)) for value in figure.per_clip],
     }
 
 
@@ -174,7 +211,7 @@ def _finite(value: float | None) -> float | None:
 def _table(section: SectionReport) -> str:
     """Columns that no figure fills are left out."""
     columns = {
-        "figure": [figure.label for figure in section.figures],
+        "figure": [marked(figure.label, figure.better, figure.beside) for figure in section.figures],
         "value": [_shown(figure.value) for figure in section.figures],
         "95 % interval": [
             "" if figure.interval is None else " to ".join(map(_shown, figure.interval)) for figure in section.figures

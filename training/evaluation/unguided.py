@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffusers_dawn.cli.evaluation_reports import HIGHER, LOWER
 from diffusers_dawn.media.recordings import read_waveform, resample
 from diffusers_dawn.media.video_writer import VideoWriter
 from diffusers_dawn.pipeline.clip_tensors import fit_samples
@@ -52,7 +53,8 @@ def tracks_section(evaluation: Evaluation) -> SectionReport:
     pbnet = evaluation.pipe.pbnet
     if pbnet is None:
         raise LeftOut("the pipeline has no PBNet")
-    report = SectionReport("Tracks: pose and blinks that PBNet makes for the speech of the test split")
+    title = "Tracks: pose and blinks that PBNet makes for the speech of the test split"
+    report = SectionReport(title, evaluation.clip_ids)
     report.beside = "training split"
     rates, differences, speeds = [], [], []
     for place in evaluation.progress(range(len(evaluation)), "tracks"):
@@ -66,7 +68,7 @@ def tracks_section(evaluation: Evaluation) -> SectionReport:
     training_rate, training_speeds = _training_movement(evaluation, report)
     seed = evaluation.settings.seed
     if pbnet.makes_blink:
-        report.add_mean("blinks_per_s", "blinks per second", rates, seed, beside=training_rate)
+        report.add_mean("blinks_per_s", "blinks per second", rates, seed, beside=training_rate, better=training_rate)
     else:
         report.notes.append("This PBNet makes no blinks.")
     if pbnet.makes_pose:
@@ -102,11 +104,13 @@ def long_section(evaluation: Evaluation) -> SectionReport:
         raise LeftOut(f"the measured clips together do not last {settings.long_seconds:g} s")
     groups = [groups[index] for index in spread_evenly(len(groups), settings.num_long)]
     ends = f"{settings.clip_seconds:g} s"
-    report = SectionReport(f"Long: the first and the last {ends} of videos of {settings.long_seconds:g} s")
+    title = f"Long: the first and the last {ends} of videos of {settings.long_seconds:g} s"
+    report = SectionReport(title, [f"from {evaluation.clip_ids[group[0]]}" for group in groups])
     runs = [(group[0], order) for group in groups for order in (group, group[::-1])]
     found = [_long_run(evaluation, *run) for run in evaluation.progress(runs, "long")]
-    _add_ends(report, "mouth_opening", f"mouth opening, r, {{}} {ends}", [run[0] for run in found], settings.seed)
-    _add_ends(report, "sharpness", f"sharpness of the face, {{}} {ends}", [run[1] for run in found], settings.seed)
+    seed = settings.seed
+    _add_ends(report, "mouth_opening", f"mouth opening, r, {{}} {ends}", [run[0] for run in found], seed, HIGHER)
+    _add_ends(report, "sharpness", f"sharpness of the face, {{}} {ends}", [run[1] for run in found], seed)
     report.notes.append(
         f"Of {len(groups)} rows of joined clips, each forwards and backwards, so that both ends say the same; "
         f"{tracks_note(evaluation)}."
@@ -133,15 +137,16 @@ def recordings_section(evaluation: Evaluation) -> SectionReport:
     evaluation.needed_reader()
     if not evaluation.settings.recordings:
         raise LeftOut("no `--recordings` are given")
-    report = SectionReport("Recordings: mouth opening read from the video against the energy of the sound")
     places = spread_evenly(len(evaluation), evaluation.settings.num_portraits)
+    title = "Recordings: mouth opening read from the video against the energy of the sound"
+    report = SectionReport(title, [evaluation.clip_ids[place] for place in places])
     for number, path in enumerate(evaluation.settings.recordings, 1):
         waveform = read_waveform(path, name="recordings")
         speech = evaluation.pipe.encode_audio(waveform).cpu()
         energy = sound_energy(fit_samples(resample(waveform, SAMPLE_RATE_HZ), len(speech)), len(speech))
         rows = []
         for place in evaluation.progress(places, f"recordings, {path.name}"):
-            video = evaluation.settings.output / f"recording_{number}-{evaluation.clip_id(place)}.mp4"
+            video = evaluation.settings.output / f"recording_{number}-{evaluation.clip_ids[place]}.mp4"
             rows.append(_spoken(evaluation, place, speech, energy, video, waveform))
         _add_recording(report, number, path.name, rows, evaluation.settings.seed)
     report.notes.append(
@@ -173,7 +178,8 @@ def _add_speeds(report: SectionReport, made: np.ndarray, training: np.ndarray | 
         for key, label, percent in (("median", "median", 50), ("p90", "90th percentile", 90)):
             beside = None if training is None else float(np.percentile(training[:, column], percent))
             value = np.percentile(made[:, column], percent)
-            report.add(f"{angle}_speed_{key}_deg_per_s", f"speed of {angle}, {label} [°/s]", value, beside=beside)
+            name = f"{angle}_speed_{key}_deg_per_s"
+            report.add(name, f"speed of {angle}, {label} [°/s]", value, beside=beside, better=beside)
 
 
 def _long_run(evaluation: Evaluation, place: int, order: list[int]) -> tuple[list[float], list[float], int]:
@@ -194,16 +200,21 @@ def _long_run(evaluation: Evaluation, place: int, order: list[int]) -> tuple[lis
     return openings, sharpness, unseen
 
 
-def _add_ends(report: SectionReport, key: str, label: str, runs: list[list[float]], seed: int) -> None:
+def _add_ends(
+    report: SectionReport, key: str, label: str, runs: list[list[float]], seed: int, better: str | None = None
+) -> None:
     """Means of first and last end, and their quotient, over rows of clips: two runs each."""
     rows = np.array(runs).reshape(-1, 2, 2).mean(axis=1)
-    rows = rows[np.isfinite(rows).all(axis=1)]
+    # a row of clips counts with both ends or not at all
+    rows[~np.isfinite(rows).all(axis=1)] = math.nan
     for column, end in enumerate(("first", "last")):
-        report.add_mean(f"{key}_{end}", label.format(end), rows[:, column], seed)
+        report.add_mean(f"{key}_{end}", label.format(end), rows[:, column], seed, better=better)
+    rows = rows[np.isfinite(rows).all(axis=1)]
     last_and_first = rows[:, ::-1]
     value = mean_quotient(last_and_first) if len(rows) else math.nan
     interval = bootstrap_interval(last_and_first, seed, mean_quotient)
-    report.add(f"{key}_ratio", label.format("last over first"), value, interval=interval, count=len(rows))
+    name, label = f"{key}_ratio", label.format("last over first")
+    report.add(name, label, value, interval=interval, count=len(rows), better=1.0)
 
 
 def _spoken(
@@ -228,10 +239,11 @@ def _spoken(
 def _add_recording(report: SectionReport, number: int, name: str, rows: list[list[float]], seed: int) -> None:
     correlations, pauses, voice, sharpness, seen = zip(*rows, strict=True)
     key = f"recording_{number}"
-    report.add_mean(f"{key}_energy", f"{name}: mouth opening with the energy, r", correlations, seed)
-    report.add_mean(f"{key}_pauses", f"{name}: mean mouth opening in pauses", pauses, seed)
+    report.add_mean(f"{key}_energy", f"{name}: mouth opening with the energy, r", correlations, seed, better=HIGHER)
+    report.add_mean(f"{key}_pauses", f"{name}: mean mouth opening in pauses", pauses, seed, better=LOWER)
     report.add_mean(f"{key}_voice", f"{name}: mean mouth opening in speech", voice, seed)
-    report.add_mean(f"{key}_sharpness", f"{name}: sharpness of the face, over the portrait's", sharpness, seed)
+    label = f"{name}: sharpness of the face, over the portrait's"
+    report.add_mean(f"{key}_sharpness", label, sharpness, seed, better=1.0)
     if sum(seen) < len(seen):
         report.notes.append(unseen_note(len(seen) - round(sum(seen)), f"{len(seen)} videos of {name}"))
 

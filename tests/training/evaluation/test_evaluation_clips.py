@@ -29,7 +29,7 @@ def without_features(name):
 
 def test_clips_are_spread_over_the_test_split_and_cut(pipe, data_set):
     evaluation = Evaluation(pipe, data_set, SHORT, None)
-    assert [evaluation.clip_id(place) for place in range(len(evaluation))] == ["test-0", "test-2"]
+    assert evaluation.clip_ids == ["test-0", "test-2"]
     assert len(evaluation.truth(0).frames) == 15 == len(evaluation.labels(0)["pose"])
     assert evaluation.speech(0).shape == (15, AUDIO_DIM)
     assert evaluation.portrait(1).image.shape == (64, 64, 3)

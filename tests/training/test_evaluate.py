@@ -8,6 +8,7 @@ import torch
 from tiny_clips import AUDIO_DIM, tiny_clip
 from tiny_evaluation import write_test_split
 
+from diffusers_dawn.cli.compare import comparison
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from training.data.clip_members import PreparedClip, encode_wav
 from training.data.clip_shards import ClipShards
@@ -92,6 +93,8 @@ def test_same_seed_gives_the_same_report_and_another_one_another(tiny_data_set, 
         # of how busy the machine is
         reports[-1].pop("machine")
     assert reports[0] == reports[1] and reports[0]["sections"] != reports[2]["sections"]
+    text = comparison(reports[0], reports[2])
+    assert "Settings that differ (A / B): seed 3 / 4." in text and "| yaw of two samples, mean difference [°] " in text
 
 
 def test_report_tells_checkpoints_apart_by_their_weights(tiny_data_set, tiny_pipeline_folder, lora_folder, tmp_path):

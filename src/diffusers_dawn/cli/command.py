@@ -11,6 +11,7 @@ from types import FrameType
 from ..machine.allocator import keep_freed_memory
 from .animate import animate
 from .batch import batch
+from .compare import compare
 from .messages import PatientStream, describe_error, plain_warnings, quiet_libraries, say
 from .options import COMMANDS, LARGEST_SEED, command_parser
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted.
     """
-    functions = (animate, batch, studio, convert, init, community)
+    functions = (animate, batch, studio, compare, convert, init, community)
     options = command_parser(dict(zip(COMMANDS, functions, strict=True))).parse_args(arguments)
     try:
         with _stopped_by_signals(), plain_warnings():

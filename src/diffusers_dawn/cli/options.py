@@ -27,7 +27,7 @@ OPTION_NAMES = {
     "window_frames": "--window-frames",
     "window_overlap": "--window-overlap",
 }
-COMMANDS = ("animate", "batch", "studio", "convert", "init", "export-community")
+COMMANDS = ("animate", "batch", "studio", "compare", "convert", "init", "export-community")
 # options of `dawn animate` that choose and place the model, and hold for all jobs of a batch
 MODEL_OPTIONS = ("checkpoint", "lora", "device", "dtype")
 # options that need no value, and the word for "no", if there is one
@@ -173,6 +173,10 @@ def command_parser(
     command.add_argument("--max-size", type=int, metavar="PX", help="largest width of a video (default: any)")
     command.add_argument("--mcp", action="store_true", help="also serve the page's functions to agents (MCP)")
     _add_model_options(command)
+
+    command = _command(commands, "compare", run, "say which differences between two evaluations are more than chance")
+    command.add_argument("first", metavar="A", help="folder that training/evaluate.py wrote, or its report.json")
+    command.add_argument("second", metavar="B", help="another one, of the same clips")
 
     command = _command(commands, "convert", run, "turn published checkpoints into a saved pipeline")
     command.add_argument("--dawn", required=True, help="DAWN_128.pth or DAWN_256.pth")

@@ -20,10 +20,12 @@ from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.sampling.scheduler_choice import SCHEDULERS, make_scheduler
 from diffusers_dawn.sampling.scheduler_training import training_config
-from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import FaceReader, labelled_opening
 from training.evaluation.figures import face_sharpness, finite_mean, opening_correlation
 from training.evaluation.guided import FOLLOWED, followed
+from training.evaluation.settings import EvaluationSettings
+from training.evaluation.strategies import Stretch
 
 COLUMNS = ("calls", "s", "mouth r", *(f"{name} r" for name in FOLLOWED), "sharp", "restless")
 
@@ -56,7 +58,7 @@ def measure_clip(evaluation: Evaluation, place: int, cache_interval: int) -> dic
         output_type="latent",
     ).frames
     seconds = pipe.stage_seconds["denoising"]
-    pictures, truth = evaluation.pictures(latents, portrait), evaluation.truth(place).frames
+    pictures, truth = evaluation.pictures([Stretch(latents, portrait)]), evaluation.truth(place).frames
     read = evaluation.needed_reader()(pictures)
     figures = {
         "calls": pipe.num_timesteps,

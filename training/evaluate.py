@@ -3,6 +3,10 @@
     python training/evaluate.py --pipeline runs/a2v/pipeline --dataset clips --output evaluation
 
 Writes report.json, the numbers, and report.md, the tables; with `--recordings` also videos to look at.
+
+    python training/evaluate.py ... --vary strategy=all_at_once,sar,ttr
+
+measures with each value of a setting, and writes a table with a row for each, like those of the paper's ablations.
 """
 
 import sys
@@ -13,7 +17,8 @@ if __name__ == "__main__" and not __package__:
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,6 +26,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from diffusers_dawn.cli.evaluation_reports import read_report
 from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -28,11 +34,12 @@ from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
 from diffusers_dawn.sampling.scheduler_choice import make_scheduler
 from diffusers_dawn.sampling.scheduler_training import training_config
+from training.data.dataset_info import write_text_atomically
 from training.engine import commands
 from training.engine.networks import load_network
 from training.engine.processes import device_of_process
 from training.evaluation import films, guided, paper, portraits, unguided
-from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.clips import Evaluation
 from training.evaluation.extractors import FIGURES_OF, load_extractors
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
@@ -45,6 +52,9 @@ from training.evaluation.report import (
     report_as_numbers,
     write_report,
 )
+from training.evaluation.settings import MOTIONS, EvaluationSettings
+from training.evaluation.strategies import ALL_AT_ONCE, STRATEGIES
+from training.evaluation.variants import VARIED, variants_as_markdown
 
 SECTIONS = guided.SECTIONS | paper.SECTIONS | unguided.SECTIONS | films.SECTIONS | portraits.SECTIONS
 
@@ -58,28 +68,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
-    options = _parser().parse_args(arguments)
-    said = "no report was written"
-    return commands.run("evaluate", lambda: evaluate(options), debug=options.debug, after_interrupt=said)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(words)
+    if options.vary is None:
+        work, said = lambda: evaluate(options), "no report was written"
+    else:
+        work, said = lambda: vary(options, words), "run the same command again to continue"
+    return commands.run("evaluate", work, debug=options.debug, after_interrupt=said)
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def vary(options: argparse.Namespace, words: Sequence[str]) -> None:
+    """Evaluate with several values of one setting; what an earlier run has finished is not done again.
+
+    Args:
+        options: The parsed options.
+        words: The words that they were parsed from.
+
+    Raises:
+        ValueError: As of `evaluate`, or `--vary` is not of the right form.
+    """
+    name, _, listed = options.vary.partition("=")
+    values = list(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
+    if name not in VARIED or len(values) < 2:
+        raise ValueError(f"`vary` is {options.vary!r}, must be NAME=VALUE,VALUE,..., NAME one of {', '.join(VARIED)}")
+    check_folder(options.output, "output")
+    variants = {}
+    for value in values:
+        folder = options.output / f"{name}-{value}"
+        variants[value] = _parser().parse_args([*words, f"--{name}", value, "--output", str(folder)])
+        _checked(variants[value])
+    table = variants_as_markdown(name, {value: evaluate(each, reuse=True) for value, each in variants.items()})
+    write_text_atomically(options.output / f"{name}.md", table)
+    print(table)
+    print(f"wrote {options.output}: {name}.md, and a folder for each value")
+
+
+def evaluate(options: argparse.Namespace, reuse: bool = False) -> dict[str, Any]:
     """Evaluate a pipeline; see `evaluate.py --help`.
 
     Args:
         options: The parsed options.
+        reuse: Whether a report that is there is taken, if it is of the same settings, weights and versions.
+
+    Returns:
+        The report, see `report_as_numbers`.
 
     Raises:
         ValueError: An option is out of range, or pipeline and data set cannot be read or do not suit each other.
     """
     # what can be refused without the pipeline is refused before it is loaded
-    names = _section_names(options.sections)
-    settings = EvaluationSettings(**{
-        field.name: getattr(options, field.name) for field in dataclasses.fields(EvaluationSettings)
-    })
-    if options.scheduler is not None and options.preset is not None:
-        raise ValueError("give either `preset`, which has its own sampler, or `scheduler`")
-    check_folder(options.output, "output")
+    names, settings = _checked(options)
     with ExitStack() as stack:
         try:
             reader = stack.enter_context(FaceReader(options.reader_processes))
@@ -88,7 +126,7 @@ def evaluate(options: argparse.Namespace) -> None:
             reader = None
         device = device_of_process(options.device, 0)
         extractors = load_extractors(options.extractors, options.trust_remote_code, device)
-        pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler)
+        pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler, options.attention_window)
         if options.scheduler is not None and settings.num_inference_steps is None:
             # given steps keep presets, which have samplers of their own, away
             steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps
@@ -97,23 +135,55 @@ def evaluate(options: argparse.Namespace) -> None:
         if options.lfg is not None:
             lfg = load_network(LatentFlowGenerator, options.lfg, "lfg", "lfg").to(pipe.device)
         evaluation = Evaluation(pipe, options.dataset, settings, reader, lfg, extractors)
+        made_of = {
+            "settings": _settings(options, evaluation),
+            "networks": digests_of_networks(evaluation.pipe),
+            "versions": versions(),
+        }
+        finished = _finished_report(options.output, made_of, names) if reuse else None
+        if finished is not None:
+            print(f"{options.output}: measured before")
+            return finished
         options.output.mkdir(parents=True, exist_ok=True)
-        sections = run_sections(evaluation, names)
-    described = {
-        "settings": _settings(options, evaluation),
-        "networks": digests_of_networks(evaluation.pipe),
-        "versions": versions(),
-        "machine": describe_machine(),
-    }
-    numbers = report_as_numbers(described, sections)
-    text = report_as_markdown(_heading(numbers["settings"], evaluation), sections)
+        sections, rendering = run_sections(evaluation, names)
+    numbers = report_as_numbers(made_of | {"machine": describe_machine(), "rendering": rendering}, sections)
+    text = report_as_markdown(_heading(numbers["settings"], evaluation), sections) + _made_with(numbers)
     write_report(options.output, numbers, text)
     print(text)
     print(f"wrote {options.output}: report.json, report.md")
+    return numbers
+
+
+def _checked(options: argparse.Namespace) -> tuple[list[str], EvaluationSettings]:
+    """Refuse options that are wrong by themselves; returns the sections and the settings."""
+    names = _section_names(options.sections)
+    settings = EvaluationSettings(**{
+        field.name: getattr(options, field.name) for field in dataclasses.fields(EvaluationSettings)
+    })
+    if options.scheduler is not None and options.preset is not None:
+        raise ValueError("give either `preset`, which has its own sampler, or `scheduler`")
+    check_folder(options.output, "output")
+    return names, settings
+
+
+def _finished_report(folder: Path, made_of: Mapping[str, Any], names: list[str]) -> dict[str, Any] | None:
+    """The report of a folder, if it has these sections, and was made of the same."""
+    try:
+        report = read_report(str(folder), "output")
+    except ValueError:
+        return None
+    # as they are once they are written
+    wanted = json.loads(json.dumps(made_of))
+    is_same = all(report.get(key) == value for key, value in wanted.items())
+    return report if is_same and list(report["sections"]) == names else None
 
 
 def load_pipeline(
-    name: str, device: torch.device, lora: str | None = None, scheduler: str | None = None
+    name: str,
+    device: torch.device,
+    lora: str | None = None,
+    scheduler: str | None = None,
+    attention_window: int | str | None = None,
 ) -> DAWNPipeline:
     """Load what is evaluated.
 
@@ -122,6 +192,8 @@ def load_pipeline(
         device: Where it runs.
         lora: Folder or Hub id of an adapter of its denoiser.
         scheduler: Another sampler, by name as `dawn animate` knows it.
+        attention_window: So many frames see each other in time, both sides together as the paper counts; "none": all;
+            None: as the denoiser's config says.
 
     Returns:
         The pipeline in float32.
@@ -145,13 +217,17 @@ def load_pipeline(
             raise ValueError(f"`lora` {lora} cannot be loaded: {str(error) or type(error).__name__}") from error
     if scheduler is not None:
         pipe.scheduler = make_scheduler(scheduler, training_config(pipe.scheduler))
+    if attention_window is not None:
+        pipe.unet.register_to_config(temporal_window=None if attention_window == "none" else attention_window // 2)
     try:
         return pipe.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"`device` is {device}, which torch cannot use here") from error
 
 
-def run_sections(evaluation: Evaluation, names: Sequence[str]) -> dict[str, SectionReport | str]:
+def run_sections(
+    evaluation: Evaluation, names: Sequence[str]
+) -> tuple[dict[str, SectionReport | str], dict[str, dict[str, float]]]:
     """Run parts of an evaluation.
 
     Args:
@@ -159,15 +235,22 @@ def run_sections(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Sect
         names: Which parts, of `SECTIONS`.
 
     Returns:
-        By name: what was found, or why the part was left out.
+        By name: what was found, or why the part was left out; and what was rendered for it: `videos`, `frames` and
+        `seconds`, where it was any.
     """
     found: dict[str, SectionReport | str] = {}
+    rendering: dict[str, dict[str, float]] = {}
     for name in names:
+        evaluation.seconds.clear()
+        before = evaluation.num_rendered.copy()
         try:
             found[name] = SECTIONS[name](evaluation)
         except LeftOut as error:
             found[name] = error.reason
-    return found
+        videos, frames = (evaluation.num_rendered - before).tolist()
+        if videos:
+            rendering[name] = {"videos": videos, "frames": frames, "seconds": evaluation.seconds["rendering"]}
+    return found, rendering
 
 
 def _section_names(given: str | None) -> list[str]:
@@ -184,6 +267,9 @@ def _settings(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, 
     """What was evaluated, and how; names of folders, without their paths."""
     settings = dataclasses.asdict(evaluation.settings)
     sampling = choose_sampling(evaluation.pipe.scheduler, settings["preset"], settings["num_inference_steps"])
+    window = evaluation.pipe.unet.config.temporal_window
+    if settings["guidance_scale"] is None:
+        settings["guidance_scale"] = {"speech": evaluation.pipe.config.speech_guidance}
     del settings["quiet"], settings["output"]
     folders = {name: settings.pop(name) for name in ("real_clips", "portraits")}
     entries = [evaluation.shards.entries[index] for index in evaluation.indices]
@@ -201,6 +287,7 @@ def _settings(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, 
         "size_px": evaluation.shards.info.size_px,
         "num_inference_steps": sampling.num_inference_steps,
         "scheduler": type(sampling.scheduler).__name__,
+        "attention_window": "none" if window is None else 2 * window,
     }
 
 
@@ -220,8 +307,15 @@ def _heading(settings: dict[str, Any], evaluation: Evaluation) -> str:
         lines.append(f"The denoiser has the adapter `{settings['lora']}`.")
     if settings["lfg"] is not None:
         lines.append(f"The reconstruction is that of the LFG `{settings['lfg']}`.")
+    if settings["strategy"] != ALL_AT_ONCE:
+        lines.append(f"Strategy: {STRATEGIES[settings['strategy']]}.")
     note = evaluation.speech_note()
     return "## Evaluation\n\n" + " ".join([*lines, *([note] if note else [])])
+
+
+def _made_with(numbers: Mapping[str, Any]) -> str:
+    networks, packages = (", ".join(map(" ".join, numbers[key].items())) for key in ("networks", "versions"))
+    return f"\nSHA-256 of weights: {networks}. Versions: {packages}. Machine: {numbers['machine']}.\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -255,6 +349,16 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in counts.items():
         value = getattr(default, name)
         add(f"--{name}", type=int, default=value, help=text if value is None else f"{text} (default: {value})")
+    add("--guidance_scale", type=float, help="weight of speech, pose and blinks (default: the pipeline's)")
+    add("--strategy", choices=tuple(STRATEGIES), default=default.strategy, help=_meanings(STRATEGIES))
+    add("--motion", choices=tuple(MOTIONS), default=default.motion, help=_meanings(MOTIONS))
+    add(
+        "--attention_window",
+        type=_window,
+        metavar="FRAMES",
+        help="frames that see each other, both sides together as in the paper, or none (default: the checkpoint's)",
+    )
+    add("--vary", metavar="NAME=VALUE,VALUE", help=f"measure with several values of one of {', '.join(VARIED)}")
     add("--preset", choices=tuple(PRESETS), help="sampler and steps (default: the pipeline's own default)")
     add("--scheduler", help="sampler instead of a preset's: dawn, ddim, dpm++, unipc, ... or a class of diffusers")
     add("--clip_seconds", type=float, default=default.clip_seconds, help="length of clips (default: %(default)s)")
@@ -266,6 +370,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="show no progress bars")
     add("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+def _meanings(choices: Mapping[str, str]) -> str:
+    listed = "; ".join(f"{word}: {meaning}" for word, meaning in choices.items())
+    return f"{listed} (default: %(default)s)"
+
+
+def _window(word: str) -> int | str:
+    if word == "none":
+        return word
+    # argparse turns a ValueError into its own message
+    if not word.isdecimal() or int(word) < 2 or int(word) % 2:
+        raise argparse.ArgumentTypeError(f"{word!r}, must be an even number from 2, or none")
+    return int(word)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmark_scripts import imported_script
-from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import FaceReadings
+from training.evaluation.settings import EvaluationSettings
 
 COLUMNS = ("calls", "s", "mouth r", "yaw r", "pitch r", "roll r", "eyes r", "sharp", "restless")
 

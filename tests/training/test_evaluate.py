@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_clips import AUDIO_DIM, tiny_clip
-from tiny_evaluation import write_test_split
+from tiny_evaluation import SHORT, write_test_split
 
 from diffusers_dawn.cli.compare import comparison
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
@@ -17,7 +17,8 @@ from training.data.mouth import LOWER_LIP, UPPER_LIP
 from training.engine.checkpoints import write_trained
 from training.engine.networks import add_lora
 from training.evaluate import SECTIONS, load_pipeline, main
-from training.evaluation.clips import Evaluation, EvaluationSettings
+from training.evaluation.clips import Evaluation
+from training.evaluation.settings import EvaluationSettings
 from training.train_a2v import A2VConfig
 
 TINY = (
@@ -91,10 +92,47 @@ def test_same_seed_gives_the_same_report_and_another_one_another(tiny_data_set, 
         assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
         reports.append(json.loads((output / "report.json").read_text()))
         # of how busy the machine is
-        reports[-1].pop("machine")
+        del reports[-1]["machine"], reports[-1]["rendering"]
     assert reports[0] == reports[1] and reports[0]["sections"] != reports[2]["sections"]
     text = comparison(reports[0], reports[2])
     assert "Settings that differ (A / B): seed 3 / 4." in text and "| yaw of two samples, mean difference [°] " in text
+
+
+def test_a_setting_with_several_values_makes_a_row_for_each_and_goes_on(
+    tiny_data_set, tiny_pipeline_folder, tmp_path, capsys
+):
+    words = arguments(tiny_pipeline_folder, tiny_data_set, tmp_path, "--sections", "pictures")
+    assert main([*words, "--vary", "strategy=all_at_once,ttr"]) == 0
+    assert "measured before" not in capsys.readouterr().out
+    folders = {name: tmp_path / f"strategy-{name}" for name in ("all_at_once", "ttr")}
+    reports = {name: json.loads((folder / "report.json").read_text()) for name, folder in folders.items()}
+    assert [report["settings"]["strategy"] for report in reports.values()] == list(reports)
+    values = [report["sections"]["pictures"]["figures"]["psnr_db"]["value"] for report in reports.values()]
+    assert values[0] != values[1]
+    rendered = reports["ttr"]["rendering"]["pictures"]
+    assert (rendered["videos"], rendered["frames"]) == (1, 13) and rendered["seconds"] > 0
+    table = (tmp_path / "strategy.md").read_text()
+    assert "| strategy | s per video | pictures: PSNR [dB] ↑ | pictures: SSIM ↑ |" in table
+    assert f"| {values[1]:.4g} |" in next(line for line in table.splitlines() if line.startswith("| ttr |"))
+    # a third value is measured beside one that is there, and one that was made of other weights
+    reports["ttr"]["networks"]["unet"] = "another"
+    (folders["ttr"] / "report.json").write_text(json.dumps(reports["ttr"]))
+    assert main([*words, "--vary", "strategy=all_at_once,ttr,sar"]) == 0
+    assert capsys.readouterr().out.count("measured before") == 1
+    assert json.loads((folders["ttr"] / "report.json").read_text())["networks"]["unet"] != "another"
+
+
+def test_window_of_the_attention_counts_both_sides(tiny_data_set, tiny_pipeline_folder, tmp_path):
+    rendered, device = [], torch.device("cpu")
+    for window, frames in ((None, 20), (4, 2), ("none", None)):
+        pipe = load_pipeline(str(tiny_pipeline_folder), device, attention_window=window)
+        assert pipe.unet.config.temporal_window == frames
+        evaluation = Evaluation(pipe, tiny_data_set, SHORT, None)
+        tracks = tuple(torch.from_numpy(evaluation.labels(0)[name]) for name in ("pose", "blink"))
+        (stretch,) = evaluation.render(evaluation.portrait(0), evaluation.speech(0), tracks, evaluation.random(0))
+        rendered.append(stretch.latents)
+    # the clips are shorter than the config's window
+    assert torch.equal(rendered[0], rendered[2]) and not torch.allclose(rendered[0], rendered[1])
 
 
 def test_report_tells_checkpoints_apart_by_their_weights(tiny_data_set, tiny_pipeline_folder, lora_folder, tmp_path):
@@ -159,7 +197,7 @@ def test_adapter_and_sampler_change_what_is_rendered(tiny_data_set, tiny_pipelin
         evaluation = Evaluation(pipe, tiny_data_set, settings, None)
         generator, portrait, speech = evaluation.random(0), evaluation.portrait(0), evaluation.speech(0)
         tracks = evaluation.free_tracks(portrait, speech, generator)
-        rendered.append(evaluation.render(portrait, speech, tracks, generator))
+        rendered.append(evaluation.render(portrait, speech, tracks, generator)[0].latents)
     assert torch.equal(rendered[0], rendered[3])
     assert not torch.allclose(rendered[0], rendered[1]) and not torch.allclose(rendered[0], rendered[2])
 
@@ -202,6 +240,10 @@ def test_networks_that_are_given_and_trusted_add_their_figures(tiny_data_set, ti
         (("--lfg", "no/where/at/all"), "`lfg` is 'no/where/at/all'"),
         (("--lora", "no/where/at/all"), "`lora` no/where/at/all cannot be loaded"),
         (("--scheduler", "magic"), "`scheduler` is 'magic', must be one of dawn, ddim"),
+        (("--vary", "strategy=sar"), "`vary` is 'strategy=sar', must be NAME=VALUE,VALUE,..., NAME one of strategy, "),
+        (("--vary", "teeth=1,2"), "`vary` is 'teeth=1,2', must be NAME=VALUE,VALUE,..., NAME one of strategy, "),
+        (("--vary", "clip_seconds=0.52,9"), "`long_seconds` is 1.04, must be at least twice `clip_seconds` (9.0)"),
+        (("--guidance_scale", "-1"), "`guidance_scale` is -1.0, must be a number in [0, "),
         (("--scheduler", "ddim", "--preset", "fast"), "give either `preset`, which has its own sampler, or"),
     ],
 )
@@ -211,6 +253,12 @@ def test_bad_input_ends_with_one_line(more, message, tiny_data_set, tiny_pipelin
     error = capsys.readouterr().err
     assert error.startswith("evaluate: ") and error.count("\n") == 1 and message in error
     assert not output.exists()
+
+
+def test_window_that_is_not_even_is_refused(tiny_data_set, tiny_pipeline_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments(tiny_pipeline_folder, tiny_data_set, tmp_path, "--attention_window", "5"))
+    assert "argument --attention_window: '5', must be an even number from 2, or none" in capsys.readouterr().err
 
 
 def test_output_that_is_a_file_is_refused(tiny_data_set, tiny_pipeline_folder, tmp_path, capsys):

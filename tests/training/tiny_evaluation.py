@@ -8,7 +8,7 @@ from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from training.data.clip_members import PreparedClip
 from training.data.clip_shards import shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info
-from training.evaluation.clips import EvaluationSettings
+from training.evaluation.settings import EvaluationSettings
 
 SHORT = EvaluationSettings(num_clips=2, clip_seconds=0.6, long_seconds=1.2, num_inference_steps=1, quiet=True)
 

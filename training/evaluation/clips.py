@@ -1,17 +1,19 @@
 """The held-out clips of an evaluation, and how a pipeline renders them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from diffusers_dawn.machine.stage_timer import timed
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Portrait
+from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, Portrait
 from training.data.clip_shards import ClipShards
 from training.data.prepared_report import splits_of
 from training.evaluation.extractors import Extractors
@@ -20,86 +22,14 @@ from training.evaluation.figures import FEWEST_FRAMES, spread_evenly
 from training.evaluation.likeness import frame_likeness
 from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.evaluation.report import LeftOut
+from training.evaluation.settings import HELD, EvaluationSettings
+from training.evaluation.strategies import Stretch, make_stretches
 from training.evaluation.validation import TruthClip, read_truth_clip
 
-LARGEST_SEED = 2**32 - 1
 # stored features that correlate less with those of the pipeline's own encoder come from another one
 MIN_FEATURE_CORRELATION = 0.8
 PICTURES_AT_ONCE = 8
 NO_READER = "faces are read by mediapipe, which cannot be loaded (extra `face`)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """What is evaluated, and how.
-
-    Attributes:
-        num_clips: How many clips of the test split, at most, evenly spread over it.
-        clip_seconds: Longest piece of a clip [s], from its beginning; the first and last so many seconds of long
-            videos are compared.
-        long_seconds: Length of long videos [s].
-        num_long: How many rows of clips become long videos, at most, each forwards and backwards.
-        num_portraits: How many portraits speak each recording, at most.
-        frame_stride: Every so many frames of a clip are reconstructed.
-        preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
-        num_inference_steps: Steps of the pipeline's scheduler, instead of a preset.
-        seed: Everything random is a function of it and of a clip's place.
-        recordings: Files with real speech.
-        real_clips: Folder of films of people who speak; None: there is none.
-        portraits: Folder of portraits that speak the recordings in turn, or list of them; None: there is none.
-        output: Folder for videos of the recordings.
-        quiet: Whether to show no progress bars.
-    """
-
-    num_clips: int = 100
-    clip_seconds: float = 4.0
-    long_seconds: float = 24.0
-    num_long: int = 8
-    num_portraits: int = 3
-    frame_stride: int = 1
-    preset: str | None = None
-    num_inference_steps: int | None = None
-    seed: int = 0
-    recordings: tuple[Path, ...] = ()
-    real_clips: Path | None = None
-    portraits: Path | None = None
-    output: Path = Path()
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse settings that are out of range."""
-        for name in ("num_clips", "num_long", "num_portraits", "frame_stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
-        if self.num_frames < FEWEST_FRAMES:
-            raise ValueError(
-                f"`clip_seconds` is {self.clip_seconds}, must be at least {FEWEST_FRAMES / FPS}: fewer frames say "
-                "nothing about lags"
-            )
-        if self.num_long_frames < 2 * self.num_frames:
-            raise ValueError(
-                f"`long_seconds` is {self.long_seconds}, must be at least twice `clip_seconds` ({self.clip_seconds}), "
-                "whose length its two ends have"
-            )
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"`seed` is {self.seed}, must be from 0 to {LARGEST_SEED}")
-        for path in self.recordings:
-            if not path.is_file():
-                raise ValueError(f"`recordings` has {path}, which is not a file")
-        if self.real_clips is not None and not self.real_clips.exists():
-            raise ValueError(f"`real_clips` is not there: {self.real_clips}")
-        if self.portraits is not None and not self.portraits.exists():
-            raise ValueError(f"`portraits` is not there: {self.portraits}")
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip, at most."""
-        return round(self.clip_seconds * FPS)
-
-    @property
-    def num_long_frames(self) -> int:
-        """Frames of a long video."""
-        return round(self.long_seconds * FPS)
 
 
 class Evaluation:
@@ -120,6 +50,8 @@ class Evaluation:
         lfg: LFG with its motion estimator, if there is one.
         reader: Reads faces; None: nothing can be read from frames.
         extractors: Networks that metrics need.
+        seconds: Seconds of rendering, by name "rendering", so far.
+        num_rendered: Videos, and frames, that were rendered so far.
 
     Raises:
         ValueError: There is no test split, it has too few clips, or the pipeline does not suit the data set.
@@ -138,6 +70,8 @@ class Evaluation:
         self.extractors = Extractors() if extractors is None else extractors
         self.lfg = pipe.lfg if lfg is None else lfg
         self.reader = reader
+        self.seconds: dict[str, float] = {}
+        self.num_rendered = np.zeros(2, int)
         self._truth_readings: dict[int, FaceReadings] = {}
         self._own_speech: dict[int, tuple[FaceReadings | None, dict[str, float]]] = {}
         self.shards = ClipShards(dataset, "test")
@@ -150,8 +84,7 @@ class Evaluation:
             )
         if info.audio_dim not in (None, width):
             raise ValueError(f"`dataset` has speech features of width {info.audio_dim}, the pipeline expects {width}")
-        steps = settings.num_inference_steps
-        pipe.plan(FEWEST_FRAMES, info.size_px, info.size_px, num_inference_steps=steps, preset=settings.preset)
+        pipe.plan(FEWEST_FRAMES, info.size_px, info.size_px, **self._sampling())
         usable = [index for index, entry in enumerate(self.shards.entries) if entry.num_frames >= FEWEST_FRAMES]
         if not usable:
             raise ValueError(f"`dataset` has no clip of {FEWEST_FRAMES} frames or more in its test split: {dataset}")
@@ -218,13 +151,18 @@ class Evaluation:
         drawn = np.random.SeedSequence((self.settings.seed, *purpose)).generate_state(1)
         return torch.Generator().manual_seed(int(drawn[0]))
 
+    @property
+    def makes_tracks(self) -> bool:
+        """Whether PBNet makes pose and blinks where speech alone guides a video."""
+        return self.pipe.pbnet is not None and self.settings.motion != HELD
+
     def free_tracks(
         self, portrait: Portrait, speech: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Let PBNet make pose (F, 6) and eye openness (F, 2); what it does not make stays as in the portrait."""
         held = [torch.tensor(state, dtype=torch.float32) for state in (portrait.face.pose, portrait.face.blink)]
         made = [None, None]
-        if self.pipe.pbnet is not None:
+        if self.makes_tracks:
             made = self.pipe.predict_motion(speech[None], held[0][None], held[1][None], generator)
         return tuple(
             state.expand(len(speech), -1) if track is None else track[0].float().cpu()
@@ -237,8 +175,8 @@ class Evaluation:
         speech: torch.Tensor,
         tracks: tuple[torch.Tensor, torch.Tensor],
         generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Animate a portrait.
+    ) -> list[Stretch]:
+        """Animate a portrait, by the strategy of the settings.
 
         Args:
             portrait: The portrait.
@@ -247,24 +185,41 @@ class Evaluation:
             generator: Source of noise.
 
         Returns:
-            Latents (1, 3, F, h, w), which `pictures` draws.
+            Stretches of motion, F frames together, which `pictures` draws.
         """
         pose, blink = tracks
-        return self.pipe(
-            image=portrait,
-            audio_embeds=speech,
-            pose=pose,
-            blink=blink,
-            preset=self.settings.preset,
-            num_inference_steps=self.settings.num_inference_steps,
-            generator=generator,
-            output_type="latent",
-        ).frames
 
-    def pictures(self, latents: torch.Tensor, portrait: Portrait) -> np.ndarray:
-        """Draw latents (1, 3, F, h, w) of a portrait; uint8 (F, H, W, 3)."""
-        pieces = self.pipe.decode_motion(latents, [portrait], PICTURES_AT_ONCE)
-        return np.concatenate([as_pictures(piece[0]) for piece in pieces])
+        def animate(start: Portrait, frames: np.ndarray) -> torch.Tensor:
+            given = {"audio_embeds": speech[frames], "pose": pose[frames], "blink": blink[frames]}
+            made = self.pipe(start, **given, **self._sampling(), generator=generator, output_type="latent")
+            return made.frames
+
+        def draw(stretch: Stretch, frame: int) -> Portrait:
+            return as_portrait(self._drawn(stretch)[0], portrait.face, pose[frame].numpy(), blink[frame].numpy())
+
+        self.num_rendered += (1, len(speech))
+        with timed(self.seconds, "rendering"):
+            return make_stretches(self.settings.strategy, portrait, len(speech), animate, draw)
+
+    def pictures(self, stretches: Sequence[Stretch], frames: slice = slice(None)) -> np.ndarray:
+        """Draw a video.
+
+        Args:
+            stretches: Its stretches.
+            frames: Which of its frames, one after the other.
+
+        Returns:
+            uint8 frames (F, H, W, 3).
+        """
+        start, stop, _ = frames.indices(sum(stretch.latents.shape[2] for stretch in stretches))
+        pictures, first = [], 0
+        with timed(self.seconds, "rendering"):
+            for latents, portrait in stretches:
+                wanted = latents[:, :, max(start - first, 0) : max(stop - first, 0)]
+                first += latents.shape[2]
+                if wanted.shape[2]:
+                    pictures.append(self._drawn(Stretch(wanted, portrait)))
+        return np.concatenate(pictures)
 
     def truth_readings(self, place: int) -> FaceReadings:
         """Read the truth's own frames, once."""
@@ -323,8 +278,15 @@ class Evaluation:
         labels, portrait = self.labels(place), self.portrait(place)
         num_frames = min(self.num_frames(place), self.num_frames(speaker))
         tracks = tuple(torch.from_numpy(labels[name][:num_frames]) for name in ("pose", "blink"))
-        latents = self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place))
-        return self.pictures(latents, portrait)
+        return self.pictures(self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place)))
+
+    def _drawn(self, stretch: Stretch) -> np.ndarray:
+        pieces = self.pipe.decode_motion(stretch.latents, [stretch.portrait], PICTURES_AT_ONCE)
+        return np.concatenate([as_pictures(piece[0]) for piece in pieces])
+
+    def _sampling(self) -> dict[str, Any]:
+        names = ("preset", "num_inference_steps", "guidance_scale")
+        return {name: getattr(self.settings, name) for name in names}
 
     def _encoded_speech(self, place: int) -> torch.Tensor:
         samples = self.shards.read_samples(self.indices[place])[: self.num_frames(place) * SAMPLE_RATE_HZ // FPS]
@@ -334,6 +296,24 @@ class Evaluation:
 def as_pictures(images: torch.Tensor) -> np.ndarray:
     """Turn images (F, 3, H, W) in [0, 1] into uint8 pictures (F, H, W, 3)."""
     return (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def as_portrait(picture: np.ndarray, face: FaceState, pose: np.ndarray, blink: np.ndarray) -> Portrait:
+    """Take a made frame as a portrait.
+
+    Args:
+        picture: The frame, uint8 (S, S, 3).
+        face: The face of the portrait that it was made from, whose box is taken.
+        pose: Pose (6,) that the frame was made with.
+        blink: Eye openness (2,) that it was made with.
+
+    Returns:
+        The portrait.
+    """
+    size = picture.shape[:2]
+    scale = size[0] / face.image_size[0]
+    box_px = tuple(side * scale for side in face.box_px)
+    return Portrait(picture, replace(face, pose=pose, blink=blink, box_px=box_px, image_size=size, mouth_px=None))
 
 
 def resized(picture: np.ndarray, size_px: int) -> np.ndarray:

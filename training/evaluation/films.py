@@ -142,7 +142,7 @@ def _rendered(evaluation: Evaluation, film: Film, sound: Waveform, place: int) -
     speech = evaluation.pipe.encode_audio(sound).cpu()
     generator = evaluation.random(FILMS, place)
     tracks = evaluation.free_tracks(film.portrait, speech, generator)
-    return evaluation.pictures(evaluation.render(film.portrait, speech, tracks, generator), film.portrait)
+    return evaluation.pictures(evaluation.render(film.portrait, speech, tracks, generator))
 
 
 def _followed(film: Film, truth: FaceReadings, made: FaceReadings, pictures: np.ndarray) -> dict[str, float]:

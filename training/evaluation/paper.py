@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+
 from diffusers_dawn.cli.evaluation_reports import HIGHER, LOWER
 from training.evaluation.clips import NO_READER, Evaluation
 from training.evaluation.extractors import FIGURES_OF
@@ -9,6 +11,7 @@ from training.evaluation.identity import FaceEmbedding
 from training.evaluation.likeness import HIGHER_LIKENESS, LANDMARK_LABELS, LIKENESS_LABELS, PICTURE_LABELS
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport
+from training.evaluation.settings import GIVEN
 from training.evaluation.unguided import tracks_note
 
 # clips with the noise of the same place, apart from that of the other parts
@@ -33,18 +36,22 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
         raise LeftOut(NO_READER)
     report = SectionReport("Paper: each clip's portrait speaks with its sound, and moves freely", evaluation.clip_ids)
     report.beside = "the clips themselves"
-    found = PaperFigures(extractors, face_embedding())
+    found, is_given = PaperFigures(extractors, face_embedding()), evaluation.settings.motion == GIVEN
     for place in evaluation.progress(range(len(evaluation)), "paper"):
         truth, portrait, speech = evaluation.truth(place), evaluation.portrait(place), evaluation.speech(place)
         generator = evaluation.random(PAPER, place)
-        latents = evaluation.render(portrait, speech, evaluation.free_tracks(portrait, speech, generator), generator)
-        pictures = evaluation.pictures(latents, portrait)
+        if is_given:
+            tracks = tuple(torch.from_numpy(truth.labels[name]) for name in ("pose", "blink"))
+        else:
+            tracks = evaluation.free_tracks(portrait, speech, generator)
+        pictures = evaluation.pictures(evaluation.render(portrait, speech, tracks, generator))
         made, filmed = None, None
         if evaluation.reader is not None:
             made, filmed = evaluation.reader(pictures), evaluation.truth_readings(place)
         found.add(WatchedClip(pictures, made), WatchedClip(truth.frames, filmed), truth.samples)
     found.report(report, evaluation.settings.seed)
-    report.notes.append(f"Of each clip the first {evaluation.settings.clip_seconds:g} s; {tracks_note(evaluation)}.")
+    whose = "pose and eye openness are the clip's own" if is_given else tracks_note(evaluation)
+    report.notes.append(f"Of each clip the first {evaluation.settings.clip_seconds:g} s; {whose}.")
     if evaluation.reader is None:
         report.notes.append(f"What is read from faces is left out: {NO_READER}.")
     return report

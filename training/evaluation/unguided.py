@@ -53,6 +53,8 @@ def tracks_section(evaluation: Evaluation) -> SectionReport:
     pbnet = evaluation.pipe.pbnet
     if pbnet is None:
         raise LeftOut("the pipeline has no PBNet")
+    if not evaluation.makes_tracks:
+        raise LeftOut("pose and blinks are held")
     title = "Tracks: pose and blinks that PBNet makes for the speech of the test split"
     report = SectionReport(title, evaluation.clip_ids)
     report.beside = "training split"
@@ -189,10 +191,10 @@ def _long_run(evaluation: Evaluation, place: int, order: list[int]) -> tuple[lis
     speech = torch.cat([evaluation.speech(member) for member in order])[:length]
     truth = np.concatenate([labelled_opening(evaluation.labels(member)) for member in order])[:length]
     portrait, generator = evaluation.portrait(place), evaluation.random(LONG, place)
-    latents = evaluation.render(portrait, speech, evaluation.free_tracks(portrait, speech, generator), generator)
+    stretches = evaluation.render(portrait, speech, evaluation.free_tracks(portrait, speech, generator), generator)
     openings, sharpness, unseen = [], [], 0
     for end in (slice(num_frames), slice(length - num_frames, length)):
-        pictures = evaluation.pictures(latents[:, :, end], portrait)
+        pictures = evaluation.pictures(stretches, end)
         readings = evaluation.needed_reader()(pictures)
         openings.append(opening_correlation(truth[end], readings))
         sharpness.append(face_sharpness(pictures, readings.face_box_px))
@@ -222,8 +224,8 @@ def _spoken(
 ) -> list[float]:
     """Correlation with the energy, opening in pauses and in speech, sharpness over the portrait's, 1 if face seen."""
     portrait, generator = evaluation.portrait(place), evaluation.random(RECORDINGS, place)
-    latents = evaluation.render(portrait, speech, evaluation.free_tracks(portrait, speech, generator), generator)
-    pictures = evaluation.pictures(latents, portrait)
+    tracks = evaluation.free_tracks(portrait, speech, generator)
+    pictures = evaluation.pictures(evaluation.render(portrait, speech, tracks, generator))
     with VideoWriter(video, waveform=sound, metadata={"comment": "synthetic video made by diffusers_dawn"}) as writer:
         writer.write(pictures)
     readings = evaluation.needed_reader()(pictures)
@@ -250,7 +252,7 @@ def _add_recording(report: SectionReport, number: int, name: str, rows: list[lis
 
 def tracks_note(evaluation: Evaluation) -> str:
     """Say whose pose and eye openness `Evaluation.free_tracks` returns."""
-    pbnet = evaluation.pipe.pbnet
+    pbnet = evaluation.pipe.pbnet if evaluation.makes_tracks else None
     pose, eyes = (
         "PBNet's" if made else "the portrait's"
         for made in (getattr(pbnet, "makes_pose", False), getattr(pbnet, "makes_blink", False))

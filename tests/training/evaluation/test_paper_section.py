@@ -1,6 +1,7 @@
 """The paper's figures of the test split: with networks all of them, without only what needs none."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,6 +164,21 @@ def test_sections_need_no_reader_for_pixels_and_networks_of_pictures(pipe, tiny_
     assert any("mediapipe" in note for note in pictures.notes) and any("mediapipe" in note for note in paper.notes)
     with pytest.raises(LeftOut, match="mediapipe"):
         paper_section(Evaluation(pipe, tiny_data_set, SHORT, None))
+
+
+@pytest.mark.parametrize(
+    ("motion", "said"),
+    [("pbnet", "pose is PBNet's"), ("held", "pose is the portrait's"), ("given", "eye openness are the clip's own")],
+)
+def test_pose_and_blinks_are_made_given_or_held(pipe, tiny_data_set, monkeypatch, motion, said):
+    evaluation = Evaluation(pipe, tiny_data_set, replace(SHORT, motion=motion), None, None, NETWORKS)
+    render, seen = evaluation.render, []
+    monkeypatch.setattr(evaluation, "render", lambda *given: seen.append(given[2]) or render(*given))
+    report = paper_section(evaluation)
+    assert any(said in note for note in report.notes)
+    poses, labels = [pose.numpy() for pose, _ in seen], [evaluation.labels(0)["pose"]]
+    assert all(np.array_equal(*pair) for pair in zip(poses, labels, strict=True)) == (motion == "given")
+    assert all((pose == pose[:1]).all() for pose in poses) == (motion == "held")
 
 
 def test_a_clip_with_its_own_speech_is_rendered_once_for_lips_and_pictures(pipe, tiny_data_set, monkeypatch):

@@ -1,0 +1,82 @@
+"""One setting with several values: a table like those of the paper's ablations, a row for each value."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers_dawn.cli.evaluation_reports import Report, marked
+
+# settings of an evaluation that may have several values, and what the paper compares by them
+VARIED = {
+    "strategy": "generation strategy",
+    "attention_window": "window of the temporal attention",
+    "clip_seconds": "inference length",
+    "motion": "with and without PBNet, given pose and blinks",
+    "guidance_scale": "guidance",
+    "num_inference_steps": "denoising steps",
+    "scheduler": "sampler",
+    "preset": "sampler and steps",
+    "seed": "chance",
+}
+# those of the paper's tables, then what needs no network
+COLUMNS = {
+    "paper": (
+        *("fid", "fvd16", "fvd32", "lse_c", "lse_d", "csim", "csim_dlib"),
+        *("bas", "blinks_per_s", "head_diversity_deg", "opening_in_silence"),
+    ),
+    "lips": ("own_speech", "lag_within_1"),
+    "pictures": ("psnr_db", "ssim", "m_lmd_px"),
+    "long": ("mouth_opening_ratio", "sharpness_ratio"),
+}
+NOTHING = "–"
+
+
+def variants_as_markdown(name: str, reports: Mapping[str, Report]) -> str:
+    """Write a table with a row for each value of a setting.
+
+    Args:
+        name: The setting, one of `VARIED`.
+        reports: What was found with each value, see `report.report_as_numbers`; the values in their order.
+
+    Returns:
+        Markdown. A figure that one of the reports lacks is no column.
+    """
+    first = next(iter(reports.values()))
+    columns = [
+        (section, key)
+        for section, keys in COLUMNS.items()
+        for key in keys
+        if all(_figure(report, section, key) for report in reports.values())
+    ]
+    figures = [_figure(first, *column) for column in columns]
+    besides = [figure["beside"] for figure in figures]
+    titles = [
+        f"{section}: {marked(figure['label'], figure['better'], figure['beside'])}"
+        for (section, _), figure in zip(columns, figures, strict=True)
+    ]
+    rows = [[name, "s per video", *titles], ["---"] * (len(titles) + 2), ["beside", "", *map(_shown, besides)]]
+    for value, report in reports.items():
+        values = [_figure(report, *column)["value"] for column in columns]
+        rows.append([value, _shown(_seconds_per_video(report)), *map(_shown, values)])
+    settings = first["settings"]
+    text = (
+        f"`{settings['pipeline']}` on {settings['num_clips']} clips of the test split of `{settings['dataset']}`, a "
+        f"row for each `{name}` ({VARIED[name]}). Each row has a report with intervals; `dawn compare` tells of two "
+        "rows which differences are more than chance. Beside: the same figure of real clips, or what it is compared "
+        f"with. Seconds are those of {first['machine']}"
+    )
+    return "\n\n".join([f"## {name}", "\n".join(f"| {' | '.join(row)} |" for row in rows), text]) + "\n"
+
+
+def _figure(report: Report, section: str, key: str) -> dict[str, Any] | None:
+    return report["sections"].get(section, {}).get("figures", {}).get(key)
+
+
+def _seconds_per_video(report: Report) -> float | None:
+    """Those of the first section that rendered videos: sections have videos of different lengths."""
+    for rendered in report["rendering"].values():
+        return rendered["seconds"] / rendered["videos"]
+    return None
+
+
+def _shown(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4g}"

@@ -63,7 +63,7 @@ def test_difference_beyond_chance_says_which_is_better(better, said):
 def test_nothing_is_said_of_two_that_are_as_far_from_the_best():
     first, second = (side + 0.1 * noise(seed) for seed, side in enumerate((-1, 1)))
     assert verdict(first, second, None) == "they differ"
-    assert verdict(first, second, 0.0) == "no more than chance"
+    assert verdict(first, second, 0.0) == "not beyond chance"
 
 
 def test_equal_figures_are_called_equal_and_are_no_tests():
@@ -151,7 +151,7 @@ def test_command_reads_folders_and_files(tmp_path, capsys):
         (tmp_path / name / "report.json").write_text(text)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b" / "report.json")]) == 0
     printed = capsys.readouterr().out
-    assert "### Lips" in printed and "seed 0 / 1" in printed and "| no more than chance |" in printed
+    assert "### Lips" in printed and "seed 0 / 1" in printed and "| not beyond chance |" in printed
 
 
 @pytest.mark.parametrize(

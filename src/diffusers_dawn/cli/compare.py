@@ -129,7 +129,7 @@ def _verdict(row: Row) -> str:
     if smallest_p(row.num_pairs) > MOST_CHANCE:
         return TOO_FEW
     if row.p > MOST_CHANCE:
-        return "no more than chance"
+        return "not beyond chance"
     if row.better is None:
         return "they differ"
     if isinstance(row.better, str):

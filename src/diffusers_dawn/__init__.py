@@ -20,6 +20,7 @@ _PUBLIC_NAMES = {
     "MotionTrack": "motion.track",
     "Portrait": "records",
     "SquareCrop": "records",
+    "StreamWindows": "pipeline.stream_windows",
     "Studio": "studio.jobs",
     "Waveform": "records",
     "FrameLabel": "media.frame_label",

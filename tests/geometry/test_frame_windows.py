@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.geometry.frame_windows import FrameWindows, plan_windows
+from diffusers_dawn.geometry.frame_windows import FrameWindows, pass_over, plan_windows
 
 
 @st.composite
@@ -112,3 +112,14 @@ def test_clip_that_fits_is_one_window_of_its_own_length(num_frames):
 def test_windows_that_cannot_cover_a_clip_are_refused(window_frames, overlap, message):
     with pytest.raises(ValueError, match=message):
         plan_windows(100, window_frames, overlap)
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+def test_window_that_follows_takes_over_as_windows_of_a_clip_do(dim):
+    earlier, later = torch.zeros(2, 6), torch.ones(2, 6)
+    weights = FrameWindows([slice(0, 10), slice(4, 14)], overlap=6).weights()[1][:6]
+    torch.testing.assert_close(pass_over(earlier, later, dim), weights.expand(2, 6))
+
+
+def test_windows_that_share_no_frame_follow_each_other_hard():
+    assert pass_over(torch.zeros(1, 0, 3), torch.ones(1, 0, 3), 1).shape == (1, 0, 3)

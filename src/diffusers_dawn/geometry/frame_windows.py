@@ -79,6 +79,23 @@ def plan_windows(num_frames: int, window_frames: int, window_overlap: int) -> Fr
     return FrameWindows([slice(first, first + window_frames) for first in firsts], window_overlap)
 
 
+def pass_over(earlier: torch.Tensor, later: torch.Tensor, dim: int) -> torch.Tensor:
+    """Pass from one window into the next over the frames that both have, as windows of `FrameWindows` do.
+
+    Args:
+        earlier: Values of one window for these frames, along one axis.
+        later: Those of the next, of the same shape.
+        dim: Axis of the frames.
+
+    Returns:
+        Values of the same shape, which begin as `earlier` and end as `later`.
+    """
+    num_frames = earlier.shape[dim]
+    weights = _ramp(torch.arange(num_frames, dtype=torch.float64), num_frames / 2, num_frames)
+    shape = [num_frames if axis == dim % earlier.ndim else 1 for axis in range(earlier.ndim)]
+    return torch.lerp(earlier, later, weights.to(earlier).view(shape))
+
+
 def _ramp(frames: torch.Tensor, middle: float, length: int) -> torch.Tensor:
     # from 0 to 1 over `length` frames around the middle, flat at both ends; frames count from their centres
     progress = (frames + 0.5 - middle) / max(length, 1) + 0.5

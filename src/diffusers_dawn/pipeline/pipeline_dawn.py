@@ -31,6 +31,7 @@ from .clips import ClipInput, batches_of, collect_clips, count_frames, generator
 from .memory import FitsMemory
 from .output import DAWNPipelineOutput, deliver_frames
 from .request import MachineSettings, RenderPlan, refuse_moved
+from .speech_stream import StreamsSpeech
 from .stages import StagesOfDAWN
 
 EXAMPLE_DOC_STRING = """
@@ -46,7 +47,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, DiffusionPipeline):
+class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, StagesOfDAWN, DiffusionPipeline):
     """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
 
     Args:

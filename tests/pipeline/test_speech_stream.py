@@ -1,0 +1,219 @@
+"""Speech that is still arriving: the tiny pipeline as a whole."""
+
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffusers_dawn import StreamWindows
+from pipeline_calls import RATE_HZ, face, picture, run, seeded, speech
+
+WINDOWS = StreamWindows(hop_frames=5, ahead_frames=2, past_frames=3, heard_frames=8)
+NUM_FRAMES = 18
+
+
+def stream(pipe, chunks, **arguments):
+    defaults = {"face": face(), "num_inference_steps": 1, "generator": seeded(), "windows": WINDOWS}
+    given_ = {"image": picture(), "sampling_rate": RATE_HZ} | defaults | arguments
+    return pipe.stream(given_.pop("image"), chunks, **given_)
+
+
+def frames_of(pipe, chunks, **arguments) -> np.ndarray:
+    return np.concatenate([piece.frames for piece in stream(pipe, chunks, **arguments)])
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_pipe):
+    return frames_of(tiny_pipe, [speech(NUM_FRAMES)])
+
+
+# shrinking would take minutes
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(cuts=st.lists(st.integers(0, NUM_FRAMES * 640), min_size=1, max_size=40))
+def test_frames_do_not_depend_on_how_speech_is_cut_into_chunks(tiny_pipe, whole, cuts):
+    assert np.array_equal(frames_of(tiny_pipe, np.split(speech(NUM_FRAMES), sorted(cuts))), whole)
+
+
+@pytest.mark.parametrize(("num_samples", "rate_hz"), [(700, 16_000), (4_801, 16_000), (9_000, 22_050)])
+def test_as_many_frames_come_as_for_the_recording_and_all_of_its_sound(pipe, num_samples, rate_hz):
+    samples = speech(20)[:num_samples]
+    pieces = list(stream(pipe, np.array_split(samples, 3), sampling_rate=rate_hz))
+    out = run(pipe, audio=samples, sampling_rate=rate_hz, num_inference_steps=1)
+    assert sum(len(piece.frames) for piece in pieces) == out.frames.shape[1]
+    assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), out.audio[0])
+
+
+def test_every_piece_has_the_sound_of_its_frames(pipe):
+    next_frame = 0
+    for piece in stream(pipe, [speech(NUM_FRAMES)]):
+        assert piece.first_frame == next_frame and piece.start_s == next_frame / 25
+        next_frame += len(piece.frames)
+        sound = speech(NUM_FRAMES)[640 * piece.first_frame : 640 * next_frame]
+        assert np.array_equal(piece.samples, sound)
+    assert next_frame == NUM_FRAMES
+
+
+def test_a_hop_waits_for_as_much_speech_as_the_latency_says(pipe):
+    taken = []
+
+    def chunks():
+        for chunk in np.array_split(speech(NUM_FRAMES), NUM_FRAMES):
+            taken.append(chunk)
+            yield chunk
+
+    made = stream(pipe, chunks())
+    waited_s = [len(taken) / 25 - piece.start_s for piece in made if piece.first_frame < 10]
+    assert made.latency_s == 7 / 25
+    assert waited_s == [pytest.approx(made.latency_s)] * 2
+
+
+def test_what_is_held_does_not_grow(pipe):
+    # what a window hears, what comes in meanwhile; noise that the next window needs, and tracks before its hop
+    most_samples, most_frames = 640 * (8 + 5 + 2 + 5), (8 + 2) + (3 + 2) + 2 * 3
+    # a long chunk is taken hop by hop
+    for chunks in (repeat(speech(3), 12), [speech(36)]):
+        made = stream(pipe, chunks)
+        held = [made.num_held for _ in made]
+        assert all(samples <= most_samples and frames <= most_frames for samples, frames in held[2:])
+
+
+def test_frames_do_not_depend_on_what_was_said_long_before(pipe):
+    pipe.feature_extractor.do_normalize = False  # else loudness is remembered for half a minute
+    try:
+        one, other = (frames_of(pipe, [speech(6, seed), speech(24)]) for seed in (1, 2))
+    finally:
+        pipe.feature_extractor.do_normalize = True
+    assert not np.array_equal(one[:6], other[:6])
+    assert np.array_equal(one[-5:], other[-5:])
+
+
+def test_motion_goes_on_where_windows_meet(pipe):
+    def steps(windows: StreamWindows) -> tuple[float, float]:
+        frames = frames_of(pipe, [speech(32)], windows=windows).astype(float)
+        moved = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+        joints = np.arange(windows.hop_frames - 1, len(moved), windows.hop_frames)
+        return moved[joints].mean(), np.delete(moved, joints).mean()
+
+    at_joints, elsewhere = steps(StreamWindows(8, 4, 3, 8))
+    assert at_joints < 1.2 * elsewhere
+
+
+def test_same_seed_gives_the_same_frames_and_another_seed_others(pipe, whole):
+    assert np.array_equal(frames_of(pipe, [speech(NUM_FRAMES)]), whole)
+    assert not np.array_equal(frames_of(pipe, [speech(NUM_FRAMES)], generator=seeded(1)), whole)
+
+
+def test_call_between_two_pieces_changes_nothing(pipe, whole):
+    made = stream(pipe, [speech(NUM_FRAMES)])
+    first = next(made)
+    run(pipe, num_inference_steps=2, generator=seeded(5))
+    rest = [piece.frames for piece in made]
+    assert np.array_equal(np.concatenate([first.frames, *rest]), whole)
+
+
+def test_head_can_be_kept_still(pipe):
+    made = stream(pipe, [speech(NUM_FRAMES)], head_motion=0)
+    list(made)
+    pose = made._motion._tracks[0].part(15, NUM_FRAMES)[0]
+    torch.testing.assert_close(pose, torch.tensor(face().pose).float().expand(3, 6))
+
+
+def test_stream_that_is_closed_takes_no_more_speech(pipe):
+    taken = iter([speech(10), speech(10)])
+    made = stream(pipe, taken)
+    next(made)
+    made.close()
+    assert next(made, None) is None and next(taken, None) is not None
+
+
+def test_interrupted_pipeline_ends_its_stream(pipe):
+    made = stream(pipe, repeat(speech(10)))
+    next(made)
+    pipe._interrupt = True
+    assert sum(len(piece.frames) for piece in made) == 0
+    pipe._interrupt = False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": None}, "`image` is missing"),
+        ({"sampling_rate": 16_000.0}, r"`sampling_rate` is 16000.0, must be a whole number from 1000 to 192000"),
+        ({"sampling_rate": None}, "`sampling_rate` is None"),
+        ({"sampling_rate": 25}, "`sampling_rate` is 25"),
+        ({"chunks": speech()}, "`audio_chunks` is a ndarray, must be an iterable of 1-D arrays"),
+        ({"chunks": "speech.wav"}, "`audio_chunks` is a str"),
+        ({"chunks": 3}, "`audio_chunks` is a int"),
+        ({"windows": 20}, "`windows` is 20, must be `StreamWindows`"),
+        ({"generator": 7}, "`generator` is 7"),
+        ({"head_motion": 3}, "`head_motion` is 3"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
+    ],
+)
+def test_argument_that_is_not_allowed_is_refused_at_once(pipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        stream(pipe, arguments.pop("chunks", [speech()]), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        (speech(1)[None], r"chunk 1 of `audio_chunks` is float32 \(1, 640\), must be a 1-D array of floats"),
+        (np.zeros(640, np.int16), r"chunk 1 of `audio_chunks` is int16 \(640,\), must be a 1-D array of floats"),
+        ([0.1, 0.2], "chunk 1 of `audio_chunks` is a list, must be a 1-D array of floats"),
+        (np.full(640, np.nan), "chunk 1 of `audio_chunks` holds samples that are NaN or infinite"),
+        (np.full(640, 300.0), "chunk 1 of `audio_chunks` holds floats up to 300"),
+    ],
+)
+def test_chunk_that_is_no_sound_is_refused_when_it_comes(pipe, chunk, message):
+    made = stream(pipe, [speech(1), chunk])
+    with pytest.raises(ValueError, match=message):
+        next(made)
+
+
+@pytest.mark.parametrize("chunks", [[], [np.zeros(0)], [speech(1)[:600]]])
+def test_less_speech_than_a_frame_is_refused(pipe, chunks):
+    with pytest.raises(ValueError, match=r"`audio_chunks` last 0\.0\d+ s, must last at least one video frame"):
+        next(stream(pipe, chunks))
+
+
+def test_chunks_may_be_tensors_of_any_float_type(pipe, whole):
+    chunks = chain([torch.from_numpy(speech(NUM_FRAMES)[:1000])], [speech(NUM_FRAMES)[1000:].astype(np.float64)])
+    assert np.array_equal(frames_of(pipe, chunks), whole)
+
+
+def test_pipeline_without_pbnet_cannot_stream(pipe):
+    pbnet = pipe.pbnet
+    pipe.pbnet = None
+    try:
+        with pytest.raises(ValueError, match="needs a `pbnet`"):
+            stream(pipe, [speech()])
+    finally:
+        pipe.pbnet = pbnet
+
+
+def test_window_that_does_not_fit_in_memory_is_refused(pipe):
+    pipe.set_memory_budget(1000)
+    try:
+        with pytest.raises(ValueError, match="memory"):
+            stream(pipe, [speech()])
+    finally:
+        pipe.set_memory_budget(None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hop_frames": 0}, "`hop_frames` is 0, must be a whole number from 1"),
+        ({"hop_frames": 2.0}, "`hop_frames` is 2.0"),
+        ({"ahead_frames": 21}, "`ahead_frames` is 21, must be a whole number from 0 to 20"),
+        ({"past_frames": 101}, "`past_frames` is 101, must be a whole number from 0 to 100"),
+        ({"heard_frames": 251}, "`heard_frames` is 251"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        StreamWindows(**values)

@@ -1,0 +1,197 @@
+"""Measure speech that arrives while it is animated: latency, seconds of work per second of video, seams, lips.
+
+Speech is handed over in chunks of a fiftieth of a second, as fast as they are taken; the clock of a talker who speaks
+at the usual pace is worked out from the time that rendering took.
+
+    python benchmarks/stream.py --checkpoint FOLDER --image portrait.png --audio speech.wav
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+
+from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
+from diffusers_dawn import DAWNPipeline, Portrait, StreamWindows, Waveform
+from diffusers_dawn.records import FPS
+from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS
+from report import Table, add_allocator_option, describe_machine, set_up_process, synchronise
+
+CHUNK_S = 0.02
+STAGES = ("speech features", "pose and blink", "conditions", "denoising", "frames")
+
+
+class Talker:
+    """Hands a recording over in small chunks and remembers how much was taken.
+
+    Args:
+        speech: The recording.
+    """
+
+    def __init__(self, speech: Waveform) -> None:
+        self.taken_s, self._speech = 0.0, speech
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Give the chunks."""
+        samples, rate_hz = self._speech.samples, self._speech.sample_rate_hz
+        length = round(CHUNK_S * rate_hz)
+        for first in range(0, len(samples), length):
+            chunk = samples[first : first + length]
+            self.taken_s += len(chunk) / rate_hz
+            yield chunk
+
+
+class Rendering:
+    """One stream, with what its frames show and when they would have been there.
+
+    Args:
+        args: Options of the command line.
+        pipe: The pipeline.
+        portrait: Whom to animate.
+        speech: The recording.
+        windows: How it is cut.
+        head_motion: Factor of the head's motion.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        pipe: DAWNPipeline,
+        portrait: Portrait,
+        speech: Waveform,
+        windows: StreamWindows,
+        head_motion: float = 1.0,
+    ) -> None:
+        talker = Talker(speech)
+        stream = pipe.stream(
+            portrait,
+            talker,
+            speech.sample_rate_hz,
+            preset=args.preset,
+            generator=torch.Generator().manual_seed(0),
+            head_motion=head_motion,
+            windows=windows,
+        )
+        frames, self.latencies_s, self.work_s, free_at_s = [], [], 0.0, 0.0
+        start_s = time.perf_counter()
+        for piece in stream:
+            synchronise(args.device)
+            worked_s = time.perf_counter() - start_s
+            # rendering begins when the speech is there and the frames before are done
+            free_at_s = max(free_at_s, talker.taken_s) + worked_s
+            self.latencies_s.append(free_at_s - piece.start_s)
+            self.work_s += worked_s
+            frames.append(piece.frames)
+            start_s = time.perf_counter()
+        self.stage_seconds = dict(stream.stage_seconds)
+        self.frames, self.hop = np.concatenate(frames).astype(np.float32), windows.hop_frames
+
+    def seams(self) -> float | None:
+        """Mean change from frame to frame where hops meet, over that elsewhere; None: no hops meet."""
+        steps = np.abs(np.diff(self.frames, axis=0)).mean((1, 2, 3))
+        joints = np.arange(self.hop - 1, len(steps), self.hop)
+        return float(steps[joints].mean() / np.delete(steps, joints).mean()) if len(joints) else None
+
+
+def print_time(args: argparse.Namespace, pipe: DAWNPipeline, portrait: Portrait) -> None:
+    """Measure every way of cutting and print the tables."""
+    speech = make_speech(args, round(args.seconds * FPS))
+    table = Table(
+        f"{args.seconds:g} s of speech, preset {args.preset}: latency as stated, without rendering, and as found by"
+        " the talker's clock; seams: change from frame to frame where hops meet, over that elsewhere",
+        ["hop", "ahead", "past", "stated s", "first frame s", "median s", "longest s", "work s per s", "seams"],
+    )
+    stages = Table("seconds of work per second of video", ["hop", "ahead", "past", *STAGES])
+    for hop, ahead, past in args.windows:
+        windows = StreamWindows(hop, ahead, past)
+        done = Rendering(args, pipe, portrait, speech, windows)
+        cut = (hop, ahead, past)
+        found_s = done.latencies_s[0], median(done.latencies_s), max(done.latencies_s)
+        table.add(*cut, windows.latency_s, *found_s, done.work_s / args.seconds, done.seams())
+        stages.add(*cut, *(done.stage_seconds[stage] / args.seconds for stage in STAGES))
+    print(table)
+    print(stages, flush=True)
+
+
+def print_lips(args: argparse.Namespace, pipe: DAWNPipeline, portrait: Portrait) -> None:
+    """Let a still head listen in the middle of its speech, and print how much its lips move."""
+    num_frames = round(args.seconds * FPS)
+    speech = make_speech(args, 2 * num_frames)
+    samples = speech.samples.copy()
+    part = len(samples) // 2
+    samples[part // 2 : part // 2 + part] = 0
+    quiet = Waveform(samples, speech.sample_rate_hz)
+    done = Rendering(args, pipe, portrait, quiet, StreamWindows(*args.windows[0]), head_motion=0.0)
+    top, bottom, left, right = mouth_box(portrait, done.frames.shape[1])
+    mouth = done.frames[:, top:bottom, left:right]
+    steps = np.abs(np.diff(mouth, axis=0)).mean((1, 2, 3))
+    begin, end = num_frames // 2, num_frames // 2 + num_frames
+    settled = slice(min(begin + FPS // 2, end - 2), end - FPS // 5)
+    spoken = np.r_[0:begin, end : len(steps)]
+    table = Table(
+        f"{args.seconds:g} s of silence within {args.seconds:g} s of speech, head still: the mouth's pixels, of 255",
+        ["", "change per frame", "from their mean in silence"],
+    )
+    rest = mouth[settled].mean(0)
+    for name, where in (("speech", spoken), ("silence, from half a second on", settled)):
+        table.add(name, float(steps[where].mean()), float(np.abs(mouth[where] - rest).mean()))
+    print(table, flush=True)
+
+
+def mouth_box(portrait: Portrait, size_px: int) -> tuple[int, int, int, int]:
+    """Say where the portrait's mouth lies in the video: top, bottom, left, right [px]."""
+    face, scale = portrait.face, size_px / portrait.face.image_size[0]
+    if face.mouth_px is None:
+        left, right, top, bottom = face.box_px
+        return tuple(round(scale * side) for side in ((2 * bottom + top) / 3, bottom, left, right))
+    (left, top), (right, bottom) = face.mouth_px.min(0), face.mouth_px.max(0)
+    margin = (right - left) / 5
+    return tuple(round(scale * side) for side in (top - margin, bottom + margin, left - margin, right + margin))
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--tasks", nargs="+", choices=["time", "lips"], default=["time", "lips"])
+    parser.add_argument("--seconds", type=float, default=8, help="length of the speech, and of the silence in it")
+    parser.add_argument("--preset", choices=[*PRESETS], default=DEFAULT_PRESET)
+    usual = StreamWindows()
+    parser.add_argument(
+        "--windows",
+        type=lambda text: tuple(int(number) for number in text.split(",")),
+        nargs="+",
+        default=[(usual.hop_frames, usual.ahead_frames, usual.past_frames)],
+        metavar="HOP,AHEAD,PAST",
+        help="frames, see StreamWindows",
+    )
+    add_allocator_option(parser, default="kept")
+    args = parser.parse_args(arguments)
+    args.dtype = getattr(torch, args.dtype)
+    return args
+
+
+@torch.no_grad()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for and print it."""
+    args = parse_arguments(arguments)
+    set_up_process(args.threads, args.allocator)
+    pipe = build_pipeline(args)
+    portrait = make_portrait(args, pipe)
+    print(describe_machine())
+    networks = args.checkpoint or f"random weights, {args.network}"
+    print(f"{networks}, {pipe.default_size} px, {args.dtype}, {args.device}, {args.allocator} allocator")
+    # the first call of everything is not timed
+    usual = StreamWindows(*args.windows[0])
+    Rendering(args, pipe, portrait, make_speech(args, usual.hop_frames + usual.ahead_frames), usual)
+    if "time" in args.tasks:
+        print_time(args, pipe, portrait)
+    if "lips" in args.tasks:
+        print_lips(args, pipe, portrait)
+
+
+if __name__ == "__main__":
+    main()

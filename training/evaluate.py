@@ -2,7 +2,7 @@
 
     python training/evaluate.py --pipeline runs/a2v/pipeline --dataset clips --output evaluation
 
-Writes report.json, the numbers, and report.md, the tables; with `--recordings` also videos to look at.
+Writes report.json, the numbers, report.md, the tables, and videos to look at.
 
     python training/evaluate.py ... --vary strategy=all_at_once,sar,ttr
 
@@ -270,7 +270,7 @@ def _settings(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, 
     window = evaluation.pipe.unet.config.temporal_window
     if settings["guidance_scale"] is None:
         settings["guidance_scale"] = {"speech": evaluation.pipe.config.speech_guidance}
-    del settings["quiet"], settings["output"]
+    del settings["quiet"], settings["output"], settings["num_videos"]
     folders = {name: settings.pop(name) for name in ("real_clips", "portraits")}
     entries = [evaluation.shards.entries[index] for index in evaluation.indices]
     return settings | {
@@ -341,6 +341,7 @@ def _parser() -> argparse.ArgumentParser:
     counts = {
         "num_clips": "clips of the test split, films and portraits, at most, evenly spread over them",
         "num_long": "rows of clips joined to long videos, at most",
+        "num_videos": "clips of the section paper whose video is written beside the film",
         "num_portraits": "portraits that speak each recording, at most",
         "frame_stride": "every so many frames of a clip are reconstructed",
         "num_inference_steps": "denoising steps of the pipeline's scheduler, instead of a preset",

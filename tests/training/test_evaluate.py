@@ -221,6 +221,7 @@ def test_networks_that_are_given_and_trusted_add_their_figures(tiny_data_set, ti
     paper = report["sections"]["paper"]
     # the frames of the first half second of one clip
     assert paper["figures"]["fid"]["value"] > 0 and paper["figures"]["fid"]["count"] == 13
+    assert sorted(path.name for path in (output / "videos").iterdir()) == ["contact_sheet.png", "test-0.mp4"]
     (left_out,) = [note for note in paper["notes"] if note.startswith("Left out, as `--extractors`")]
     assert "FVD16 and FVD32 (i3d)" in left_out and "inception" not in left_out
 
@@ -230,6 +231,7 @@ def test_networks_that_are_given_and_trusted_add_their_figures(tiny_data_set, ti
     [
         (("--sections", "lips,teeth"), "`sections` has 'teeth', must be some of reader, lips"),
         (("--num_clips", "0"), "`num_clips` is 0"),
+        (("--num_videos", "-1"), "`num_videos` is -1, must be 0 or more"),
         (("--num_inference_steps", "1000"), "`num_inference_steps` is 1000"),
         (("--recordings", "no/such.wav"), "`recordings` has no/such.wav"),
         (("--reader_processes", "0"), "`num_processes` is 0"),

@@ -10,7 +10,9 @@ from training.data.clip_shards import shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.evaluation.settings import EvaluationSettings
 
-SHORT = EvaluationSettings(num_clips=2, clip_seconds=0.6, long_seconds=1.2, num_inference_steps=1, quiet=True)
+SHORT = EvaluationSettings(
+    num_clips=2, clip_seconds=0.6, long_seconds=1.2, num_inference_steps=1, num_videos=0, quiet=True
+)
 
 
 def quiet_pipeline(full: bool = True) -> DAWNPipeline:

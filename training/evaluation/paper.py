@@ -12,6 +12,7 @@ from training.evaluation.likeness import HIGHER_LIKENESS, LANDMARK_LABELS, LIKEN
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport
 from training.evaluation.settings import GIVEN
+from training.evaluation.side_by_side import SideBySide
 from training.evaluation.unguided import tracks_note
 
 # clips with the noise of the same place, apart from that of the other parts
@@ -26,7 +27,7 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
 
     Returns:
         FID, FVD16, FVD32, LSE-C, LSE-D, CSIM, BAS, blinks per second; diversity, jerk, mouth in silence. What needs a
-        network that is not there is left out by name.
+        network that is not there is left out by name. Writes videos beside the films, and a contact sheet.
 
     Raises:
         LeftOut: Nothing reads faces, and no network judges pictures.
@@ -37,6 +38,7 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
     report = SectionReport("Paper: each clip's portrait speaks with its sound, and moves freely", evaluation.clip_ids)
     report.beside = "the clips themselves"
     found, is_given = PaperFigures(extractors, face_embedding()), evaluation.settings.motion == GIVEN
+    shown = SideBySide(evaluation.settings.output / "videos", evaluation.settings.num_videos)
     for place in evaluation.progress(range(len(evaluation)), "paper"):
         truth, portrait, speech = evaluation.truth(place), evaluation.portrait(place), evaluation.speech(place)
         generator = evaluation.random(PAPER, place)
@@ -45,10 +47,12 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
         else:
             tracks = evaluation.free_tracks(portrait, speech, generator)
         pictures = evaluation.pictures(evaluation.render(portrait, speech, tracks, generator))
+        shown.add(evaluation.clip_ids[place], truth.frames, pictures, truth.samples)
         made, filmed = None, None
         if evaluation.reader is not None:
             made, filmed = evaluation.reader(pictures), evaluation.truth_readings(place)
         found.add(WatchedClip(pictures, made), WatchedClip(truth.frames, filmed), truth.samples)
+    shown.write_sheet()
     found.report(report, evaluation.settings.seed)
     whose = "pose and eye openness are the clip's own" if is_given else tracks_note(evaluation)
     report.notes.append(f"Of each clip the first {evaluation.settings.clip_seconds:g} s; {whose}.")

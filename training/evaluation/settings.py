@@ -27,6 +27,7 @@ class EvaluationSettings:
             videos are compared.
         long_seconds: Length of long videos [s].
         num_long: How many rows of clips become long videos, at most, each forwards and backwards.
+        num_videos: Of how many clips of the section `paper` a video is written beside the film.
         num_portraits: How many portraits speak each recording, at most.
         frame_stride: Every so many frames of a clip are reconstructed.
         preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
@@ -38,7 +39,7 @@ class EvaluationSettings:
         recordings: Files with real speech.
         real_clips: Folder of films of people who speak; None: there is none.
         portraits: Folder of portraits that speak the recordings in turn, or list of them; None: there is none.
-        output: Folder for videos of the recordings.
+        output: Folder for videos.
         quiet: Whether to show no progress bars.
     """
 
@@ -46,6 +47,7 @@ class EvaluationSettings:
     clip_seconds: float = 4.0
     long_seconds: float = 24.0
     num_long: int = 8
+    num_videos: int = 4
     num_portraits: int = 3
     frame_stride: int = 1
     preset: str | None = None
@@ -65,6 +67,8 @@ class EvaluationSettings:
         for name in ("num_clips", "num_long", "num_portraits", "frame_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be at least 1")
+        if self.num_videos < 0:
+            raise ValueError(f"`num_videos` is {self.num_videos}, must be 0 or more")
         if self.num_frames < FEWEST_FRAMES:
             raise ValueError(
                 f"`clip_seconds` is {self.clip_seconds}, must be at least {FEWEST_FRAMES / FPS}: fewer frames say "

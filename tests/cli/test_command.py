@@ -143,6 +143,12 @@ def test_options_are_known_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_init_writes_weights_for_other_code(tmp_path):
+    assert main(["init", "--layout", "weights", "-o", str(tmp_path / "weights")]) == 0
+    assert not (tmp_path / "weights" / "pipeline.py").exists()
+    assert DAWNPipeline.from_pretrained(tmp_path / "weights").unet is not None
+
+
 def test_full_image_is_pasted_and_written_frame_by_frame(folder, drawn, tmp_path, capsys, detector, monkeypatch):
     written = written_frames(monkeypatch)
     assert animate(folder, tmp_path / "square.mp4", image=drawn) == 0

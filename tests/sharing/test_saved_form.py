@@ -16,7 +16,6 @@ from PIL import Image
 
 import loading_worker
 from diffusers_dawn import DAWNPipeline, FaceState, LatentFlowGenerator
-from diffusers_dawn.cli.command import main
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.videos import read_video
@@ -305,12 +304,6 @@ def test_unknown_layouts_are_refused(place, tmp_path):
         with pytest.raises(ValueError, match="`layout` is 'code', must be one of whole, weights"):
             save(str(tmp_path / "there"), layout="code")
     assert not (tmp_path / "there").exists()
-
-
-def test_command_writes_weights_for_other_code(tmp_path):
-    assert main(["init", "--layout", "weights", "-o", str(tmp_path / "weights")]) == 0
-    assert not (tmp_path / "weights" / "pipeline.py").exists()
-    assert DAWNPipeline.from_pretrained(tmp_path / "weights").unet is not None
 
 
 def test_replaced_scheduler_of_diffusers_needs_no_code(place):

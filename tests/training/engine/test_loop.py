@@ -57,39 +57,43 @@ def test_accumulated_batches_equal_one_large_batch(config, tmp_path):
     assert largest_difference(*paths) < 1e-5
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one_with_the_doubled_batch(config, tmp_path):
-    config = replace(config, **COMPARABLE)
-    file = tmp_path / "settings.yaml"
-    file.write_text(config_to_yaml(replace(config, output_dir=str(tmp_path / "two"))))
-    subprocess.run(
-        [sys.executable, *LAUNCH_TWO, str(ROOT / "training" / "train_pbnet.py"), "--config", str(file)],
-        check=True,
-        env=os.environ | ON_CPU,
-        timeout=300,
-    )
-    run(replace(config, train_batch_size=4))
-    assert largest_difference(Path(config.output_dir, "checkpoint-3"), tmp_path / "two" / "checkpoint-3") < 1e-5
-
-
-@pytest.mark.slow
-def test_processes_wait_for_each_other_for_days(config, tmp_path):
-    file, script = tmp_path / "settings.yaml", tmp_path / "wait.py"
+@pytest.fixture(scope="module")
+def launched(tiny_data_set, tmp_path_factory) -> tuple[PBNetConfig, str]:
+    """A training by two processes that say how long they wait for each other: its settings, and what was said."""
+    folder = tmp_path_factory.mktemp("launched")
+    file, script = folder / "settings.yaml", folder / "train.py"
+    config = replace(loop_config(tiny_data_set, folder / "out"), **COMPARABLE)
     file.write_text(config_to_yaml(config))
     script.write_text(
         "import sys, torch, torch.distributed as dist\n"
-        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests' / 'training'), str(Path(__file__).parent)]}\n"
-        "from test_loop import PBNetConfig, PBNetStage, run_script\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from training.engine.loop import run_script\n"
+        "from training.train_pbnet import PBNetConfig, PBNetStage\n"
         "class Stage(PBNetStage):\n"
         "    def samples(self):\n"
         "        patience = dist.group.WORLD._get_backend(torch.device('cpu')).options._timeout\n"
         "        print(f'{patience}\\n', end='', flush=True)\n"
         "        return super().samples()\n"
-        "run_script(Stage, PBNetConfig, '', sys.argv[1:])\n"
+        "sys.exit(run_script(Stage, PBNetConfig, '', sys.argv[1:]))\n"
     )
-    command = [sys.executable, *LAUNCH_TWO, str(script), "--config", str(file), "--max_train_steps", "1"]
+    command = [sys.executable, *LAUNCH_TWO, str(script), "--config", str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ON_CPU, timeout=300)
-    assert ended.stdout.count("30 days") == 2, ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    return config, ended.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_doubled_batch(launched, tmp_path):
+    two, _ = launched
+    config = replace(two, train_batch_size=4, output_dir=str(tmp_path / "one"))
+    run(config)
+    paths = [Path(one.output_dir, "checkpoint-3") for one in (two, config)]
+    assert largest_difference(*paths) < 1e-5
+
+
+@pytest.mark.slow
+def test_processes_wait_for_each_other_for_days(launched):
+    assert launched[1].count("30 days") == 2
 
 
 def with_bad_step(bad: str) -> type[PBNetStage]:

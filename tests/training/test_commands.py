@@ -8,7 +8,10 @@ import pytest
 
 from diffusers_dawn.cli.command import main as dawn
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.media.recordings import read_waveform
+from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import read_video
+from diffusers_dawn.records import Waveform
 from real_inputs import REAL, needs_real
 from training.align_speech import main as align_speech
 from training.evaluate import main as evaluate
@@ -91,8 +94,13 @@ def test_synthetic_clips_train_every_stage_to_a_pipeline_that_animates(tmp_path,
 @needs_real
 @pytest.mark.slow
 def test_real_speakers_are_prepared_and_train_every_stage(tmp_path, detector):
-    videos, data, encoder = tmp_path / "videos.txt", tmp_path / "clips", tmp_path / "encoder"
-    videos.write_text("".join(f"{REAL / name}\n" for name in ("speaker_25fps.mp4", "speaker_30fps.mp4")))
+    videos, data, encoder = tmp_path / "videos", tmp_path / "clips", tmp_path / "encoder"
+    videos.mkdir()
+    for name in ("speaker_25fps.mp4", "speaker_30fps.mp4"):
+        frames, fps = read_video(REAL / name, max_frames=60)
+        sound = read_waveform(REAL / name)
+        samples = sound.samples[: round(len(frames) / fps * sound.sample_rate_hz)]
+        write_video(videos / name, frames, Waveform(samples, sound.sample_rate_hz), fps=fps)
     pipe = random_pipeline("tiny")
     pipe.audio_encoder.save_pretrained(encoder)
     pipe.feature_extractor.save_pretrained(encoder)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.videos import stream_video
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.engine.recipe import MAX_BYTES
-from training.evaluation.face_reader import FaceReader, labelled_opening
+from training.evaluation.face_reader import FaceReader, FaceReadings, labelled_opening
 from training.evaluation.figures import opening_correlation
 from training.synthetic.talking_head import identity_seed, make_talking_head
 
@@ -91,8 +92,9 @@ def test_lips_of_drawn_strangers_follow_their_speech(pipe, detector):
             clip = make_talking_head(identity_seed(200 + number, "test", 0), 1000 + number, "test", 256, NUM_FRAMES)
             frames = animated(pipe, clip.frames[0], Waveform(clip.samples, SAMPLE_RATE_HZ), number)
             truth = labelled_opening(clip.labels)
-            made.append(opening_correlation(truth, reader(frames)))
-            frozen.append(opening_correlation(truth, reader(frames[:1].repeat(NUM_FRAMES, axis=0))))
+            readings = reader(frames)
+            made.append(opening_correlation(truth, readings))
+            frozen.append(opening_correlation(truth, frozen_lips(readings)))
     assert np.mean(made) > LEAST_CORRELATION
     assert not np.mean(frozen) > LEAST_CORRELATION
 
@@ -108,10 +110,16 @@ def test_lips_of_filmed_strangers_follow_their_speech(pipe, detector):
             speech = Waveform(sound.samples[: NUM_FILMED * sound.sample_rate_hz // FPS], sound.sample_rate_hz)
             truth = reader(film).opening
             frames = animated(pipe, film[0], speech, number)
-            made.append(opening_correlation(truth, reader(frames)))
-            frozen.append(opening_correlation(truth, reader(frames[:1].repeat(NUM_FILMED, axis=0))))
+            readings = reader(frames)
+            made.append(opening_correlation(truth, readings))
+            frozen.append(opening_correlation(truth, frozen_lips(readings)))
     assert np.mean(made) > LEAST_CORRELATION_FILMED
     assert not np.mean(frozen) > LEAST_CORRELATION_FILMED
+
+
+def frozen_lips(readings: FaceReadings) -> FaceReadings:
+    """As if all frames were the first: each is read by itself."""
+    return replace(readings, opening=readings.opening[:1].repeat(len(readings.opening)))
 
 
 def animated(pipe: DAWNPipeline, picture: np.ndarray, speech: Waveform, seed: int) -> np.ndarray:

@@ -16,9 +16,10 @@ import torch
 
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
 from diffusers_dawn import DAWNPipeline, Portrait, StreamWindows, Waveform
+from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.records import FPS
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS
-from report import Table, add_allocator_option, describe_machine, set_up_process, synchronise
+from report import Table, add_allocator_option, set_up_process, synchronise
 
 CHUNK_S = 0.02
 STAGES = ("speech features", "pose and blink", "conditions", "denoising", "frames")

@@ -62,7 +62,7 @@ def test_truth_that_is_rendered_and_read_without_error_has_full_marks(
     )
     evaluation = Evaluation(pipe, tiny_data_set, settings, lambda pictures: readings)
     monkeypatch.setattr(evaluation, "labels", lambda place: labels)
-    monkeypatch.setattr(evaluation, "pictures", lambda latents, portrait: evaluation.truth(0).frames)
+    monkeypatch.setattr(evaluation, "pictures", lambda stretches: evaluation.truth(0).frames)
     figures = benchmark.measure_clip(evaluation, 0, cache_interval=1)
     assert tuple(figures) == COLUMNS
     for name in ("mouth r", "yaw r", "sharp", "restless"):

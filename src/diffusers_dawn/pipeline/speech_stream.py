@@ -165,8 +165,9 @@ class StreamsSpeech:
         generator: torch.Generator | None = None,
         preset: str | None = None,
         head_motion: float = 1.0,
-        windows: StreamWindows | None = None,
-    ) -> SpeechStream:
+        # in quotes: the file that is shared with a pipeline says first what signatures name, and the pipeline soon
+        windows: "StreamWindows | None" = None,
+    ) -> "SpeechStream":
         """Animate a portrait with speech that is still arriving, of any length.
 
         Chunks may be of any lengths: the frames depend only on the speech. As many come as for the whole recording.

@@ -68,9 +68,7 @@ def test_a_portrait_that_stands_still_keeps_its_identity_and_border_and_does_not
 ):
     evaluation = evaluation_of(folder, tiny_data_set, reader, (speech,))
     monkeypatch.setattr(evaluation, "render", lambda portrait, *rest: portrait)
-    monkeypatch.setattr(
-        evaluation, "pictures", lambda latents, portrait: np.repeat(portrait.image[None], NUM_FRAMES, axis=0)
-    )
+    monkeypatch.setattr(evaluation, "pictures", lambda portrait: np.repeat(portrait.image[None], NUM_FRAMES, axis=0))
     report = portraits_section(evaluation)
     figures = {figure.key: figure.value for figure in report.figures}
     assert figures["identity"] < 0.01 and figures["border"] == 0

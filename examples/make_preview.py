@@ -20,7 +20,7 @@ from diffusers_dawn.records import FPS
 
 EXAMPLES = Path(__file__).parent
 PORTRAITS = tuple(EXAMPLES / f"portrait_{number}.png" for number in (1, 2, 3, 4))
-QUALITY = 45
+QUALITY = 42
 
 
 def render_row(

@@ -132,8 +132,8 @@ def test_keyframes_and_blinks_are_seen_in_the_frames_and_move_another_portrait(d
     write_video(tmp_path / "film.mp4", (frames * 255).round().astype(np.uint8))
     seen = measure_track(tmp_path / "film.mp4", detector)
     yaw, openness = seen.pose[:, 0], seen.blink.mean(axis=1)
-    # dawn-open turns drawn heads by a third of what they are told, and closes their lids by a quarter; the model card has
-    # what it does to photographs
+    # dawn-open turns drawn heads by a third of what they are told, and closes their lids by a quarter; the model card
+    # has what it does to photographs
     assert yaw[20] > 2 and yaw[40] < -1 and yaw[20] - yaw[40] > 5
     assert openness[33] < 0.85 * min(openness[20], openness[42])
 

@@ -29,8 +29,9 @@ from training.make_photo_clips import HELD_OUT_NAME
 CONFIGS = TRAINING / "configs" / "open"
 SEED = 0
 SIZE_PX = 256
-# whom nothing is trained on: talkers of GRID, and readers of LibriSpeech
+# whom nothing is trained on: talkers of GRID, people of the portraits, and readers of LibriSpeech
 HELD_OUT = CONFIGS / "held_out_talkers.txt"
+HELD_OUT_PORTRAITS = CONFIGS / "held_out_portraits.txt"
 HELD_OUT_READERS = ("61", "908", "1284", "4446")
 FILMS_NAME = "held_out_films.txt"
 # who is seen, by the names that the portraits have: two pictures of one person in the London set
@@ -140,7 +141,12 @@ class Stages:
                 *("--morphable_head", self.material.morphable_head, "--audio_encoder", self._run("audio_encoder")),
                 *("--replace_background", "--identity_pattern", "^([^/]+)/", "--test_split", HELD_OUT),
             ),
-            self._puppets("photos", self.material.portraits, NUM_PHOTO_CLIPS, "--identity_pattern", PERSON),
+            self._puppets(
+                "photos",
+                self.material.portraits,
+                NUM_PHOTO_CLIPS,
+                *("--identity_pattern", PERSON, "--test_split", HELD_OUT_PORTRAITS),
+            ),
             script_stage(
                 "drawn portraits",
                 "draw_portraits",

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from tqdm.auto import tqdm
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.data.clip_members import PreparedClip
-from training.data.clip_plan import SPLITS, identities_by_share
+from training.data.clip_plan import SPLITS, identities_by_share, identities_in_list, read_names
 from training.data.clip_shards import read_journal, shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info, write_text_atomically
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
@@ -125,7 +126,7 @@ def _portraits(options: argparse.Namespace) -> dict[str, list[ListedPortrait]]:
         write_text_atomically(options.output / REFUSED_NAME, json.dumps(refused, indent=1) + "\n")
         write_text_atomically(path, json.dumps([asdict(portrait) for portrait in found], indent=1) + "\n")
     listed = [ListedPortrait(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    test = identities_by_share([portrait.identity for portrait in listed], options.test_share, options.seed)
+    test = _test_identities({portrait.path: portrait.identity for portrait in listed}, options)
     by_split = {
         split: [portrait for portrait in listed if (portrait.identity in test) == (split == "test")]
         for split in SPLITS
@@ -133,6 +134,21 @@ def _portraits(options: argparse.Namespace) -> dict[str, list[ListedPortrait]]:
     held_out = (os.path.relpath(options.portraits / portrait.path, options.output) for portrait in by_split["test"])
     write_text_atomically(options.output / HELD_OUT_NAME, "".join(f"{path}\n" for path in held_out))
     return by_split
+
+
+def _test_identities(identities: dict[str, str], options: argparse.Namespace) -> set[str]:
+    if options.test_split is None:
+        return identities_by_share(list(identities.values()), options.test_share, options.seed)
+    test, unknown = identities_in_list(identities, read_names(options.test_split))
+    if unknown:
+        print(
+            f"make_photo_clips: warning: `test_split` names {len(unknown)} that are no person and no portrait here: "
+            f"{', '.join(unknown[:5])}",
+            file=sys.stderr,
+        )
+    if test == set(identities.values()):
+        raise ValueError("`test_split` names everyone, must leave at least one person to train on")
+    return test
 
 
 def _plan(folder: Path, settings: PhotoSettings) -> list[PhotoShard]:
@@ -183,6 +199,8 @@ def _num_done(shards: Sequence[PhotoShard]) -> int:
 def _settings(options: argparse.Namespace) -> PhotoSettings:
     if options.num_processes < 1:
         raise ValueError(f"`num_processes` is {options.num_processes}, must be positive")
+    if options.test_split is not None and not options.test_split.is_file():
+        raise ValueError(f"`test_split` is no file: {options.test_split}")
     if not options.portraits.is_dir():
         raise ValueError(f"`portraits` is no folder: {options.portraits}")
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -197,6 +215,7 @@ def _settings(options: argparse.Namespace) -> PhotoSettings:
         num_clips=options.num_clips,
         test_clips=options.test_clips,
         test_share=options.test_share,
+        test_split=None if options.test_split is None else read_names(options.test_split),
         size_px=options.size,
         num_frames=round(options.seconds * FPS),
         num_references=options.motion_references,
@@ -221,7 +240,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, help="folder of the data set; an unfinished one is continued")
     add("--num_clips", type=int, default=1000, help="clips for training (default: 1000)")
     add("--test_clips", type=int, default=20, help="clips for testing (default: 20)")
-    add("--test_share", type=float, default=0.1, help="share of people who are used only for testing (default: 0.1)")
+    test = parser.add_mutually_exclusive_group()
+    test.add_argument(
+        "--test_share", type=float, default=0.1, help="share of people who are used only for testing (default: 0.1)"
+    )
+    test.add_argument("--test_split", type=Path, help="people or portraits for testing, one per line")
     add("--size", type=int, default=256, help="width and height of the frames (default: 256)")
     add("--seconds", type=float, default=2, help="length of every clip (default: 2)")
     add("--motion_references", type=int, default=2, help="frames from which motion is measured (default: 2)")

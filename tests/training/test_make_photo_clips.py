@@ -37,9 +37,9 @@ def aligned(tmp_path_factory):
     return folder
 
 
-def command(portraits, head_file, output, *more):
+def command(portraits, head_file, output, *more, test=("--test_share", 0.5)):
     words = ["--portraits", portraits, "--morphable_head", head_file, "--output", output, "--num_clips", 3]
-    words += ["--test_clips", 1, "--test_share", 0.5, "--seconds", 0.2, "--size", 128, "--quiet", *more]
+    words += ["--test_clips", 1, *test, "--seconds", 0.2, "--size", 128, "--quiet", *more]
     return main([str(word) for word in words])
 
 
@@ -57,6 +57,25 @@ def test_portraits_speak_with_recorded_and_synthesized_voices(portraits, aligned
     assert all(path.is_file() for path in held_out)
     sources = {train.read_info(index)["speech"] for index in range(3)}
     assert any(source.endswith(".wav") for source in sources)
+
+
+@pytest.mark.parametrize("held_out", ["4", "6"])
+def test_people_of_a_list_are_seen_in_the_test_split_alone(portraits, head_file, tmp_path, capsys, held_out):
+    names, output = tmp_path / "held_out.txt", tmp_path / "photos"
+    names.write_text(f"# people\n{held_out}\nnobody_here\n")
+    assert command(portraits, head_file, output, test=("--test_split", names)) == 0
+    assert "`test_split` names 1 that are no person and no portrait here: nobody_here" in capsys.readouterr().err
+    assert {entry.identity for entry in ClipShards(output, "test").entries} == {held_out}
+    assert {entry.identity for entry in ClipShards(output).entries} == {"4", "6"} - {held_out}
+
+
+def test_a_list_of_everyone_leaves_nobody_to_train_on(portraits, head_file, tmp_path, capsys):
+    names = tmp_path / "held_out.txt"
+    names.write_text("4\n6\n")
+    assert command(portraits, head_file, tmp_path / "photos", test=("--test_split", names)) == 2
+    assert "`test_split` names everyone" in capsys.readouterr().err
+    assert command(portraits, head_file, tmp_path / "other", test=("--test_split", tmp_path / "none.txt")) == 2
+    assert "`test_split` is no file" in capsys.readouterr().err
 
 
 def test_speakers_held_out_are_heard_in_the_test_split_alone(portraits, aligned, head_file, tmp_path, capsys):

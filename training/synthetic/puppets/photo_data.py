@@ -45,6 +45,7 @@ class PhotoSettings:
         num_clips: Clips for training.
         test_clips: Clips for testing.
         test_share: Share of the people who are seen in testing only.
+        test_split: Their names, or those of their portraits, instead of a share; None: a share.
         size_px: Width and height of the frames.
         num_frames: Length of every clip, at 25 frames per second.
         num_references: Frames of every clip that motion is measured from.
@@ -72,6 +73,7 @@ class PhotoSettings:
     filmed_clips: str | None = None
     identity_pattern: str | None = None
     audio_encoder: str | None = None
+    test_split: list[str] | None = None
 
 
 def check_photo_settings(settings: PhotoSettings) -> None:

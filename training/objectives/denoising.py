@@ -38,6 +38,7 @@ class MotionObjective(nn.Module):
         mouth_weight: Weight of the error inside the mouth box.
         eye_weight: Weight of the error inside the boxes of the eyes; 0: batches need not say where they are.
         flow_gradient_weight: Weight of the error of how flow changes from cell to cell.
+        part_motion_weight: Weight of the error of how mouth and eyes move as a whole.
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
     """
 
@@ -50,6 +51,7 @@ class MotionObjective(nn.Module):
         mouth_weight: float,
         eye_weight: float = 0.0,
         flow_gradient_weight: float = 0.0,
+        part_motion_weight: float = 0.0,
         snr_gamma: float | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class MotionObjective(nn.Module):
             "occlusion": motion_weight,
             "mouth": mouth_weight,
             "flow_gradient": flow_gradient_weight,
+            "part_motion": part_motion_weight,
         }
         if eye_weight:
             self.weights["eyes"] = eye_weight

@@ -258,8 +258,8 @@ def denoising_losses(
 
     Returns:
         Scalars: "denoising", the mean squared error of the prediction; "flow" and "occlusion", those of the motion,
-        occlusion in [0, 1]; "flow_gradient", see `flow_gradient_loss`; and by each mask's name the one of the
-        prediction inside of it.
+        occlusion in [0, 1]; "flow_gradient", see `flow_gradient_loss`; "part_motion", see `part_motion_loss`; and by
+        each mask's name the one of the prediction inside of it.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -281,6 +281,7 @@ def denoising_losses(
         "flow": mean_per_sample(motion_error[:, :-1]).mean(),
         "occlusion": mean_per_sample(motion_error[:, -1:] / 4).mean(),
         "flow_gradient": flow_gradient_loss(clean_prediction[:, :-1], clean[:, :-1], masks),
+        "part_motion": part_motion_loss(clean_prediction[:, :-1], clean[:, :-1], masks),
     } | {name: (sample_weights * mean_per_sample(error, mask)).mean() for name, mask in masks.items()}
 
 
@@ -308,6 +309,45 @@ def flow_gradient_loss(
         for mask in masks.values():
             total = total + mean_per_sample(step, mask.narrow(dim, 0, mask.shape[dim] - 1))
     return total.mean()
+
+
+def part_motion_loss(
+    prediction: torch.Tensor, target: torch.Tensor, masks: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Compare how parts of the face move as a whole: how far each is shifted, stretched, turned and sheared.
+
+    How far a mouth opens is the stretch of its box from top to bottom. Speech decides this one number of a frame, and
+    among the errors of thousands of cells it hardly counts.
+
+    Args:
+        prediction: Flow (B, 2, F, h, w).
+        target: Flow (B, 2, F, h, w).
+        masks: The parts, by name, each (B, 1, F, h, w).
+
+    Returns:
+        Sum over the parts and over six numbers of a frame: the squares of the flow's mean error inside the part, and
+        of the error's covariance with columns and with rows, both scaled to a standard deviation of 1 there; a
+        scalar, 0 without parts.
+    """
+    error = prediction.float() - target.float()
+    height, width = error.shape[-2:]
+    columns = torch.arange(width, device=error.device, dtype=torch.float32).expand(height, width)
+    rows = torch.arange(height, device=error.device, dtype=torch.float32)[:, None].expand(height, width)
+    total = error.new_zeros(())
+    for mask in masks.values():
+        share = mask.float() / mask.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
+        for place in (None, columns, rows):
+            weight = share if place is None else share * _standardised(place, share)
+            moment = (weight * error).sum(dim=(-2, -1))  # (B, 2, F)
+            total = total + moment.square().sum(dim=1).mean()
+    return total
+
+
+def _standardised(place: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    # of mean 0 and variance 1 where the shares are; 0 in a part of a single row or column
+    centred = place - (share * place).sum(dim=(-2, -1), keepdim=True)
+    variance = (share * centred.square()).sum(dim=(-2, -1), keepdim=True)
+    return torch.where(variance > 0, centred * variance.clamp(min=torch.finfo(torch.float32).tiny).rsqrt(), 0.0)
 
 
 def _cross_entropy(logits: torch.Tensor, label: float, mask: torch.Tensor | None) -> torch.Tensor:

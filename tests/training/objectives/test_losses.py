@@ -247,7 +247,8 @@ def test_track_losses_refuse_what_does_not_fit():
 def test_perfect_denoising_has_no_loss():
     target, clean = randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
     terms = losses.denoising_losses(target, target, clean, clean, {"mouth": torch.ones(2, 1, 4, 8, 8)})
-    assert terms.keys() == {"denoising", "flow", "occlusion", "flow_gradient", "mouth"} and not any(terms.values())
+    assert terms.keys() == {"denoising", "flow", "occlusion", "flow_gradient", "part_motion", "mouth"}
+    assert not any(terms.values())
 
 
 def test_denoising_terms_are_means_over_their_own_part():
@@ -274,6 +275,34 @@ def test_flow_gradient_sees_a_jump_but_no_shift_and_counts_it_twice_inside_a_mas
     mouth = {"mouth": torch.zeros(2, 1, 3, 8, 8)}
     mouth["mouth"][..., 3, 2:6] = 1
     torch.testing.assert_close(losses.flow_gradient_loss(jump, flow, mouth), torch.tensor(0.25 / 7 + 0.25))
+
+
+def test_part_motion_sees_a_stretch_of_a_part_but_nothing_outside_of_it_and_no_noise_that_averages_out():
+    flow, mask = randn(2, 2, 3, 16, 16), torch.zeros(2, 1, 3, 16, 16)
+    mask[..., 4:8, 6:10] = 1
+    inside = mask.expand_as(flow) > 0
+    assert losses.part_motion_loss(torch.where(inside, flow, flow + 9.0), flow, {"mouth": mask}) < 1e-10
+    # rows 4 to 7, -1.5 to 1.5 cells from the middle: their standard deviation is 1.25 ** 0.5
+    opened = flow.clone()
+    opened[:, 1] += 0.2 * (torch.arange(16.0)[:, None] - 5.5)
+    torch.testing.assert_close(
+        losses.part_motion_loss(opened, flow, {"mouth": mask}), torch.tensor(0.04 * 1.25), rtol=1e-4, atol=0
+    )
+    torch.testing.assert_close(
+        losses.part_motion_loss(flow + 0.3, flow, {"mouth": mask, "eyes": mask}), torch.tensor(4 * 0.09)
+    )
+    chequered = flow + 0.5 * (-1.0) ** (torch.arange(16)[:, None] + torch.arange(16))
+    assert losses.part_motion_loss(chequered, flow, {"mouth": mask}) < 0.01
+
+
+def test_part_motion_of_a_single_cell_or_of_no_part_is_finite():
+    flow, cell, nothing = randn(1, 2, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8)
+    cell[..., 3, 3] = 1
+    prediction = (flow + 1).requires_grad_()
+    loss = losses.part_motion_loss(prediction, flow, {"mouth": cell, "eyes": nothing})
+    loss.backward()
+    torch.testing.assert_close(loss, torch.tensor(2.0))
+    assert prediction.grad.isfinite().all()
 
 
 def test_sample_weights_scale_what_compares_with_the_target():

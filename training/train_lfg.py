@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,8 +34,9 @@ from training.evaluation.validation import (
     validation_clips,
 )
 from training.objectives.box_masks import box_mask, mouth_box_mask
-from training.objectives.known_motion import KnownMotionObjective
+from training.objectives.known_motion import DetailDiscriminatorObjective, KnownMotionObjective
 from training.objectives.losses import perceptual_pyramid_loss, pixel_gradient_loss, weighted_total
+from training.objectives.picture_discriminator import PictureDiscriminator
 from training.objectives.random_transform import RandomTransform
 from training.objectives.region_losses import (
     closed_eye_loss,
@@ -71,6 +72,9 @@ class LFGConfig(TrainingConfig):
             known.
         soft_motion_share: Share of pairs whose motion is blurred: a denoiser's is soft where lips part, and the
             decoder learns to part them all the same. Only where the motion is known.
+        adversarial_weight: Weight of the verdict of a discriminator on mouths and eyes, which makes them crisp; 0 as
+            published. Only where the motion is known.
+        discriminator: Sizes of that discriminator, see `PictureDiscriminator`.
         freeze_encoder: Keep the encoder of `pretrained_model` as it is, so that denoisers that learned from its
             features still fit.
         shift_weight: Weight of the regions' positions moving with the image.
@@ -100,6 +104,8 @@ class LFGConfig(TrainingConfig):
     hidden_weight: float = 1.0
     crop_px: int | None = None
     soft_motion_share: float = 0.0
+    adversarial_weight: float = 0.0
+    discriminator: dict[str, int] = field(default_factory=dict)
     freeze_encoder: bool = False
     shift_weight: float = 10.0
     affine_weight: float = 10.0
@@ -123,14 +129,13 @@ class LFGConfig(TrainingConfig):
         if self.motion == "known":
             if self.vgg is not None:
                 raise ValueError("`vgg` must be null if `motion` is 'known': the loss then weights pixels")
-        elif self.crop_px is not None or self.hidden_weight != 1 or self.soft_motion_share:
-            raise ValueError(
-                "`crop_px`, `hidden_weight` and `soft_motion_share` must be null, 1 and 0 unless `motion` is 'known'"
-            )
+        elif self.crop_px is not None or self.hidden_weight != 1 or self.soft_motion_share or self.adversarial_weight:
+            names = "`crop_px`, `hidden_weight`, `soft_motion_share` and `adversarial_weight`"
+            raise ValueError(f"{names} must be null, 1, 0 and 0 unless `motion` is 'known'")
         if self.freeze_encoder and self.pretrained_model is None:
             raise ValueError("`freeze_encoder` is true without `pretrained_model`, which has the encoder to keep")
-        terms = ("reconstruction", "shift", "affine", "landmark", "landmark_flow", "open_mouth", "closed_eye")
-        for name in (f"{term}_weight" for term in terms):
+        weights = "reconstruction shift affine landmark landmark_flow open_mouth closed_eye adversarial"
+        for name in (f"{term}_weight" for term in weights.split()):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
         if self.landmark_warmup_epochs < 0 or (self.landmark_warmup_epochs and not self.landmark_weight):
@@ -315,11 +320,23 @@ class LFGStage:
         logger.info("comparing %s", "pixels and image gradients (no `vgg`)" if vgg is None else "VGG19 features")
         self.networks: dict[str, ModelMixin] = {"lfg": self.lfg}
         if config.motion == "known":
-            weights = (config.mouth_weight, config.eye_weight, config.hidden_weight)
-            self.objectives = {"lfg": KnownMotionObjective(self.lfg, *weights, config.pyramid_scales)}
+            self.objectives = self._known_motion_objectives()
         else:
             self.objectives = {"lfg": ReconstructionObjective(self.lfg, vgg, config)}
         self.frozen = () if vgg is None else (vgg,)
+
+    def _known_motion_objectives(self) -> dict[str, nn.Module]:
+        config = self.config
+        settings = (config.mouth_weight, config.eye_weight, config.hidden_weight, config.pyramid_scales)
+        if not config.adversarial_weight:
+            return {"lfg": KnownMotionObjective(self.lfg, *settings)}
+        name = "detail_discriminator"
+        discriminator = build_network(PictureDiscriminator, config.discriminator, None, name, config.seed)
+        self.networks[name] = discriminator
+        return {
+            name: DetailDiscriminatorObjective(discriminator, self.lfg),
+            "lfg": KnownMotionObjective(self.lfg, *settings, discriminator, config.adversarial_weight),
+        }
 
     def samples(self) -> Dataset:
         """Draw pairs of frames out of the clips."""

@@ -154,6 +154,27 @@ def test_a_kept_encoder_stays_as_it_was_while_the_decoder_learns(configs, moving
     assert changed == {"decoder"}
 
 
+def test_discriminator_of_details_and_lfg_learn_from_each_other_and_move_only_themselves(
+    configs, moving_data_set, tmp_path
+):
+    model = LFG_MODEL | {"with_motion_estimator": False}
+    known = {"dataset": str(moving_data_set), "motion": "known", "model": model, "adversarial_weight": 0.1}
+    config = replace(configs["lfg"], discriminator={"base_channels": 4}, max_train_steps=1, **known)
+    stage, progress = run(config)
+    assert progress.skipped_steps == 0
+    batch = first_batch(stage)
+    stage.lfg.zero_grad(), stage.networks["detail_discriminator"].zero_grad()
+    terms = stage.objectives["lfg"](batch, 0.0)
+    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.1 * terms["adversarial"])
+    terms["adversarial"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in stage.lfg.decoder.parameters())
+    assert all(p.grad is None for p in stage.networks["detail_discriminator"].parameters())
+    stage.lfg.zero_grad()
+    stage.objectives["detail_discriminator"](batch, 0.0)["loss"].backward()
+    assert all(p.grad is not None for p in stage.networks["detail_discriminator"].parameters())
+    assert all(p.grad is None or not p.grad.any() for p in stage.lfg.parameters())
+
+
 def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(moving_data_set, other)
@@ -169,7 +190,9 @@ def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, t
     [
         ({"motion": "guessed"}, "`motion` is 'guessed'"),
         ({"motion": "known", "vgg": "vgg19"}, "`vgg` must be null"),
-        ({"crop_px": 64}, "`crop_px`, `hidden_weight` and `soft_motion_share` must be null, 1 and 0"),
+        ({"crop_px": 64}, "`soft_motion_share` and `adversarial_weight` must be null, 1, 0 and 0"),
+        ({"adversarial_weight": 0.1}, "`soft_motion_share` and `adversarial_weight` must be null, 1, 0 and 0"),
+        ({"adversarial_weight": -0.1, "motion": "known"}, "`adversarial_weight` is -0.1, must not be negative"),
         ({"hidden_weight": 0.5, "motion": "known"}, "`hidden_weight` is 0.5"),
         ({"freeze_encoder": True}, "`freeze_encoder` is true without `pretrained_model`"),
     ],

@@ -24,7 +24,7 @@ OVERSAMPLING = 3
 LIPS_REACH_CM = 1.6
 # how deep behind the lips it is dark [cm], and how dark: gums and walls wholly, teeth a little
 DARK_DEPTH_CM = 2.4
-DARKNESS, DARKNESS_OF_TEETH = 0.8, 0.3
+DARKNESS, DARKNESS_OF_TEETH = 0.8, 0.5
 # vertices that a wide open jaw moves further than this belong to it [cm]
 JAW_SHARE_CM = 0.5
 # edges between what is drawn and what is warped take the colours beside them
@@ -56,7 +56,7 @@ class InnerMouthLook:
 
 def draw_look(rng: np.random.Generator) -> InnerMouthLook:
     """Draw a person's inner mouth."""
-    teeth = rng.uniform(0.85, 1.15) * np.array([1.0, rng.uniform(0.95, 0.99), rng.uniform(0.86, 0.97)])
+    teeth = rng.uniform(0.65, 1.05) * np.array([1.0, rng.uniform(0.95, 0.99), rng.uniform(0.86, 0.97)])
     gums = rng.uniform(0.5, 0.75) * np.array([1.0, rng.uniform(0.45, 0.6), rng.uniform(0.45, 0.6)])
     socket = rng.uniform(0.15, 0.4) * np.array([1.0, rng.uniform(0.35, 0.55), rng.uniform(0.35, 0.55)])
     return InnerMouthLook(
@@ -65,7 +65,8 @@ def draw_look(rng: np.random.Generator) -> InnerMouthLook:
         teeth=tuple(teeth),
         gloss=float(rng.uniform(0.05, 0.25)),
         upper_teeth_cm=float(rng.uniform(0.0, 0.55)),
-        lower_teeth_cm=float(rng.uniform(-0.3, 0.25)),
+        # who speaks hardly shows them
+        lower_teeth_cm=float(rng.uniform(-0.9, -0.1)),
         forward_cm=float(rng.uniform(0.1, 0.5)),
     )
 

@@ -67,6 +67,8 @@ class A2VConfig(TrainingConfig):
             twice; 0 as published. Lips and lids move by little, and without it their flow is learned late.
         part_motion_weight: Weight of the error of how mouth and eyes move as a whole, such as how far a mouth opens;
             0 as published. Lips follow speech sooner with it.
+        still_weight: Weight of the mean absolute error of flow where nothing moves, so that backgrounds stand still; 0
+            as published.
         prediction_type: What the denoiser predicts: "epsilon", as published, "v_prediction", "sample", or
             "flow_prediction" (flow matching, noise - motion on the straight line between them).
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
@@ -99,6 +101,7 @@ class A2VConfig(TrainingConfig):
     eye_weight: float = 0.0
     flow_gradient_weight: float = 0.0
     part_motion_weight: float = 0.0
+    still_weight: float = 0.0
     prediction_type: str = "epsilon"
     snr_gamma: float | None = None
     timestep_shift: float = 1.0
@@ -116,7 +119,7 @@ class A2VConfig(TrainingConfig):
         """Refuse settings that are out of range."""
         super().__post_init__()
         check_choice("reference", self.reference, ("first", "random"))
-        for name in ("eye_weight", "flow_gradient_weight", "part_motion_weight"):
+        for name in ("eye_weight", "flow_gradient_weight", "part_motion_weight", "still_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
@@ -214,8 +217,8 @@ class A2VStage:
             self.pbnet = load_pbnet(config.pbnet, config.pbnet_blink).requires_grad_(False).eval()
         self.scheduler = _scheduler_of(config.prediction_type)
         self.networks: dict[str, ModelMixin] = {"unet": self.unet}
-        names = ("motion_weight", "mouth_weight", "eye_weight", "flow_gradient_weight", "part_motion_weight")
-        weights = {name: getattr(config, name) for name in names}
+        terms = ("motion", "mouth", "eye", "flow_gradient", "part_motion", "still")
+        weights = {f"{term}_weight": getattr(config, f"{term}_weight") for term in terms}
         self.objectives = {
             "unet": MotionObjective(self.unet, self.lfg, self.scheduler, **weights, snr_gamma=config.snr_gamma)
         }

@@ -140,6 +140,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
         ("a2v", {"eye_weight": -1.0}, "`eye_weight` is -1.0, must not be negative"),
         ("a2v", {"flow_gradient_weight": -1.0}, "`flow_gradient_weight` is -1.0, must not be negative"),
         ("a2v", {"part_motion_weight": -1.0}, "`part_motion_weight` is -1.0, must not be negative"),
+        ("a2v", {"still_weight": -1.0}, "`still_weight` is -1.0, must not be negative"),
         ("a2v", {"reference": "last"}, "`reference` is 'last', must be one of first, random"),
         ("a2v", {"prediction_type": "flow"}, "`prediction_type` is 'flow', must be one of"),
         ("a2v", {"null_probability": 1.5}, r"`null_probability` is 1.5, must be in \[0, 1\]"),

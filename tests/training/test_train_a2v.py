@@ -169,6 +169,27 @@ def test_denoiser_learns_known_motion_in_patches_and_without_an_estimator(config
     assert pipe.unet.config.patch_size == 2
 
 
+def test_what_stands_still_has_a_term_of_its_own(configs, moving_data_set, tmp_path, monkeypatch):
+    lfg = LatentFlowGenerator(64, **LFG_MODEL | {"with_motion_estimator": False})
+    lfg.save_pretrained(tmp_path / "lfg")
+    known = {"motion": "known", "lfg": str(tmp_path / "lfg"), "pbnet": None, "prediction_type": "sample"}
+    config = replace(configs["a2v"], dataset=str(moving_data_set), still_weight=100.0, **known)
+    stage = A2VStage(config)
+    batch, objective = first_batch(stage), stage.objectives["unet"]
+    flow = batch["motion"][:, :2]
+    still = cell_centres(*flow.shape[-2:]).permute(2, 0, 1)[None, :, None]
+    moves = ((flow - still).abs() > 0.01).any(dim=1, keepdim=True)  # in one of five frames the picture stands still
+    assert moves.any() and not moves.all()
+    for error, expected in ((0.25 * moves, 0.0), (0.25 * ~moves, 0.25)):
+        prediction = batch["motion"] + error * torch.tensor([1, 1, 0])[:, None, None, None]
+        monkeypatch.setattr(
+            objective.unet, "forward", lambda *inputs, sample=prediction: SimpleNamespace(sample=sample)
+        )
+        terms = objective(batch, 0)
+        torch.testing.assert_close(terms["still"], torch.tensor(expected), atol=1e-6, rtol=1e-5)
+        assert (terms["loss"] > 100 * 0.2) == (expected > 0)
+
+
 def test_denoiser_learns_the_motion_of_a_square_around_the_face(configs, moving_data_set, tmp_path, monkeypatch):
     lfg = LatentFlowGenerator(64, **LFG_MODEL | {"with_motion_estimator": False})
     lfg.save_pretrained(tmp_path / "lfg")

@@ -6,7 +6,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import nn
 
-from diffusers_dawn.geometry.flow import face_box_mask
+from diffusers_dawn.geometry.flow import cell_centres, face_box_mask
 from diffusers_dawn.geometry.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -20,11 +20,13 @@ from diffusers_dawn.sampling.prediction import (
 from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from training.objectives.box_masks import eye_box_mask, mouth_box_mask
 from training.objectives.estimated_motion import estimate_motion
-from training.objectives.losses import denoising_losses, weighted_total
+from training.objectives.losses import denoising_losses, still_loss, weighted_total
 from training.objectives.noise_levels import noise_levels, snr_weights
 
 # a feature sees so many cells of the picture around its own, rounded up
 CELLS_AROUND = 4
+# displacements that count as none: a twentieth of a pixel of 256, or what half precision rounds positions by
+STANDING_STILL = 5e-4
 
 
 class MotionObjective(nn.Module):
@@ -39,6 +41,7 @@ class MotionObjective(nn.Module):
         eye_weight: Weight of the error inside the boxes of the eyes; 0: batches need not say where they are.
         flow_gradient_weight: Weight of the error of how flow changes from cell to cell.
         part_motion_weight: Weight of the error of how mouth and eyes move as a whole.
+        still_weight: Weight of the mean absolute error of flow where nothing moves.
         snr_gamma: Largest weight of min-SNR weighting; None: all steps count alike.
     """
 
@@ -52,6 +55,7 @@ class MotionObjective(nn.Module):
         eye_weight: float = 0.0,
         flow_gradient_weight: float = 0.0,
         part_motion_weight: float = 0.0,
+        still_weight: float = 0.0,
         snr_gamma: float | None = None,
     ) -> None:
         super().__init__()
@@ -70,6 +74,8 @@ class MotionObjective(nn.Module):
         }
         if eye_weight:
             self.weights["eyes"] = eye_weight
+        if still_weight:
+            self.weights["still"] = still_weight
 
     def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
         """Compute the loss terms of a batch of `MotionWindows`.
@@ -84,10 +90,13 @@ class MotionObjective(nn.Module):
         (lfg,) = self._lfg
         reference = batch["reference"]
         motion = batch["motion"] if "motion" in batch else estimate_motion(lfg, reference, batch["frames"])
+        flow, occlusion = motion_from_latents(motion)
+        stands_still = (flow - cell_centres(*flow.shape[2:4], device=flow.device)).abs().amax(dim=-1) < STANDING_STILL
         if self.flow_scale is not None:
-            motion = latents_from_motion(*motion_from_latents(motion), self.flow_scale)
+            motion = latents_from_motion(flow, occlusion, self.flow_scale)
         if "corner" in batch:
-            motion = _cut_out(motion, batch["corner"], batch["noise"].shape[-1])
+            side = batch["noise"].shape[-1]
+            motion, stands_still = (_cut_out(maps, batch["corner"], side) for maps in (motion, stands_still))
         with torch.no_grad():
             if "corner" in batch:
                 features = encode_around(lfg, reference, batch["corner"], motion.shape[-1])
@@ -128,6 +137,8 @@ class MotionObjective(nn.Module):
             masks,
             weights,
         )
+        if "still" in self.weights:
+            terms["still"] = still_loss(clean[:, :-1], motion[:, :-1], stands_still[:, None])
         return terms | {"loss": weighted_total(terms, self.weights)}
 
 

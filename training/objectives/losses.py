@@ -343,6 +343,20 @@ def part_motion_loss(
     return total
 
 
+def still_loss(prediction: torch.Tensor, target: torch.Tensor, stands_still: torch.Tensor) -> torch.Tensor:
+    """Compare flow where nothing moves, by its absolute error, which asks for none at all instead of for little.
+
+    Args:
+        prediction: Flow (B, 2, F, h, w).
+        target: Flow (B, 2, F, h, w).
+        stands_still: Where nothing moves, bool (B, 1, F, h, w).
+
+    Returns:
+        The mean; a scalar, 0 where everything moves.
+    """
+    return mean_per_sample((prediction.float() - target.float()).abs(), stands_still).mean()
+
+
 def _standardised(place: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     # of mean 0 and variance 1 where the shares are; 0 in a part of a single row or column
     centred = place - (share * place).sum(dim=(-2, -1), keepdim=True)

@@ -305,6 +305,18 @@ def test_part_motion_of_a_single_cell_or_of_no_part_is_finite():
     assert prediction.grad.isfinite().all()
 
 
+def test_what_stands_still_is_compared_by_its_absolute_error_alone():
+    flow, stands_still = torch.zeros(2, 2, 3, 8, 8), torch.zeros(2, 1, 3, 8, 8, dtype=torch.bool)
+    stands_still[..., 4:, :] = True
+    prediction = torch.where(stands_still, 0.25, 9.0).expand_as(flow).clone().requires_grad_()
+    loss = losses.still_loss(prediction, flow, stands_still)
+    loss.backward()
+    torch.testing.assert_close(loss, torch.tensor(0.25))
+    # it pulls alike however little there is left
+    assert len(prediction.grad.unique()) == 2
+    assert losses.still_loss(prediction, flow, torch.zeros_like(stands_still)) == 0
+
+
 def test_sample_weights_scale_what_compares_with_the_target():
     prediction, target, guess, clean = (randn(2, 3, 4, 8, 8, seed=seed) for seed in range(4))
     mask = {"mouth": torch.ones(2, 1, 4, 8, 8)}

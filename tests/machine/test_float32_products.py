@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from diffusers_dawn.machine import float32_products
-from diffusers_dawn.machine.float32_products import exact_in_onednn, fast_products, with_fast_products
+from diffusers_dawn.machine.float32_products import (
+    exact_in_onednn,
+    fast_products,
+    with_fast_products,
+    without_fast_products,
+)
 from pipeline_calls import run
 
 needs_setting = pytest.mark.skipif(
@@ -69,6 +74,26 @@ def test_choice_of_the_user_stays(settings, exact, chosen):
 def test_choice_that_is_made_inside_stays(settings, exact):
     with fast_products():
         settings.fp32_precision = "ieee"
+    assert settings.fp32_precision == "ieee"
+
+
+@needs_setting
+def test_fast_products_pause_inside_and_nothing_changes_outside(settings, exact):
+    with fast_products():
+        with without_fast_products():
+            assert settings.fp32_precision == "none"
+        assert settings.fp32_precision == "bf16"
+    with without_fast_products():
+        assert settings.fp32_precision == "none"
+    assert settings.fp32_precision == "none"
+
+
+@needs_setting
+def test_choice_that_is_made_while_fast_products_pause_stays(settings, exact):
+    with fast_products():
+        with without_fast_products():
+            settings.fp32_precision = "ieee"
+        assert settings.fp32_precision == "ieee"
     assert settings.fp32_precision == "ieee"
 
 

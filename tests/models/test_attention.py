@@ -12,7 +12,6 @@ from diffusers_dawn.models.attention import (
     RelativePositionBias,
     RotaryEmbedding,
     _backend_for_bias,
-    attend_by_products,
     attend_in_band,
     attend_in_blocks,
     attention_band,
@@ -33,13 +32,6 @@ def make_inputs(seed: int, num_frames: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.randn(2, NUM_HEADS, num_frames, 4, generator=generator) for _ in range(3))
 
 
-def attend_products(query, key, value, blocks, scale):
-    """Call `attend_by_products` as the other formulations are called: one pixel, nothing is turned."""
-    query, key, value = (part.transpose(1, 2)[:, :, None] for part in (query, key, value))  # (B, F, 1, heads, D)
-    zeros = torch.zeros(query.shape[1], 1, 1, query.shape[-1] // 2)
-    return attend_by_products(query, key, value, zeros + 1, zeros, blocks, scale)[:, :, 0].transpose(1, 2)
-
-
 def masked_softmax(query, key, value, position_bias, window, scale):
     num_frames = query.shape[2]
     offsets = torch.arange(num_frames)[None] - torch.arange(num_frames)[:, None]
@@ -55,13 +47,12 @@ def masked_softmax(query, key, value, position_bias, window, scale):
     num_frames=st.one_of(st.just(1), st.integers(2, 70)),
     window=st.one_of(st.none(), st.integers(0, 80)),
     block_size=st.integers(1, 20),
-    attend=st.sampled_from([attend_in_blocks, attend_products]),
 )
-def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size, attend):
+def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size):
     query, key, value = make_inputs(seed, num_frames)
     bias = make_bias(seed)
     blocks = band_blocks(bias, num_frames, window, query.dtype, block_size)
-    result = attend(query, key, value, blocks, 0.5)
+    result = attend_in_blocks(query, key, value, blocks, 0.5)
     expected = masked_softmax(query, key, value, bias, window, 0.5)
     # float32 sums of at most 70 values of order 1 in another order
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
@@ -104,13 +95,12 @@ def test_bias_is_masked_exactly_outside_the_window():
     assert torch.equal(block.bias[0, 0].isinf(), offsets.abs() > 5)
 
 
-@pytest.mark.parametrize("attend", [attend_in_blocks, attend_products])
-def test_frames_beyond_the_window_do_not_change_the_result(attend):
+def test_frames_beyond_the_window_do_not_change_the_result():
     query, key, value = make_inputs(3, 60)
     blocks = band_blocks(make_bias(3), 60, 8, query.dtype, block_size=7)
-    before = attend(query, key, value, blocks, 0.5)
+    before = attend_in_blocks(query, key, value, blocks, 0.5)
     key[:, :, 40:], value[:, :, 40:] = 100.0, -100.0
-    after = attend(query, key, value, blocks, 0.5)
+    after = attend_in_blocks(query, key, value, blocks, 0.5)
     assert torch.equal(before[:, :, :32], after[:, :, :32])
     assert not torch.equal(before[:, :, 32], after[:, :, 32])
 
@@ -126,17 +116,14 @@ class ScoreSizes(TorchFunctionMode):
         if function is functional.scaled_dot_product_attention:
             query, key = args[:2] if args else (kwargs["query"], kwargs["key"])
             self.sizes.append(query.shape[2] * key.shape[2])
-        if function is torch.Tensor.softmax:
-            self.sizes.append(args[0].shape[1] * args[0].shape[2])
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("attend", [attend_in_blocks, attend_products])
-def test_no_score_tensor_is_larger_than_a_block_of_the_band(attend):
+def test_no_score_tensor_is_larger_than_a_block_of_the_band():
     query, key, value = make_inputs(0, 400)
     blocks = band_blocks(make_bias(0), 400, 10, query.dtype, block_size=20)
     with ScoreSizes() as scores:
-        attend(query, key, value, blocks, 0.5)
+        attend_in_blocks(query, key, value, blocks, 0.5)
     assert len(scores.sizes) == 20
     assert max(scores.sizes) == 20 * (20 + 2 * 10)
 

@@ -108,7 +108,7 @@ def test_temporal_attention_equals_softmax_with_rotation_bias_and_window(num_fra
         scores = scores.masked_fill(offsets.abs() > window, -torch.inf)
     expected = x + attention.to_out[0](torch.einsum("byxhfg,bgyxhd->bfyxhd", scores.softmax(-1), value).flatten(-2))
 
-    cos, sin = (table[:, None, None] for table in rotary(num_frames))
+    cos, sin = (table[:, None] for table in rotary(num_frames))
     blocks, band = (look_up(bias, num_frames, window, x.dtype) for look_up in (band_blocks, attention_band))
     frames = FrameContext(cos, sin, blocks, band)
     with torch.set_grad_enabled(grad_enabled):

@@ -52,6 +52,25 @@ def fast_products() -> Iterator[None]:
             _num_inside -= 1
             if _num_inside == 0 and _changed:
                 _take_back()
+                _changed = False
+
+
+@contextmanager
+def without_fast_products() -> Iterator[None]:
+    """Leave products to MKL for a while, inside `fast_products`: for many small ones oneDNN's set-up takes longer.
+
+    Both are exact, so what other threads compute meanwhile is, too.
+    """
+    with _lock:
+        paused = _changed
+        if paused:
+            _take_back()
+    try:
+        yield
+    finally:
+        with _lock:
+            if paused and _changed:
+                _allow()
 
 
 def with_fast_products(function: Callable[Concatenate[N, P], R]) -> Callable[Concatenate[N, P], R]:

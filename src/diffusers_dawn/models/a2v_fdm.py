@@ -391,7 +391,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
 
     def _frame_context(self, num_frames: int, dtype: torch.dtype) -> FrameContext:
         window = None if self.training else self.config.temporal_window
-        cos, sin = (table[:, None, None] for table in self.rotary(num_frames))  # over pixels and heads
+        cos, sin = (table[:, None] for table in self.rotary(num_frames))  # over heads
         # compiled code has one graph for any number of blocks; compiled levels of a network that is not take the band
         compiling = torch.compiler.is_compiling()
         blocks = [] if compiling else band_blocks(self.position_bias, num_frames, window, dtype)

@@ -12,8 +12,10 @@ from diffusers.models.attention_dispatch import (
 from torch import nn
 from torch.nn import functional
 
-# queries of a block of the band [frames]; 20 to 50 are equally fast on a CPU (benchmarks/README.md)
-BLOCK_SIZE = 40
+from ..machine.float32_products import without_fast_products
+
+# queries of a block of the band [frames]: as many as torch's fused attention takes at once on a CPU
+BLOCK_SIZE = 32
 # of diffusers' attention backends, those that take a bias, which attention over frames adds to its scores
 BACKENDS_WITH_BIAS = frozenset((
     *("native", "_native_cudnn", "_native_efficient", "_native_math", "_native_npu", "_native_xla"),
@@ -266,73 +268,17 @@ def attend_in_blocks(
     Returns:
         Tensor (N, heads, F, D).
     """
-    outputs = [
-        _attend_fused(
-            query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys], block.bias, scale, backend
-        )
-        for block in blocks
-    ]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-
-
-def attend_by_products(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    blocks: list[BandBlock],
-    scale: float,
-) -> torch.Tensor:
-    """Rotate queries and keys and attend over frames, block by block, for all pixels and heads at once.
-
-    torch's fused CPU attention processes one head at a time. Here the scores of a block are one product, and queries
-    and keys are rotated while they are copied into the product's memory layout (benchmarks/README.md).
-
-    Args:
-        query: Tensor (B, F, P, heads, D).
-        key: Tensor (B, F, P, heads, D).
-        value: Tensor (B, F, P, heads, D).
-        cos: Cosines of the angles (F, 1, 1, D / 2) in float32.
-        sin: Sines, the same shape.
-        blocks: Result of `band_blocks` for F frames.
-        scale: Factor of the scores.
-
-    Returns:
-        Tensor (B, F, P, heads, D).
-    """
-    precise = torch.promote_types(query.dtype, torch.float32)
-    turn_key = torch.complex(cos.to(precise), sin.to(precise))
-    turn_query = turn_key * scale
-    if query.dtype != precise:  # there are no complex numbers of bfloat16
-        query, key = rotate_pairs(query, cos * scale, sin * scale), rotate_pairs(key, cos, sin)
-        turn_query = turn_key = None
-    result = torch.empty_like(value, memory_format=torch.contiguous_format)
-    batch, _, pixels, heads, _ = result.shape
-    for block in blocks:
-        block_query = _gather(query, block.queries, turn_query)
-        block_key = _gather(key, block.keys, turn_key)
-        # a softmax in half precision is half as fast, and less precise
-        scores = torch.bmm(block_query, block_key.transpose(1, 2)).to(precise)
-        scores.view(-1, heads, *scores.shape[1:]).add_(block.bias)
-        weights = scores.softmax(-1).to(value.dtype)
-        attended = torch.bmm(weights, _gather(value, block.keys, None))
-        result[:, block.queries] = attended.unflatten(0, (batch, pixels, heads)).permute(0, 3, 1, 2, 4)
-    return result
-
-
-def _gather(part: torch.Tensor, frames: slice, turns: torch.Tensor | None) -> torch.Tensor:
-    # frames of (B, F, P, heads, D) as (B P heads, frames, D), turned by complex numbers (F, 1, 1, D / 2)
-    part = part[:, frames]
-    batch, num_frames, pixels, heads, width = part.shape
-    gathered = part.new_empty(batch, pixels, heads, num_frames, width)
-    view = gathered.permute(0, 3, 1, 2, 4)
-    if turns is None:
-        view.copy_(part)
-    else:
-        part, view = (torch.view_as_complex(values.unflatten(-1, (-1, 2))) for values in (part, view))
-        torch.mul(part, turns[frames], out=view)
-    return gathered.flatten(0, 2)
+    with without_fast_products():  # the fused attention's are many and small
+        outputs = [
+            _attend_fused(
+                query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys], block.bias, scale, backend
+            )
+            for block in blocks
+        ]
+    if len(outputs) == 1:
+        return outputs[0]
+    # frames before heads, as backends return them: whole rows are copied
+    return torch.cat([output.transpose(1, 2) for output in outputs], dim=1).transpose(1, 2)
 
 
 def _backend_for_bias(backend: Any) -> Any:

@@ -7,21 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_dispatch import (
-    AttentionBackendName,
-    _AttentionBackendRegistry,
-    dispatch_attention_fn,
-)
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
 
-from .attention import (
-    AttentionBand,
-    BandBlock,
-    attend_by_products,
-    attend_in_band,
-    attend_in_blocks,
-    rotate_pairs,
-)
+from .attention import AttentionBand, BandBlock, attend_in_band, attend_in_blocks, rotate_pairs
 from .video_layers import LEAST_PIXELS, ChannelNorm, add_in_chunks, matrix_of, works_in_place
 
 SEPARATE_PROJECTIONS = ("to_q", "to_k", "to_v")
@@ -31,7 +20,7 @@ class FrameContext(NamedTuple):
     """What temporal attention needs to know of a clip's frames, the same for every layer and step.
 
     Attributes:
-        cos: Cosines of the rotary angles (F, 1, 1, head_dim / 2).
+        cos: Cosines of the rotary angles (F, 1, head_dim / 2).
         sin: Sines, the same shape.
         blocks: Blocks over the band of the attention window.
         band: The same for compiled code.
@@ -77,36 +66,22 @@ class SpatialAttnProcessor:
 
 
 class TemporalAttnProcessor:
-    """Attention of every pixel over the frames inside the window.
-
-    Backends of diffusers must take a mask, which is the bias. In place of the native one, CPUs take products of their
-    own, which are faster.
-    """
+    """Attention of every pixel over the frames inside the window; backends of diffusers must take a mask, the bias."""
 
     _attention_backend = None
 
     def __call__(self, attn: "VideoAttention", hidden_states: torch.Tensor, frames: FrameContext) -> torch.Tensor:
         """Map pixels of whole clips (B, F, P, C) to the same shape."""
-        query, key, value = attn.project(hidden_states)
-        scale, backend = attn.head_dim**-0.5, self._attention_backend
-        if hidden_states.device.type == "cpu" and works_in_place() and _is_native(backend):
-            attended = attend_by_products(query, key, value, frames.cos, frames.sin, frames.blocks, scale)
-            return attn.to_out[0](attended.flatten(3))
+        # (B, P, F, C): a pixel's frames next to each other, before anything is computed that is wider
+        query, key, value = attn.project(hidden_states.transpose(1, 2))
         query, key = (rotate_pairs(part, frames.cos, frames.sin) for part in (query, key))
-        # (B, F, P, heads, D) to (B P, heads, F, D)
-        query, key, value = (part.permute(0, 2, 3, 1, 4).flatten(0, 1) for part in (query, key, value))
+        query, key, value = (part.flatten(0, 1).transpose(1, 2) for part in (query, key, value))  # (B P, heads, F, D)
         attend, where = attend_in_blocks, frames.blocks
         if torch.compiler.is_compiling():
             attend, where = attend_in_band, frames.band
-        attended = attend(query, key, value, where, scale, backend)
-        attended = attended.unflatten(0, (hidden_states.shape[0], -1)).permute(0, 3, 1, 2, 4).flatten(3)
-        return attn.to_out[0](attended)
-
-
-def _is_native(backend: AttentionBackendName | None) -> bool:
-    if backend is None:  # that of the context `attention_backend`, or of the environment
-        backend, _ = _AttentionBackendRegistry.get_active_backend()
-    return backend == AttentionBackendName.NATIVE
+        attended = attend(query, key, value, where, attn.head_dim**-0.5, self._attention_backend)
+        attended = attended.transpose(1, 2).flatten(2).unflatten(0, (hidden_states.shape[0], -1))
+        return attn.to_out[0](attended).transpose(1, 2)
 
 
 class VideoAttention(nn.Module, AttentionModuleMixin):

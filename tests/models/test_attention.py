@@ -12,6 +12,7 @@ from diffusers_dawn.models.attention import (
     RelativePositionBias,
     RotaryEmbedding,
     _backend_for_bias,
+    attend_by_products,
     attend_in_band,
     attend_in_blocks,
     attention_band,
@@ -47,12 +48,13 @@ def masked_softmax(query, key, value, position_bias, window, scale):
     num_frames=st.one_of(st.just(1), st.integers(2, 70)),
     window=st.one_of(st.none(), st.integers(0, 80)),
     block_size=st.integers(1, 20),
+    attend=st.sampled_from([attend_in_blocks, attend_by_products]),
 )
-def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size):
+def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size, attend):
     query, key, value = make_inputs(seed, num_frames)
     bias = make_bias(seed)
     blocks = band_blocks(bias, num_frames, window, query.dtype, block_size)
-    result = attend_in_blocks(query, key, value, blocks, 0.5)
+    result = attend(query, key, value, blocks, 0.5)
     expected = masked_softmax(query, key, value, bias, window, 0.5)
     # float32 sums of at most 70 values of order 1 in another order
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
@@ -95,12 +97,13 @@ def test_bias_is_masked_exactly_outside_the_window():
     assert torch.equal(block.bias[0, 0].isinf(), offsets.abs() > 5)
 
 
-def test_frames_beyond_the_window_do_not_change_the_result():
+@pytest.mark.parametrize("attend", [attend_in_blocks, attend_by_products])
+def test_frames_beyond_the_window_do_not_change_the_result(attend):
     query, key, value = make_inputs(3, 60)
     blocks = band_blocks(make_bias(3), 60, 8, query.dtype, block_size=7)
-    before = attend_in_blocks(query, key, value, blocks, 0.5)
+    before = attend(query, key, value, blocks, 0.5)
     key[:, :, 40:], value[:, :, 40:] = 100.0, -100.0
-    after = attend_in_blocks(query, key, value, blocks, 0.5)
+    after = attend(query, key, value, blocks, 0.5)
     assert torch.equal(before[:, :, :32], after[:, :, :32])
     assert not torch.equal(before[:, :, 32], after[:, :, 32])
 
@@ -116,14 +119,17 @@ class ScoreSizes(TorchFunctionMode):
         if function is functional.scaled_dot_product_attention:
             query, key = args[:2] if args else (kwargs["query"], kwargs["key"])
             self.sizes.append(query.shape[2] * key.shape[2])
+        if function is torch.Tensor.softmax:
+            self.sizes.append(args[0].shape[-2] * args[0].shape[-1])
         return function(*args, **(kwargs or {}))
 
 
-def test_no_score_tensor_is_larger_than_a_block_of_the_band():
+@pytest.mark.parametrize("attend", [attend_in_blocks, attend_by_products])
+def test_no_score_tensor_is_larger_than_a_block_of_the_band(attend):
     query, key, value = make_inputs(0, 400)
     blocks = band_blocks(make_bias(0), 400, 10, query.dtype, block_size=20)
     with ScoreSizes() as scores:
-        attend_in_blocks(query, key, value, blocks, 0.5)
+        attend(query, key, value, blocks, 0.5)
     assert len(scores.sizes) == 20
     assert max(scores.sizes) == 20 * (20 + 2 * 10)
 

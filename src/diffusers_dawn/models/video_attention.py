@@ -7,10 +7,21 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    _AttentionBackendRegistry,
+    dispatch_attention_fn,
+)
 from torch import nn
 
-from .attention import AttentionBand, BandBlock, attend_in_band, attend_in_blocks, rotate_pairs
+from .attention import (
+    AttentionBand,
+    BandBlock,
+    attend_by_products,
+    attend_in_band,
+    attend_in_blocks,
+    rotate_pairs,
+)
 from .video_layers import LEAST_PIXELS, ChannelNorm, add_in_chunks, matrix_of, works_in_place
 
 SEPARATE_PROJECTIONS = ("to_q", "to_k", "to_v")
@@ -66,7 +77,11 @@ class SpatialAttnProcessor:
 
 
 class TemporalAttnProcessor:
-    """Attention of every pixel over the frames inside the window; backends of diffusers must take a mask, the bias."""
+    """Attention of every pixel over the frames inside the window.
+
+    Backends of diffusers must take a mask, which is the bias. In place of the native one, CPUs take products of their
+    own in half precision, which are faster.
+    """
 
     _attention_backend = None
 
@@ -76,12 +91,21 @@ class TemporalAttnProcessor:
         query, key, value = attn.project(hidden_states.transpose(1, 2))
         query, key = (rotate_pairs(part, frames.cos, frames.sin) for part in (query, key))
         query, key, value = (part.flatten(0, 1).transpose(1, 2) for part in (query, key, value))  # (B P, heads, F, D)
-        attend, where = attend_in_blocks, frames.blocks
+        scale, backend = attn.head_dim**-0.5, self._attention_backend
         if torch.compiler.is_compiling():
-            attend, where = attend_in_band, frames.band
-        attended = attend(query, key, value, where, attn.head_dim**-0.5, self._attention_backend)
+            attended = attend_in_band(query, key, value, frames.band, scale, backend)
+        elif query.device.type == "cpu" and query.dtype.itemsize == 2 and works_in_place() and _is_native(backend):
+            attended = attend_by_products(query, key, value, frames.blocks, scale)
+        else:
+            attended = attend_in_blocks(query, key, value, frames.blocks, scale, backend)
         attended = attended.transpose(1, 2).flatten(2).unflatten(0, (hidden_states.shape[0], -1))
         return attn.to_out[0](attended).transpose(1, 2)
+
+
+def _is_native(backend: AttentionBackendName | None) -> bool:
+    if backend is None:  # that of the context `attention_backend`, or of the environment
+        backend, _ = _AttentionBackendRegistry.get_active_backend()
+    return backend == AttentionBackendName.NATIVE
 
 
 class VideoAttention(nn.Module, AttentionModuleMixin):

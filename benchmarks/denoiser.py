@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -28,13 +29,16 @@ from plain_denoiser import PlainDenoiser
 from report import (
     Table,
     add_allocator_option,
+    add_clock_option,
+    describe_rates,
     fitted_exponent,
-    matrix_peak,
     peak_bytes,
+    read_seconds,
     reset_peak,
     set_up_process,
     synchronise,
     time_call,
+    with_spread,
 )
 
 MIB = 2**20
@@ -157,6 +161,11 @@ def compare_decoders(args: argparse.Namespace, num_frames: int) -> Comparison:
 COMPARISONS = {"denoising": compare_denoisers, "decoding": compare_decoders}
 
 
+def clip_lengths(args: argparse.Namespace, task: str) -> list[int]:
+    """Tell the clip lengths at which a task is measured."""
+    return args.frames if task == "denoising" else [args.decoded_frames]
+
+
 def measure_memory(args: argparse.Namespace) -> int:
     """Measure how much the memory's peak grows in one call, context included; once per process [bytes]."""
     task, formulation = args.measure_memory
@@ -201,79 +210,100 @@ def in_float32(args: argparse.Namespace, task: str, num_frames: int) -> torch.Te
     return COMPARISONS[task](exact, num_frames).formulations()["ours"]()
 
 
+def time_pairs(args: argparse.Namespace, functions: dict[str, Callable]) -> tuple[dict[str, list[float]], dict]:
+    """Time the formulations in turn, until repeats or seconds are used up, but at least twice.
+
+    Returns:
+        The seconds of every call, and the results, both by formulation.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    outputs = {}
+    started_s = time.perf_counter()
+    for index in range(args.repeats):
+        if index > 1 and time.perf_counter() - started_s > args.seconds:
+            break
+        for name, function in functions.items():
+            if name == "ours":
+                function()  # not timed: steps of a clip follow each other, and find the memory as their like left it
+
+            def call(name: str = name, function: Callable = function) -> None:
+                outputs[name] = function()
+
+            seconds[name].append(time_call(call, args.device))
+    return seconds, outputs
+
+
 def print_task(args: argparse.Namespace, task: str, memory: dict[tuple, float], peak_gflops: float) -> None:
     """Measure one task at every clip length and print its tables."""
     kinds = KINDS_OF_DENOISING if task == "denoising" else KINDS_OF_DECODING
     pair = ("ours s", "plain s", "plain / ours", "ours MiB", "plain MiB", "plain / ours")
     calls = Table(f"{task}: one call", ["frames", *pair, "difference", "from float32", "largest value"])
-    rates = Table(
-        f"{task}: arithmetic of one call; the fastest product measured here has {peak_gflops:.0f} GFLOP/s",
-        ["frames", "", "GFLOP", "GFLOP/s", "of the peak"],
+    shares = Table(
+        f"{task}: our call by kind; the fastest product measured here has {peak_gflops:.0f} GFLOP/s",
+        ["frames", "", *kinds, "other", "sum"],
     )
     preparation = Table(
         "ours: prepare_context once per clip; peak of a call as measured, and as `memory.estimate` predicts it; a "
         "call on deep features of an earlier step",
         ["frames", "s", "MiB held", "peak MiB", "predicted MiB", "predicted / peak", "s on deep features"],
     )
-    shares = Table(f"{task}: seconds and GFLOP by kind", ["frames", "", "", *kinds, "other", "sum"])
     ours_by_frames: dict[int, tuple[float, float | None]] = {}
-    for num_frames in args.frames:
+    for num_frames in clip_lengths(args, task):
         comparison = COMPARISONS[task](args, num_frames)
         functions = comparison.formulations()
         if num_frames > args.skip_plain_above:
             del functions["plain"]
-        outputs = {name: function() for name, function in functions.items()}  # the first call is not timed
+        seconds, outputs = time_pairs(args, functions)
         if args.dtype != torch.float32:
             outputs["float32"] = in_float32(args, task, num_frames)
-        seconds = {name: [] for name in functions}
-        for _ in range(args.repeats):
-            for name, function in functions.items():
-                function()  # not timed: steps of a clip follow each other, and find the memory as their like left it
-                seconds[name].append(time_call(function, args.device))
-        middle = {name: median(values) for name, values in seconds.items()}
-        row = []
-        for measured in (middle, memory[task, num_frames]):
-            ours, plain = measured.get("ours"), measured.get("plain")
-            row += [ours, plain, plain / ours if ours and plain else None]
-        errors = difference(outputs, "ours", "plain"), difference(outputs, "ours", "float32")
-        calls.add(num_frames, *row, *errors, outputs["ours"].abs().max().item())
-        ours_by_frames[num_frames] = middle["ours"], memory[task, num_frames].get("ours")
-        for name, function in functions.items():
-            arithmetic = arithmetic_by_kind(comparison.networks[name], function, kinds)
-            rate = arithmetic[-1] / middle[name]
-            rates.add(num_frames, name, arithmetic[-1], rate, rate / peak_gflops)
-
-            def read() -> float:
-                synchronise(args.device)
-                return time.perf_counter()
-
-            shares.add(num_frames, name, "s", *by_kind(comparison.networks[name], function, kinds, read))
-            shares.add(num_frames, name, "GFLOP", *arithmetic)
+        ours_s, plain_s = seconds["ours"], seconds.get("plain")
+        ratio = with_spread([b / a for a, b in zip(ours_s, plain_s, strict=True)]) if plain_s else None
+        ours_mib, plain_mib = (memory[task, num_frames].get(name) for name in ("ours", "plain"))
+        calls.add(
+            num_frames,
+            with_spread(ours_s),
+            with_spread(plain_s) if plain_s else None,
+            ratio,
+            ours_mib,
+            plain_mib,
+            plain_mib / ours_mib if ours_mib and plain_mib else None,
+            difference(outputs, "ours", "plain"),
+            difference(outputs, "ours", "float32"),
+            outputs["ours"].abs().max().item(),
+        )
+        ours_by_frames[num_frames] = median(ours_s), ours_mib
+        network, ours = comparison.networks["ours"], functions["ours"]
+        arithmetic = arithmetic_by_kind(network, ours, kinds)
+        taken_s = by_kind(network, ours, kinds, partial(read_seconds, args.device))
+        shares.add(num_frames, "GFLOP", *arithmetic)
+        shares.add(num_frames, "s", *taken_s)
+        shares.add(num_frames, "of the time", *(part / taken_s[-1] for part in taken_s))
+        rates = [count / part / peak_gflops if part else None for count, part in zip(arithmetic, taken_s, strict=True)]
+        shares.add(num_frames, "of the peak", *rates[:-1], arithmetic[-1] / median(ours_s) / peak_gflops)
         if task == "denoising":
             preparation.add(num_frames, *_preparation_figures(args, comparison, num_frames, memory))
     print(calls)
-    if len(args.frames) > 2:
+    if len(ours_by_frames) > 2:
         for name, column in (("time", 0), ("memory", 1)):
             amounts = [figures[column] for figures in ours_by_frames.values()]
             if all(amounts):
-                print(f"our {name} grows with frames ** {fitted_exponent(args.frames, amounts):.2f}")
-    print(rates)
+                print(f"our {name} grows with frames ** {fitted_exponent(list(ours_by_frames), amounts):.2f}")
+    print(shares)
     if task == "denoising":
         print(preparation)
-    print(shares, flush=True)
+    sys.stdout.flush()
 
 
 def _preparation_figures(
     args: argparse.Namespace, comparison: Comparison, num_frames: int, memory: dict[tuple, float]
 ) -> list[float | None]:
     held_mib = sum(tensor.nbytes for tensor in tree_leaves(comparison.prepare())) / MIB
-    seconds = [time_call(comparison.prepare, args.device) for _ in range(args.repeats)]
+    seconds = time_call(comparison.prepare, args.device)
     latent, peak_mib = args.size // 4, memory["denoising", num_frames].get("ours")
     predicted_mib = denoising_bytes(comparison.networks["ours"], num_frames, latent, latent) / MIB
     ratio = predicted_mib / peak_mib if peak_mib else None
     shallow = comparison.shallow(comparison.prepare())
-    shallow_s = [time_call(shallow, args.device) for _ in range(args.repeats)]
-    return [median(seconds), held_mib, peak_mib, predicted_mib, ratio, median(shallow_s)]
+    return [seconds, held_mib, peak_mib, predicted_mib, ratio, time_call(shallow, args.device)]
 
 
 def add_network_options(parser: argparse.ArgumentParser, allocator: str = "default") -> None:
@@ -290,12 +320,17 @@ def add_network_options(parser: argparse.ArgumentParser, allocator: str = "defau
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[40, 100, 200], help="clip lengths")
+    parser.add_argument("--frames", type=int, nargs="+", default=[200], help="lengths of the clips that are denoised")
+    parser.add_argument(
+        "--decoded-frames", type=int, default=40, help="length of the clip that is drawn, whose frames cost the same"
+    )
+    parser.add_argument("--seconds", type=float, default=30, help="start no third pair of calls after so long")
     parser.add_argument("--tasks", nargs="+", choices=[*COMPARISONS], default=[*COMPARISONS])
     parser.add_argument(
         "--skip-plain-above", type=int, default=200, help="skip plain for clips longer than this [frames]"
     )
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
+    add_clock_option(parser)
     parser.add_argument("--measure-memory", nargs=2, help=argparse.SUPPRESS)
     add_network_options(parser)
     args = parser.parse_args(arguments)
@@ -307,22 +342,24 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it."""
     args = parse_arguments(arguments)
-    set_up_process(args.threads, args.allocator)
+    set_up_process(args.threads, args.allocator, args.processor_time)
     if args.measure_memory:
         print(measure_memory(args))
         return
     print(describe_machine())
     networks = "tiny networks" if args.tiny else "networks of the published size"
+    clock = ", seconds of processor time" if args.processor_time else ""
     print(
-        f"{networks}, random weights, {args.size} px, {args.dtype}, {args.device}, {args.allocator} allocator; "
-        f"median of {args.repeats} calls"
+        f"{networks}, random weights, {args.size} px, {args.dtype}, {args.device}, {args.allocator} allocator{clock}; "
+        f"medians of 2 to {args.repeats} calls, smallest and largest in brackets"
     )
-    memory = {(task, num_frames): {} for task in args.tasks for num_frames in args.frames}
+    memory = {(task, num_frames): {} for task in args.tasks for num_frames in clip_lengths(args, task)}
     for (task, num_frames), measured in memory.items():  # first, while this process is small
         skipped = num_frames > args.skip_plain_above
         for formulation in [] if args.no_memory else ["ours"] if skipped else ["ours", "plain"]:
             measured[formulation] = memory_in_new_process(args, task, formulation, num_frames) / MIB
-    peak_gflops = matrix_peak(args.dtype, args.device)
+    words, peak_gflops = describe_rates(args.dtype, args.device)
+    print(words)
     for task in args.tasks:
         print_task(args, task, memory, peak_gflops)
 

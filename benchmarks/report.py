@@ -4,9 +4,11 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import log
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch.nn import functional
@@ -14,6 +16,7 @@ from torch.nn import functional
 from diffusers_dawn.machine.allocator import keep_freed_memory
 
 SELF = Path("/proc/self")
+_read_s: Callable[[], float] = time.perf_counter  # the clock, see `set_up_process`
 
 
 class Table:
@@ -44,8 +47,18 @@ def add_allocator_option(parser: argparse.ArgumentParser, default: str = "defaul
     parser.add_argument("--allocator", choices=["default", "kept"], default=default, help=text)
 
 
-def set_up_process(num_threads: int, allocator: str) -> None:
-    """Set threads and allocator of this process, before anything is measured."""
+def add_clock_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `set_up_process` takes beside the allocator."""
+    text = "count processor time, which other work on the machine hardly changes; takes --threads 1"
+    parser.add_argument("--processor-time", action="store_true", help=text)
+
+
+def set_up_process(num_threads: int, allocator: str, processor_time: bool = False) -> None:
+    """Set threads, allocator and clock of this process, before anything is measured."""
+    global _read_s
+    if processor_time and num_threads != 1:
+        raise SystemExit(f"--processor-time takes --threads 1, not {num_threads}: that of several threads adds up")
+    _read_s = time.process_time if processor_time else time.perf_counter
     torch.set_num_threads(num_threads)
     if allocator == "kept" and not keep_freed_memory():
         raise SystemExit("--allocator kept: the C library is not glibc, or the environment sets its allocator")
@@ -60,10 +73,24 @@ def synchronise(device: str) -> None:
 def time_call(function: Callable[[], object], device: str) -> float:
     """Measure one call [s]."""
     synchronise(device)
-    start_s = time.perf_counter()
+    start_s = _read_s()
     function()
     synchronise(device)
-    return time.perf_counter() - start_s
+    return _read_s() - start_s
+
+
+def read_seconds(device: str) -> float:
+    """Read the clock that calls are timed by, once the device has done all work [s]."""
+    synchronise(device)
+    return _read_s()
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Write down what the code inside takes on the CPU [s]."""
+    start_s = _read_s()
+    yield
+    seconds[name] = _read_s() - start_s
 
 
 def reset_peak(device: str) -> int:
@@ -103,6 +130,28 @@ def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
         function()  # the first call is not timed
         rates += [num_operations / time_call(function, device) / 1e9 for _ in range(repeats)]
     return max(rates)
+
+
+def memory_bandwidth(device: str, repeats: int = 5) -> float:
+    """Measure how fast a large tensor is copied, bytes read and written together [GB/s]."""
+    source = torch.ones(64 * 2**20, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)  # the first copy is not timed: its pages are new
+    seconds = min(time_call(lambda: target.copy_(source), device) for _ in range(repeats))
+    return 2 * source.nbytes / seconds / 1e9
+
+
+def describe_rates(dtype: torch.dtype, device: str) -> tuple[str, float]:
+    """Measure what this machine can do at most; returns it in words, and the fastest product [GFLOP/s]."""
+    gflops = matrix_peak(dtype, device)
+    words = f"fastest product {gflops:.0f} GFLOP/s, copies in memory {memory_bandwidth(device):.0f} GB/s"
+    return words, gflops
+
+
+def with_spread(values: Sequence[float]) -> str:
+    """Write the median, and the smallest and the largest where there are several."""
+    middle = f"{median(values):.3g}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.3g} to {max(values):.3g})"
 
 
 def fitted_exponent(lengths: Sequence[float], amounts: Sequence[float]) -> float:

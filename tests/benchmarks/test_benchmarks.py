@@ -28,14 +28,28 @@ def test_plain_decoder_equals_ours(benchmark):
 
 def test_script_prints_tables_of_both_tasks(benchmark, capsys):
     num_threads = torch.get_num_threads()
-    benchmark.main(["--tiny", "--size", "64", "--frames", "3", "5", "--repeats", "1", "--no-memory"])
+    benchmark.main([
+        "--tiny",
+        "--size",
+        "64",
+        "--frames",
+        "3",
+        "5",
+        "--decoded-frames",
+        "2",
+        "--repeats",
+        "2",
+        "--no-memory",
+    ])
     assert torch.get_num_threads() == num_threads
     printed = capsys.readouterr().out
     assert "MALLOC_MMAP_MAX_" in printed.splitlines()[0]
+    assert "GFLOP/s" in printed and "GB/s" in printed  # what the machine can do
+    assert printed.count(" to ") >= 3 * 3  # ours, plain and ratio of every length, with their spread
     for title in (
         "denoising: one call",
         "prepare_context",
-        "denoising: seconds and GFLOP by kind",
+        "denoising: our call by kind",
         "decoding: one call",
     ):
         assert title in printed
@@ -85,6 +99,23 @@ def test_longer_clips_skip_the_plain_formulation(benchmark, capsys):
 def test_memory_is_measured_in_a_process_of_its_own(benchmark):
     args = benchmark.parse_arguments(["--tiny", "--size", "64"])
     assert benchmark.memory_in_new_process(args, "denoising", "ours", 5) >= 0
+
+
+def test_processor_time_of_several_threads_is_refused(benchmark):
+    with pytest.raises(SystemExit, match="--processor-time takes --threads 1, not 2"):
+        benchmark.main(["--tiny", "--threads", "2", "--processor-time"])
+
+
+@pytest.mark.slow
+def test_end_to_end_script_finds_equal_pictures_and_compares_three_ways(capsys):
+    with imported_script("end_to_end") as script:
+        script.main(["--network", "tiny", "--seconds", "0.2", "--timed-steps", "1", "--threads", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines[-4:-1]]
+    assert [row[-10:-8] for row in rows] == [["ours", "10"], ["published", "20"], ["plain", "20"]]
+    assert rows[-1][-3] == rows[-1][-1] == "1"  # plain / plain, time and memory
+    # sums in another order may round to the next whole number
+    assert int(lines[-1].split()[-3]) <= 1
 
 
 @pytest.fixture

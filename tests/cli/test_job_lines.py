@@ -21,6 +21,7 @@ from diffusers_dawn.cli.job_lines import (
     tidy_fields,
 )
 from diffusers_dawn.cli.options import COMMANDS, MODEL_OPTIONS, SWITCHES, command_parser
+from diffusers_dawn.records import SquareCrop
 
 MODEL = argparse.Namespace(checkpoint="tiny", lora=None, device="cpu", dtype="float32")
 FIELDS = {"image": "a.png", "audio": "a.wav", "output": "a.mp4"}
@@ -65,6 +66,15 @@ def test_a_job_is_read_as_the_command_reads_its_options():
     assert job.problem is None
     expected = command_parser(dict.fromkeys(COMMANDS)).parse_args(["animate", *words])
     assert vars(options_of(job, FOLDER, MODEL)) == vars(expected)
+
+
+def test_a_square_is_left_top_and_side():
+    job = tidy_fields(FIELDS | {"crop": "-10,20,300"})
+    assert options_of(job, FOLDER, MODEL).crop == SquareCrop(-10, 20, 300)
+    for words in ("10,20", "10,20,x", "10,20,30,40", "0.5,1,2"):
+        with pytest.raises(ValueError, match=f"`--crop` is '{words}', must be left, top and side as 120,40,300"):
+            options_of(tidy_fields(FIELDS | {"crop": words}), FOLDER, MODEL)
+    assert options_of(tidy_fields(FIELDS | {"crop": True}), FOLDER, MODEL).crop is True
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffusers_dawn import FaceState, Portrait
+from diffusers_dawn import FaceState, Portrait, SquareCrop
 from diffusers_dawn.face.crop import prepare_portrait
 from diffusers_dawn.face.upright import find_upright
 
@@ -45,6 +45,20 @@ def test_face_is_chosen_by_its_index():
     faces = [face(200, 200), face(200, 200, 0.3)]
     portrait = prepare_portrait(picture(200, 200), None, 1, False, lambda _: faces)
     assert portrait.face.box_px == faces[1].box_px
+
+
+def test_a_given_square_is_cut_out_even_where_it_sticks_out():
+    shown, square = picture(90, 60), SquareCrop(-10, 20, 60)
+    portrait = prepare_portrait(shown, face(90, 60, 0.3), None, square, no_detector)
+    assert portrait.crop == square and portrait.face.box_px == (26.5, 53.5, 11.5, 38.5)
+    assert np.array_equal(portrait.image[:, 10:], shown[20:80, :50])
+    assert np.array_equal(portrait.image[:, :10], np.repeat(shown[20:80, :1], 10, axis=1))
+
+
+@pytest.mark.parametrize("square", [(0, 0, 20), (46, 0, 60), (0, 0, 181), (0, 0, 0), (20, 20, -5)])
+def test_a_given_square_holds_the_face_and_is_no_larger_than_twice_the_picture(square):
+    with pytest.raises(ValueError, match=r"`crop` is .*, must be a square of at most 180 px .* face, at 45, 45"):
+        prepare_portrait(picture(90, 90), face(90, 90), None, SquareCrop(*square), no_detector)
 
 
 def test_finished_portrait_is_taken_as_it_is():

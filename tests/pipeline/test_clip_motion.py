@@ -94,6 +94,14 @@ def test_proposed_motions_are_those_that_takes_give(pipe):
         pipe.propose_motion(picture(), speech(30), 16_000, face(), temperature=-1)
 
 
+def test_a_proposed_motion_is_directed_as_in_a_call(pipe):
+    said = {"motion": "take 2; at 0.8 s yaw 25; blink at 0.2 s", "head_motion": 0.5}
+    (track,) = pipe.propose_motion(picture(), speech(30), 16_000, face(), num_candidates=1, generator=seeded(), **said)
+    called = motion_of(pipe, **said)
+    np.testing.assert_allclose(called.pose[0], track.pose, **NEAR)
+    np.testing.assert_allclose(called.blink[0], track.blink, **NEAR)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

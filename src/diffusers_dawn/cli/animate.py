@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..machine.stage_timer import timed
 from ..records import FPS, FaceState, Portrait, SquareCrop, Waveform
-from .checkpoint import check_makes_motion, load_pipeline, makes_motion
+from .checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
 from .finishing import HeldBytes, check_label, choose_detail_side, finished_frames, held_bytes
 from .messages import quiet_libraries, say
-from .options import check_options, choose_device, naming_options
+from .options import check_options, naming_options
 
 if TYPE_CHECKING:
     import numpy as np

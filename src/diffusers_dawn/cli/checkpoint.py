@@ -1,4 +1,4 @@
-"""The checkpoint of a command: what it can do, and loading it."""
+"""The checkpoint of a command: what it can do, loading it, and the device that it goes to."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ..records import BLINK_DIM, POSE_DIM
 
 if TYPE_CHECKING:
+    import torch
+
     from ..pipeline.pipeline_dawn import DAWNPipeline
 
 
@@ -87,3 +89,36 @@ def _loading(flag: str, place: str) -> Iterator[None]:
         # a damaged folder can raise anything: KeyError, SafetensorError, JSONDecodeError, ...
         where = "" if Path(place).exists() else " is no folder here, and"
         raise ValueError(f"`{flag}` {place}{where} cannot be loaded: {str(error) or type(error).__name__}") from error
+
+
+def choose_device(name: str | None) -> "torch.device":
+    """Find the device that `--device` names.
+
+    Args:
+        name: Its name; None: a GPU if there is one.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"`--device` is {name!r}, must be a device of torch such as cpu, cuda or mps") from error
+    if device.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"`--device` is {name!r}, must be cpu, cuda, mps or xpu")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise ValueError(f"`--device` is {name}, but torch finds {torch.cuda.device_count()} CUDA devices here")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("`--device` is mps, but torch finds no such device here")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`--device` is {name}, which torch cannot use here") from error
+    return device

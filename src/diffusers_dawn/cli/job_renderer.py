@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, demo_checkpoint
 from ..machine.output_places import check_folder
 from .animate import read_inputs, render
-from .checkpoint import check_makes_motion, load_pipeline, makes_motion
+from .checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
 from .job_lines import WRITTEN, Job, key_of, options_of, read_line, stamp_of, tidy_fields
 from .job_log import DONE, FAILED, STARTED, JobLog, JobState
 from .messages import describe_error, quiet_libraries
-from .options import check_model_options, choose_device
+from .options import check_model_options
 
 if TYPE_CHECKING:
     from ..pipeline.pipeline_dawn import DAWNPipeline

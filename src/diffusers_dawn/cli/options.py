@@ -5,14 +5,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import __version__, demo_checkpoint
+from ..records import SquareCrop
 from ..sampling.presets import PRESETS
 from ..sharing.portable_folder import LAYOUTS, WHOLE
-
-if TYPE_CHECKING:
-    import torch
 
 LARGEST_SEED = 2**63 - 1
 # options whose names differ from the pipeline's arguments
@@ -143,8 +140,14 @@ def command_parser(
     command.add_argument("--label-font", metavar="FILE", help="font file for labels with letters that are not English")
     command.add_argument("--face-index", type=int, help="number of the face, from 0, the largest (default: 0)")
     command.add_argument(
-        "--crop", action=argparse.BooleanOptionalAction, help="crop around the face (default: only if needed)"
+        "--crop",
+        nargs="?",
+        const=True,
+        type=_square,
+        metavar="LEFT,TOP,SIDE",
+        help="crop around the face (default: only if needed), or to this square of the upright picture [px]",
     )
+    command.add_argument("--no-crop", dest="crop", action="store_const", const=False, help="take the whole picture")
     command.add_argument("--size", type=int, help="width and height of the video (default: the model's)")
     command.add_argument(
         "--window-frames", type=int, help="frames denoised at once (default: all, if they fit in memory)"
@@ -293,39 +296,6 @@ def check_model_options(options: argparse.Namespace) -> None:
         raise ValueError(f"`--dtype` is {options.dtype!r}, must be one of {', '.join(DTYPES)}")
 
 
-def choose_device(name: str | None) -> "torch.device":
-    """Find the device that `--device` names.
-
-    Args:
-        name: Its name; None: a GPU if there is one.
-
-    Returns:
-        The device.
-
-    Raises:
-        ValueError: There is no such device.
-    """
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"`--device` is {name!r}, must be a device of torch such as cpu, cuda or mps") from error
-    if device.type not in ("cpu", "cuda", "mps", "xpu"):
-        raise ValueError(f"`--device` is {name!r}, must be cpu, cuda, mps or xpu")
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ValueError(f"`--device` is {name}, but torch finds {torch.cuda.device_count()} CUDA devices here")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("`--device` is mps, but torch finds no such device here")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`--device` is {name}, which torch cannot use here") from error
-    return device
-
-
 @contextmanager
 def naming_options() -> Iterator[None]:
     """Make the pipeline's error messages name the command's options."""
@@ -362,6 +332,14 @@ def _weights(word: str) -> float | dict[str, float]:
         return float(word)
     pairs = [pair.partition("=") for pair in word.split(",")]
     return {name.strip(): float(weight) for name, _, weight in pairs}
+
+
+def _square(word: str) -> SquareCrop:
+    """Read a square of a picture."""
+    try:
+        return SquareCrop(*map(int, word.split(",")))
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"`--crop` is {word!r}, must be left, top and side as 120,40,300") from error
 
 
 def _check_motion(options: argparse.Namespace) -> None:

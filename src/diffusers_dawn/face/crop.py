@@ -18,6 +18,8 @@ FACE_TO_SIDE = 0.55
 FACE_CENTRE_HEIGHT = 0.57
 # a square that does not fit may shrink to this share of its side; the face's box then takes 0.79 of it
 MIN_SIDE_SHARE = 0.7
+# a square that somebody chose may have this many times the picture's longer side
+MOST_SIDE_SHARE = 2
 FRAMED_HEIGHTS = (0.35, 0.8)
 FRAMED_OFFSET = 0.15
 PASTED_ROWS = 256
@@ -45,7 +47,7 @@ def prepare_portrait(
     image: Any,
     face: FaceState | dict | None,
     face_index: int | None,
-    crop: bool | None,
+    crop: bool | SquareCrop | None,
     detect_faces: Callable[[np.ndarray], list[FaceState]],
 ) -> Portrait:
     """Find the face of a picture and cut out the square that DAWN expects; see `DAWNPipeline.prepare_portrait`.
@@ -54,14 +56,15 @@ def prepare_portrait(
         image: Picture of any kind that `pictures.read_image` reads, or a finished `Portrait`.
         face: State of the face in this picture, when it is known; also as a dict of its fields.
         face_index: Which face, counted from the largest, 0; None: the largest.
-        crop: Whether to crop; None: when the picture needs it.
+        crop: Whether to crop; None: when the picture needs it. Or the square, in the upright picture.
         detect_faces: Finds the faces of a picture (H, W, 3), the largest first; asked only when `face` is None.
 
     Returns:
         The portrait.
 
     Raises:
-        ValueError: The picture cannot be read, shows no face, or is not square where it must be.
+        ValueError: The picture cannot be read, shows no face, or is not square where it must be; or the given
+            square is refused by `check_square`.
     """
     if isinstance(image, Portrait):
         if (face, face_index, crop) != (None, None, None):
@@ -71,7 +74,7 @@ def prepare_portrait(
     if face is not None and face_index is not None:
         raise ValueError("give only one of `face` and `face_index`")
     face = _face_state(face) if isinstance(face, dict) else face
-    needs_crop = crop is True
+    needs_crop = crop is True or isinstance(crop, SquareCrop)
     if face is None:
         quarter_turns, faces = find_upright(picture, detect_faces)
         picture = np.ascontiguousarray(np.rot90(picture, quarter_turns))
@@ -80,7 +83,8 @@ def prepare_portrait(
     height, width = picture.shape[:2]
     check_face(face, (height, width))
     if needs_crop:
-        square = portrait_crop(face)
+        square = crop if isinstance(crop, SquareCrop) else portrait_crop(face)
+        check_square(square, face)
         return Portrait(crop_square(picture, square), crop_face_state(face, square), square, quarter_turns)
     if height != width:
         raise ValueError(f"`image` is {width}x{height}, must be square; `crop=True` crops around the face")
@@ -175,6 +179,26 @@ def portrait_crop(face: FaceState) -> SquareCrop:
     if side <= height:
         top = min(max(top, 0), height - side)
     return SquareCrop(left, top, side)
+
+
+def check_square(square: SquareCrop, face: FaceState) -> None:
+    """Refuse a square that does not show the face, or that would be mostly filled from the picture's edge.
+
+    Args:
+        square: The square.
+        face: The face in the whole image.
+
+    Raises:
+        ValueError: The middle of the face's box lies outside, or its side is more than twice the image's longer.
+    """
+    (x_min, x_max, y_min, y_max), longer_side = face.box_px, max(face.image_size)
+    x, y = (x_min + x_max) / 2 - square.left, (y_min + y_max) / 2 - square.top
+    if not (0 < square.side <= MOST_SIDE_SHARE * longer_side and 0 <= x < square.side and 0 <= y < square.side):
+        raise ValueError(
+            f"`crop` is {square.left},{square.top},{square.side} (left, top, side), must be a square of at most"
+            f" {MOST_SIDE_SHARE * longer_side} px that holds the middle of the face, at"
+            f" {x + square.left:.0f}, {y + square.top:.0f}"
+        )
 
 
 def is_framed(face: FaceState) -> bool:

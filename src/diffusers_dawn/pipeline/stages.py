@@ -15,16 +15,17 @@ from ..geometry.flow import warp_frames
 from ..geometry.frame_windows import FrameWindows
 from ..geometry.motion_latents import motion_from_latents
 from ..media.pictures import read_image_and_opacity
-from ..motion.direction import check_sampling
+from ..motion.direction import check_sampling, motion_of_call
 from ..motion.track import MotionTrack
-from ..records import FaceState, Portrait
+from ..records import FaceState, Portrait, SquareCrop
 from ..sampling.conditions import Conditions, relative_conditions
 from ..sampling.denoising import ClipContexts, StepCache, begin_clip, predict
 from ..sampling.guidance import guidance_of
 from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
+from .clip_motion import direct_clips, move_clips
 from .clip_tensors import face_masks, image_tensor, initial_states, join_opacity, opacity_tensor
-from .clips import is_whole_number, read_recording
+from .clips import ClipInput, is_whole_number, read_recording
 from .finite_numbers import check_finite
 from .portrait_detail import PortraitDetail
 
@@ -48,7 +49,7 @@ class StagesOfDAWN:
         image: Any,
         face: FaceState | None = None,
         face_index: int | None = None,
-        crop: bool | None = None,
+        crop: bool | SquareCrop | None = None,
         transparent: bool = False,
     ) -> Portrait:
         """Find the face in a picture and cut out the square that DAWN expects.
@@ -59,6 +60,7 @@ class StagesOfDAWN:
             face_index: Which face, counted from the largest, 0; None: the largest.
             crop: True crops, False takes the whole picture, which must be square. None crops unless the picture is
                 square and shows the face as large and central as in training; with a given face it does not crop.
+                Or the square itself, in pixels of the upright picture.
             transparent: Cut the person out: frames get a fourth channel, opacity. It is the picture's own, or, if
                 that has none, the person's mask, which needs mediapipe.
 
@@ -66,7 +68,8 @@ class StagesOfDAWN:
             The portrait.
 
         Raises:
-            ValueError: The picture cannot be read, shows no face, or is not square where it must be.
+            ValueError: The picture cannot be read, shows no face, or is not square where it must be; or the given
+                square does not hold the face.
         """
         portrait = prepare_portrait(image, face, face_index, crop, self.detect_faces)
         if not transparent or portrait.opacity is not None:
@@ -172,6 +175,8 @@ class StagesOfDAWN:
         num_candidates: int = 4,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        motion: Any = None,
+        head_motion: float = 1.0,
     ) -> list[MotionTrack]:
         """Make several motions for one portrait and recording, to choose from; a call takes one as `motion`.
 
@@ -184,24 +189,24 @@ class StagesOfDAWN:
             num_candidates: How many, from 1 to 64.
             temperature: Factor of PBNet's noise, in [0, 3]: larger ones differ more.
             generator: Source of noise. Number k of the result is what a call with "take k" makes from it.
+            motion: What is said about each of them: a text, a script or a track, as in a call.
+            head_motion: Factor of the head's motion, as in a call.
 
         Returns:
             The tracks.
 
         Raises:
-            ValueError: A number is out of range, or this pipeline's PBNet does not make pose and blinks.
+            ValueError: A number is out of range, this pipeline's PBNet does not make pose and blinks, or `motion` does
+                not suit the clip.
         """
         check_sampling([temperature], [num_candidates], "num_candidates")
-        portrait = self.prepare_portrait(image, face)
+        portrait, said = self.prepare_portrait(image, face), None if motion is None else motion_of_call(motion)
         features = self.encode_audio(audio, sampling_rate, num_frames)[None]
-        states = initial_states([portrait], self._execution_device)
-        tracks = []
-        for _ in range(num_candidates):
-            pose, blink = self.predict_motion(features, *states, generator, temperature)
-            if pose is None or blink is None:
-                raise ValueError(f"this pipeline's `pbnet` makes no {'pose' if pose is None else 'blinks'}")
-            tracks.append(MotionTrack(pose[0], blink[0], portrait.face.pose, portrait.face.blink))
-        return tracks
+        (clip,) = direct_clips([ClipInput(portrait, motion=said)], [features.shape[1]], head_motion)
+        if temperature != 1:
+            clip = replace(clip, direction=replace(clip.direction, temperature=temperature))
+        tracks = [move_clips([clip], features, self.predict_motion, generator) for _ in range(num_candidates)]
+        return [MotionTrack(pose[0], blink[0], portrait.face.pose, portrait.face.blink) for pose, blink in tracks]
 
     @torch.no_grad()
     def prepare_conditions(

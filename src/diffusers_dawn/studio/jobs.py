@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from .. import demo_checkpoint
 from ..cli.animate import Inputs, read_inputs, render
-from ..cli.checkpoint import check_makes_motion, load_pipeline, makes_motion
+from ..cli.checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
 from ..cli.job_lines import options_of
 from ..cli.messages import describe_error, quiet_libraries
-from ..cli.options import check_model_options, choose_device, naming_options
+from ..cli.options import check_model_options, naming_options
 from ..media.recordings import read_waveform
 from ..records import Waveform
 from ..speech.features import num_video_frames

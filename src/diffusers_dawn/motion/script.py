@@ -143,7 +143,7 @@ def parse_script(text: str, name: str = "motion") -> MotionScript:
     if len(text) > MOST_LETTERS:
         raise ValueError(f"`{name}` has {len(text)} letters, must have {MOST_LETTERS} at most")
     statements: list[Statement] = []
-    for clause in _clauses(text, name):
+    for clause in clauses_of(text, name):
         try:
             statements.append(_statement(clause, statements[-1] if statements else None))
         except ValueError as error:
@@ -153,8 +153,19 @@ def parse_script(text: str, name: str = "motion") -> MotionScript:
     return MotionScript(tuple(statements), text)
 
 
-def _clauses(text: str, name: str) -> list[str]:
-    """Split a text into statements, with single spaces and without comments."""
+def clauses_of(text: str, name: str = "motion") -> list[str]:
+    """Split a text into what makes a statement each, with single spaces and without comments.
+
+    Args:
+        text: The text.
+        name: Its name for error messages.
+
+    Returns:
+        The parts, as many as `parse_script` makes statements of them.
+
+    Raises:
+        ValueError: A quote is not closed.
+    """
     if text.count('"') % 2:
         raise ValueError(f"`{name}` has a double quote that is not closed: {text[text.rindex(chr(34)) :][:40]!r}")
     clauses = [""]

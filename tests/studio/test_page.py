@@ -19,6 +19,7 @@ from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.options import LABEL
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.studio import jobs, page, server
+from diffusers_dawn.studio.controls import Controls
 from diffusers_dawn.studio.settings import Settings
 from synthetic_media import tone, write_audio
 
@@ -96,7 +97,7 @@ def test_the_api_has_the_named_functions_and_no_others(client):
     functions = client.view_api(return_format="dict")["named_endpoints"]
     assert set(functions) == {"/animate", "/preview", "/cancel"}
     names = [parameter["parameter_name"] for parameter in functions["/animate"]["parameters"]]
-    assert names == list(page.Controls._fields)
+    assert names == list(Controls._fields)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_nothing_outside_of_the_page_can_be_read(studio, url, inputs):
     files = [
         {"path": str(inputs / name), "meta": {"_type": "gradio.FileData"}} for name in ("portrait.png", "speech.wav")
     ]
-    values = [*files, 0, "fast", 1, "", studio.pipe.default_size, 1, "", 0]
+    values = [*files, 0, "fast", 1, "", studio.pipe.default_size, 1, "", 0, False, 0, 0, 100]
     event = httpx.post(f"{api}/call/animate", json={"data": values}, **PATIENT).json()["event_id"]
     assert "event: error" in httpx.get(f"{api}/call/animate/{event}", **PATIENT).text
     assert videos_of(studio) == before

@@ -1,5 +1,6 @@
 """The studio's jobs, without the page: the same video as by command, limits, cancelling, and nothing left behind."""
 
+import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 from PIL import Image
 
 from diffusers_dawn import Studio
+from diffusers_dawn.cli.animate import describe_square
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.job_lines import options_of, tidy_fields
 from diffusers_dawn.cli.options import COMMANDS, command_parser
 from diffusers_dawn.media.videos import read_video
+from diffusers_dawn.motion.track_files import load_track
 from diffusers_dawn.studio.found_face import SQUARE_COLOUR
 from diffusers_dawn.studio.jobs import Cancelled
 from diffusers_dawn.studio.progress import Progress
+from diffusers_dawn.studio.remembered_faces import RememberedFaces
 from diffusers_dawn.studio.settings import Settings
 from synthetic_media import tone, write_audio
 
@@ -58,7 +62,9 @@ def animate(studio, inputs, image="a face.png", audio="short.wav", session="", f
 
 def test_a_video_is_the_one_of_the_command_that_is_shown(studio, inputs, tmp_path, monkeypatch):
     given = {"seed": 7, "head_motion": 0.5, "motion": "at 0 s yaw 15"}
-    given |= {"speech_guidance": 1.5, "label": "it's made", "size": studio.pipe.default_size}
+    given |= {"speech_guidance": 1.5, "label": "it's made", "size": studio.pipe.default_size, "enhance": True}
+    given |= {"square_size": 90}
+    monkeypatch.setattr(studio, "max_size", None)
     made = animate(studio, inputs, **given)
     words = shlex.split(made.command)
     assert words[0] == "dawn" and {"--label=it's made", "--image=a face.png", "--preset=fast"} <= set(words)
@@ -157,16 +163,84 @@ def test_length_and_memory_are_known_before(studio, inputs, monkeypatch):
 
 
 def test_the_square_of_the_chosen_face_is_shown(studio, inputs):
-    first, second = (studio.find_face(str(inputs / "group.png"), number) for number in (0, 1))
+    first, second = (studio.find_face(str(inputs / "group.png"), Settings(face_index=number)) for number in (0, 1))
     assert (first.num_faces, second.num_faces) == (2, 2)
-    assert "2 faces, of which number 1 is chosen; animated is the square of" in second.text
+    assert second.text.startswith("2 faces found, number 1 is chosen; the square of")
     left = [np.argwhere((np.asarray(face.picture) == SQUARE_COLOUR).all(-1))[:, 1].min() for face in (first, second)]
     portraits = [studio.pipe.prepare_portrait(str(inputs / "group.png"), face_index=number) for number in (0, 1)]
     width = Image.open(inputs / "group.png").width
     zoom = first.picture.width / width
     assert left == pytest.approx([max(portrait.crop.left, 0) * zoom for portrait in portraits], abs=2)
     with pytest.raises(ValueError, match="`face_index` is 2"):
-        studio.find_face(str(inputs / "group.png"), 2)
+        studio.find_face(str(inputs / "group.png"), Settings(face_index=2))
+
+
+def test_a_picture_is_looked_at_once(inputs, studio, detector, monkeypatch):
+    looked = []
+
+    def counting(picture):
+        looked.append(picture.shape)
+        return detector(picture)
+
+    monkeypatch.setattr(studio.pipe, "face_detector", RememberedFaces(counting))
+    studio.find_face(str(inputs / "a face.png"), Settings())
+    studio.find_face(str(inputs / "a face.png"), Settings(square_down=5))
+    studio.show_motion(str(inputs / "a face.png"), str(inputs / "short.wav"), Settings())
+    animate(studio, inputs, square_down=5)
+    assert len(looked) == 1
+
+
+def test_the_square_is_moved_and_scaled_as_set_and_shown(studio, inputs):
+    picture = str(inputs / "group.png")
+    found = studio.pipe.prepare_portrait(picture).crop
+    settings = {"square_right": 10, "square_down": -20, "square_size": 80}
+    moved = Settings(**settings).moved(found)
+    assert moved.side == round(0.8 * found.side)
+    assert moved.left + moved.side / 2 == pytest.approx(found.left + 0.6 * found.side, abs=1)
+    assert moved.top + moved.side / 2 == pytest.approx(found.top + 0.3 * found.side, abs=1)
+    assert Settings(square_right=0, square_down=0, square_size=100).moved(found) is None
+    assert describe_square(moved) in studio.find_face(picture, Settings(**settings)).text
+    made = animate(studio, inputs, "group.png", **settings)
+    assert f"--crop={moved.left},{moved.top},{moved.side}" in shlex.split(made.command)
+    with pytest.raises(ValueError, match="`crop` is .* must be a square of at most .* that holds the middle"):
+        studio.find_face(picture, Settings(square_right=90))
+
+
+def test_enlarged_videos_keep_within_the_limit_of_size(studio, inputs, monkeypatch):
+    monkeypatch.setattr(studio, "max_size", 2 * studio.pipe.default_size - 1)
+    with pytest.raises(ValueError, match=r"^`--enhance` draws \d+ px here, must be \d+ at most"):
+        animate(studio, inputs, enhance=True)
+    assert list(studio.folder.iterdir()) == []
+
+
+def test_a_preview_moves_as_the_whole_video_begins(studio, inputs):
+    said = {"motion": "at 2.4 s yaw 20; take 2", "head_motion": 0.5, "seed": 3}
+    files = str(inputs / "a face.png"), str(inputs / "long.wav")
+    preview, whole = (
+        load_track(studio.animate(*files, Settings(preset="fast", **said), preview=preview).motion)
+        for preview in (True, False)
+    )
+    assert preview.num_frames == 50 and whole.pose[60, 0] == pytest.approx(20, abs=0.1)
+    np.testing.assert_allclose(preview.pose, whole.pose[:50], atol=1e-3)  # sums of float32
+    np.testing.assert_allclose(preview.blink, whole.blink[:50], atol=1e-4)
+
+
+def test_what_is_said_about_motion_is_drawn_under_the_recording(studio, inputs):
+    files = str(inputs / "a face.png"), str(inputs / "long.wav")
+    assert studio.show_motion(files[0], None, Settings()) == ""
+    at_rest = studio.show_motion(*files, Settings())
+    turned = studio.show_motion(*files, Settings(motion="at 1.25 s yaw 30; at 2 s eyes 0"))
+    assert np.ptp(curve(at_rest, "yaw")[:, 1]) == 0
+    yaw, eyes = curve(turned, "yaw"), curve(turned, "eyes")
+    assert abs(yaw[:, 1].argmin() - 31) <= 1 and eyes[50, 1] == eyes[:, 1].max()
+    assert "to 30 degrees" in turned and turned.count('dasharray="1 3"') == 2  # a mark for each keyframe
+    with pytest.raises(ValueError, match="a keyframe is at 3 s, the clip ends at"):
+        studio.show_motion(*files, Settings(motion="at 3 s yaw 30"))
+
+
+def curve(drawing, name):
+    points = re.search(rf'class="{name}" points="([^"]+)"', drawing)[1]
+    return np.array([point.split(",") for point in points.split()], float)
 
 
 def test_the_rest_of_a_stage_is_told_from_its_speed(monkeypatch):

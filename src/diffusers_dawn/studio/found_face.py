@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 from ..cli.animate import describe_square
 from ..face.crop import choose_face
 from ..media.pictures import read_image
-from ..records import SquareCrop
+from ..records import Portrait, SquareCrop
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..pipeline.pipeline_dawn import DAWNPipeline
@@ -32,22 +33,45 @@ class FoundFace(NamedTuple):
     num_faces: int
 
 
-def show_face(image: str, pipe: "DAWNPipeline", face_index: int | None = None) -> FoundFace:
+def chosen_portrait(
+    picture: np.ndarray, pipe: "DAWNPipeline", settings: Settings
+) -> tuple[Portrait, SquareCrop | None]:
+    """Cut out the square that is animated: the found one, or that with what is set.
+
+    Args:
+        picture: uint8 array (H, W, 3).
+        pipe: The pipeline.
+        settings: What is set.
+
+    Returns:
+        The portrait, and the square that is set; None: the found one counts.
+
+    Raises:
+        ValueError: The picture shows no such face, or the square does not hold it.
+    """
+    portrait = pipe.prepare_portrait(picture, face_index=settings.face_index)
+    square = settings.moved(portrait.crop or SquareCrop(0, 0, len(portrait.image)))
+    if square is not None:
+        portrait = pipe.prepare_portrait(picture, face_index=settings.face_index, crop=square)
+    return portrait, square
+
+
+def show_face(image: str, pipe: "DAWNPipeline", settings: Settings) -> FoundFace:
     """Find the face that a pipeline would animate.
 
     Args:
         image: File of the picture.
         pipe: The pipeline.
-        face_index: Number of the face, from 0, the largest; None: that.
+        settings: What is set.
 
     Returns:
         What was found.
 
     Raises:
-        ValueError: The picture cannot be read, or shows no such face.
+        ValueError: The picture cannot be read, or shows no such face, or the square does not hold it.
     """
     picture = read_image(image)
-    portrait = pipe.prepare_portrait(picture, face_index=face_index)
+    portrait, _ = chosen_portrait(picture, pipe, settings)
     upright = np.ascontiguousarray(np.rot90(picture, portrait.quarter_turns))
     faces = pipe.detect_faces(upright)
     height, width = upright.shape[:2]
@@ -66,12 +90,12 @@ def show_face(image: str, pipe: "DAWNPipeline", face_index: int | None = None) -
     left, top, side = (0, 0, width) if square is None else (square.left, square.top, square.side)
     corners_px = _inside((left, top, left + side, top + side), zoom, shown.size)
     drawing.rectangle(corners_px, outline=SQUARE_COLOUR, width=line_px)
-    return FoundFace(shown, _described(len(faces), face_index or 0, square), len(faces))
+    return FoundFace(shown, _described(len(faces), settings.face_index or 0, square), len(faces))
 
 
 def _described(num_faces: int, number: int, square: SquareCrop | None) -> str:
-    count = "1 face" if num_faces == 1 else f"{num_faces} faces, of which number {number} is chosen"
-    return f"found {count}; animated is {describe_square(square)}"
+    count = "1 face found" if num_faces == 1 else f"{num_faces} faces found, number {number} is chosen"
+    return f"{count}; {describe_square(square)} is animated"
 
 
 def _inside(corners: tuple[float, ...], zoom: float, size: tuple[int, int]) -> tuple[float, ...]:

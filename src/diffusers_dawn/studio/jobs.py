@@ -14,17 +14,24 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
+import torch
+
 from .. import demo_checkpoint
 from ..cli.animate import Inputs, read_inputs, render
 from ..cli.checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
+from ..cli.finishing import choose_detail_side
 from ..cli.job_lines import options_of
 from ..cli.messages import describe_error, quiet_libraries
 from ..cli.options import check_model_options, naming_options
+from ..media.pictures import read_image
 from ..media.recordings import read_waveform
-from ..records import Waveform
+from ..motion.reading import read_motion
+from ..records import Portrait, Waveform
 from ..speech.features import num_video_frames
-from .found_face import FoundFace, show_face
-from .settings import VIDEO_NAME, Settings, command_line, shown_fields
+from .found_face import FoundFace, chosen_portrait, show_face
+from .remembered_faces import RememberedFaces
+from .settings import TRACK_NAME, VIDEO_NAME, Settings, command_line, shown_fields
+from .shown_motion import show_directed, show_made
 
 PREVIEW_S, PREVIEW_PRESET = 2.0, "fast"
 # how long files of a session are kept, for its player and its downloads [s]
@@ -43,12 +50,14 @@ class Made(NamedTuple):
         fields: What was set, as a line of a jobs file.
         command: The `dawn animate` that makes the same video; of a preview, what would make the whole.
         report: What was found out on the way, a line each.
+        motion: File with the track of head and eyes, beside the video.
     """
 
     video: Path
     fields: dict[str, Any]
     command: str
     report: str
+    motion: Path
 
 
 class Studio:
@@ -88,6 +97,7 @@ class Studio:
         self._makes_motion = makes_motion(checkpoint)
         self.pipe = load_pipeline(self.model).to(choose_device(device))
         self.pipe.set_progress_bar_config(disable=True)
+        self.pipe.face_detector = RememberedFaces(self.pipe.face_detector)
         self._one_at_a_time, self._listing = Lock(), Lock()
         self._stops: dict[str, set[Event]] = defaultdict(set)
         self._running: set[Path] = set()
@@ -115,7 +125,7 @@ class Studio:
             settings: What is set.
             session: Who may cancel it.
             follow: Called with a stage, and how much of it is done and is to be done; see `cli.animate.render`.
-            preview: Whether to render the first two seconds only, with the preset "fast".
+            preview: Whether to render the first two seconds only, with the preset "fast" and the whole video's motion.
 
         Returns:
             The video and what belongs to it.
@@ -137,20 +147,22 @@ class Studio:
                 stop()
                 follow(stage, done, total)
 
-            job = settings.job(image, audio)
+            square = chosen_portrait(read_image(image), self.pipe, settings)[1] if image else None
+            job = settings.job(image, audio, square)
             options = options_of(job, folder, self.model)
-            options.motion = settings.script()
+            options.motion, options.save_motion = settings.script(), str(folder / TRACK_NAME)
             if preview:
                 options.preset = PREVIEW_PRESET
             inputs = self._read(options)
-            if preview:
-                inputs = first_seconds(inputs, PREVIEW_S)
             stop()
             with self._one_at_a_time:
+                if preview:
+                    inputs = self._beginning(options, inputs)
                 render(options, inputs, self.pipe, {}, tell, follow=after)
         report = [line for line in report if str(folder) not in line]
         fields = shown_fields(job)
-        return Made(folder / VIDEO_NAME, fields, command_line(fields, self.model), "\n".join(report))
+        command = command_line(fields, self.model)
+        return Made(folder / VIDEO_NAME, fields, command, "\n".join(report), folder / TRACK_NAME)
 
     def cancel(self, session: str) -> bool:
         """End the jobs of a session: after the step or frame that they are at, they stop and leave no file.
@@ -167,20 +179,39 @@ class Studio:
             stop.set()
         return bool(stops)
 
-    def find_face(self, image: str, face_index: int | None = None) -> FoundFace:
+    def find_face(self, image: str, settings: Settings) -> FoundFace:
         """Find the face that would be animated, and show the square around it.
 
         Args:
             image: File of the portrait.
-            face_index: Number of the face, from 0, the largest.
+            settings: What is set.
 
         Returns:
             The picture, and what was found in words.
 
         Raises:
-            ValueError: The picture cannot be read, or shows no such face.
+            ValueError: The picture cannot be read, or shows no such face, or the square does not hold it.
         """
-        return show_face(image, self.pipe, face_index)
+        return show_face(image, self.pipe, settings)
+
+    def show_motion(self, image: str | None, audio: str | None, settings: Settings, track: str | None = None) -> str:
+        """Draw what is said about the motion, or what a video's was, under the recording's waveform.
+
+        Args:
+            image: File of the portrait; None: nothing is known of it yet.
+            audio: File of the recording; None: there is nothing to draw yet.
+            settings: What is set.
+            track: File of a video's motion; None: there is no video of this yet.
+
+        Returns:
+            HTML.
+
+        Raises:
+            ValueError: A file cannot be read, or what is said is not understood or does not fit into the recording.
+        """
+        if audio is None:
+            return ""
+        return show_directed(image, audio, settings, self.pipe) if track is None else show_made(audio, track)
 
     def forecast(self, audio: str | None, settings: Settings) -> str:
         """Say how long a video will be and what memory it needs, before anybody renders it.
@@ -269,7 +300,32 @@ class Studio:
         inputs = read_inputs(options)
         check_makes_motion(options, self._makes_motion)
         self._check_limits(inputs.waveform, options.size)
+        if options.enhance is not None and self.max_size is not None:
+            size = options.size or self.pipe.default_size
+            side = choose_detail_side(options, self._portrait(options, inputs), size)
+            if side > self.max_size:
+                raise ValueError(f"`--enhance` draws {side} px here, must be {self.max_size} at most")
         return inputs
+
+    def _portrait(self, options: argparse.Namespace, inputs: Inputs) -> Portrait:
+        return self.pipe.prepare_portrait(inputs.picture, face_index=options.face_index, crop=options.crop)
+
+    def _beginning(self, options: argparse.Namespace, inputs: Inputs) -> Inputs:
+        """Shorten a job to its first seconds, in which head and eyes do what they will do in the whole."""
+        motion = options.motion
+        if motion is not None:
+            motion = read_motion(motion, inputs.waveform, inputs.num_frames, self.pipe.detect_faces, "--motion")
+        with naming_options():
+            (track,) = self.pipe.propose_motion(
+                self._portrait(options, inputs),
+                inputs.waveform,
+                num_candidates=1,
+                generator=torch.Generator().manual_seed(options.seed),
+                motion=motion,
+                head_motion=options.head_motion,
+            )
+        options.motion, options.head_motion = track, 1.0
+        return first_seconds(inputs, PREVIEW_S)
 
     def _check_limits(self, waveform: Waveform, size: int | None) -> None:
         if self.max_seconds is not None and waveform.duration_s > self.max_seconds:

@@ -9,12 +9,13 @@ from typing import Any
 
 from .. import demo_checkpoint
 from ..cli.job_lines import READ, Job, tidy_fields, words_of
-from ..cli.options import DTYPES, MODEL_OPTIONS
+from ..cli.options import DETAIL, DTYPES, MODEL_OPTIONS
 from ..motion.reading import TEXT_SUFFIX
 from ..motion.script import GiveTranscript, MotionScript, parse_script
+from ..records import SquareCrop
 from ..sampling.presets import DEFAULT_PRESET
 
-VIDEO_NAME = "talking.mp4"
+VIDEO_NAME, TRACK_NAME = "talking.mp4", "motion.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Settings:
         speech_guidance: Weight of the speech against its absence.
         label: Text in a corner of the frames.
         face_index: Number of the face, from 0, the largest.
+        enhance: Whether to draw the video larger, with the detail of the portrait's own pixels.
+        square_right: By how much of its side the found square is moved to the right [%].
+        square_down: The same, down [%].
+        square_size: Its side [% of the found one].
     """
 
     seed: int | None = None
@@ -40,18 +45,40 @@ class Settings:
     speech_guidance: float | None = None
     label: str = ""
     face_index: int | None = None
+    enhance: bool = False
+    square_right: float | None = None
+    square_down: float | None = None
+    square_size: float | None = None
 
     @property
     def guidance_scale(self) -> str | None:
         """The weight of speech, as `--guidance-scale` takes it."""
         return None if self.speech_guidance is None else f"speech={self.speech_guidance:g}"
 
-    def job(self, image: str | None, audio: str | None) -> Job:
+    def moved(self, square: SquareCrop) -> SquareCrop | None:
+        """Move and scale a square, around its middle.
+
+        Args:
+            square: The square that was found.
+
+        Returns:
+            The square that is set; None: nothing is set.
+        """
+        right, down, size = self.square_right or 0, self.square_down or 0, self.square_size or 100
+        if (right, down, size) == (0, 0, 100):
+            return None
+        side = max(round(square.side * size / 100), 1)
+        left = square.left + (square.side - side) / 2 + square.side * right / 100
+        top = square.top + (square.side - side) / 2 + square.side * down / 100
+        return SquareCrop(round(left), round(top), side)
+
+    def job(self, image: str | None, audio: str | None, square: SquareCrop | None = None) -> Job:
         """Say as a job what shall be rendered.
 
         Args:
             image: File of the portrait; None: not given.
             audio: File of the recording.
+            square: Result of `moved`.
 
         Returns:
             The job.
@@ -65,6 +92,8 @@ class Settings:
         given = {name: getattr(self, name) for name in ("seed", "preset", "head_motion", "size", "guidance_scale")}
         given |= {"motion": self.motion.strip() or None, "label": self.label.strip() or None}
         given |= {"face_index": self.face_index or None}  # 0 is the largest, as without
+        given |= {"enhance": DETAIL if self.enhance else None}
+        given |= {"crop": None if square is None else f"{square.left},{square.top},{square.side}"}
         job = tidy_fields({"image": image, "audio": audio, "output": VIDEO_NAME} | given)
         if job.problem is not None:
             raise ValueError(job.problem)

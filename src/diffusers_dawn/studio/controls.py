@@ -1,0 +1,200 @@
+"""What one sees on the page: its controls, and the places of its results."""
+
+import os
+from typing import NamedTuple
+
+import gradio as gr
+
+from ..cli.options import LABEL
+from ..motion.keyframe_rows import COLUMNS
+from ..motion.track import MOST_SCALE
+from ..sampling.presets import DEFAULT_PRESET, PRESETS
+from .actions import EMPTY_ROW
+from .jobs import PREVIEW_S, Studio
+
+EXAMPLE_MOTION = "nod twice at 1 s, then look left"
+
+
+class Controls(NamedTuple):
+    """What is set on the page, in the order of the arguments of its functions."""
+
+    image: gr.Image
+    audio: gr.Audio
+    seed: gr.Number
+    preset: gr.Radio
+    head_motion: gr.Slider
+    motion: gr.Textbox
+    size: gr.Number
+    speech_guidance: gr.Slider
+    label: gr.Textbox
+    face_index: gr.Number
+    enhance: gr.Checkbox
+    square_right: gr.Slider
+    square_down: gr.Slider
+    square_size: gr.Slider
+
+
+class Results(NamedTuple):
+    """What a job shows, in the order of what the page's functions return."""
+
+    video: gr.Video
+    fields: gr.JSON
+    command: gr.Code
+    report: gr.Textbox
+    motion: gr.File
+
+
+class Portrait(NamedTuple):
+    """The portrait and what was found in it."""
+
+    image: gr.Image
+    found: gr.Image
+    text: gr.Markdown
+    face_index: gr.Number
+    square_right: gr.Slider
+    square_down: gr.Slider
+    square_size: gr.Slider
+
+
+class Motion(NamedTuple):
+    """What the head does: its drawing under the recording, a text, and the text's keyframes as a table."""
+
+    plot: gr.HTML
+    head_motion: gr.Slider
+    text: gr.Textbox
+    table: gr.Dataframe
+
+
+class Buttons(NamedTuple):
+    """What begins and ends a job."""
+
+    preview: gr.Button
+    render: gr.Button
+    cancel: gr.Button
+
+
+def make_portrait(examples: list[str]) -> Portrait:
+    """Make the part for the portrait.
+
+    Args:
+        examples: Pictures to begin with.
+
+    Returns:
+        Its controls.
+    """
+    sources = ["upload", "webcam", "clipboard"]
+    image = gr.Image(label="Portrait", type="filepath", image_mode=None, sources=sources, height=280)
+    _take_file_as_it_is(image)
+    _offer(examples, image, "Drawn portraits")
+    found = gr.Image(
+        label="Face that was found",
+        alt_text="The portrait, with the animated square drawn around the face",
+        interactive=False,
+        visible=False,
+        height=280,
+        buttons=[],
+    )
+    text = gr.Markdown()
+    face_index = gr.Number(0, label="Number of the face; 0 is the largest", precision=0, minimum=0, visible=False)
+    with gr.Accordion("Adjust the square", open=False):
+        right = gr.Slider(-30, 30, 0, step=1, label="Move right", info="% of its side; below 0: left")
+        down = gr.Slider(-30, 30, 0, step=1, label="Move down", info="% of its side; below 0: up")
+        size = gr.Slider(60, 160, 100, step=1, label="Width", info="% of the square that was found")
+    return Portrait(image, found, text, face_index, right, down, size)
+
+
+def make_speech(examples: list[str]) -> tuple[gr.Audio, gr.Markdown]:
+    """Make the part for the recording.
+
+    Args:
+        examples: Recordings to begin with.
+
+    Returns:
+        The recording, and what will become of it in words.
+    """
+    audio = gr.Audio(label="Speech", type="filepath", sources=["upload", "microphone"])
+    _take_file_as_it_is(audio)
+    _offer(examples, audio, "Recordings")
+    return audio, gr.Markdown()
+
+
+def make_motion() -> Motion:
+    """Make the part for what the head does."""
+    plot = gr.HTML(label="Waveform and motion")
+    text = gr.Textbox("", label="What the head does", placeholder=EXAMPLE_MOTION, lines=2)
+    with gr.Accordion("Keyframes", open=False):
+        table = gr.Dataframe(
+            [EMPTY_ROW],
+            headers=list(COLUMNS),
+            datatype="number",
+            type="array",
+            column_count=len(COLUMNS),
+            column_widths=[f"{100 // len(COLUMNS)}%"] * len(COLUMNS),
+            interactive=True,
+            buttons=[],
+            show_label=False,
+        )
+        gr.Markdown(
+            "What the head shall do at a time in seconds. Angles are in degrees: yaw above 0 turns the nose to the"
+            " picture's left, pitch above 0 down, roll above 0 counter-clockwise. Eyes: 0 is shut, 1 as at rest."
+            " A time alone leads back to the head's own motion. The text above says the same."
+        )
+    head = gr.Slider(0, MOST_SCALE, 1, step=0.05, label="Head motion", info="0: a still head, which blinks")
+    return Motion(plot, head, text, table)
+
+
+def make_settings(studio: Studio) -> tuple[gr.Number, gr.Radio, gr.Number, gr.Slider, gr.Textbox, gr.Checkbox]:
+    """Make the part for all other settings.
+
+    Args:
+        studio: What renders.
+
+    Returns:
+        Seed, preset, size, guidance of speech, label, and whether to enhance.
+    """
+    with gr.Accordion("Settings", open=False):
+        preset = gr.Radio(list(PRESETS), value=DEFAULT_PRESET, label="Preset", info="quality of the motion, or speed")
+        seed = gr.Number(0, label="Seed", info="same seed, same video", precision=0)
+        size = gr.Number(studio.pipe.default_size, label="Size", info="width and height in pixels", precision=0)
+        enhance = gr.Checkbox(False, label="Enhance", info="2 to 4 times larger, by the portrait's own pixels")
+        guidance = studio.pipe.config.speech_guidance
+        speech = gr.Slider(0, 5, guidance, step=0.1, label="Guidance of speech", info="more opens the mouth wider")
+        # whoever sees a video that strangers made shall know what it is
+        label = gr.Textbox(
+            LABEL if os.environ.get("SPACE_ID") else "", label="Label in the picture", placeholder=LABEL
+        )
+    return seed, preset, size, speech, label, enhance
+
+
+def make_buttons() -> Buttons:
+    """Make the buttons."""
+    with gr.Row():
+        return Buttons(
+            gr.Button(f"Preview {PREVIEW_S:g} s", min_width=80),
+            gr.Button("Render", variant="primary", min_width=80),
+            gr.Button("Cancel", variant="stop", min_width=80),
+        )
+
+
+def make_results() -> Results:
+    """Make the places of the results."""
+    video = gr.Video(label="Video", interactive=False, buttons=["download"], height=320)
+    with gr.Accordion("Command, settings and motion of this video", open=False):
+        report = gr.Textbox(label="What was done", lines=3, interactive=False)
+        command = gr.Code(label="The same by command", language="shell", interactive=False, wrap_lines=True, lines=1)
+        fields = gr.JSON(label="Settings, as a line for dawn batch")
+        motion = gr.File(label="Motion of head and eyes, for --motion", interactive=False, height=80)
+    return Results(video, fields, command, report, motion)
+
+
+def _take_file_as_it_is(component: gr.Image | gr.Audio) -> None:
+    """Let a component hand on the file that was uploaded: it is read, or refused, as by `dawn animate`."""
+    component.preprocess = lambda payload: None if payload is None else payload.path
+
+
+def _offer(files: list[str], component: gr.Image | gr.Audio, label: str) -> None:
+    """Show examples; a click puts one into the component."""
+    if files:
+        # not gr.Examples, whose clicks replace the component by a new one, which does not take files as they are
+        rows = gr.Dataset(components=[component], samples=[[file] for file in files], label=label, type="index")
+        rows.click(lambda index: files[index], rows, component, api_visibility="private", show_progress="hidden")

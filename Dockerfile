@@ -2,11 +2,15 @@
 #
 #   docker build --tag dawn .                                for CPUs
 #   docker build --tag dawn --build-arg VARIANT=cuda .       for NVIDIA GPUs
-#   docker run --rm --volume "$PWD:/data" dawn animate --image portrait.png --audio speech.wav -o talking.mp4
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/data" dawn \
+#       animate --image portrait.png --audio speech.wav -o talking.mp4
 #
-# With a GPU, add `--gpus all` to `docker run`.
-FROM python:3.11-slim
+# With a GPU, add `--gpus all` to `docker run`. Checkpoints of the Hub are kept in
+# your own cache by `--volume "$HOME/.cache:/tmp/.cache"`.
+FROM python:3.11-slim-bookworm
 ARG VARIANT=cpu
+# whoever `--user` names has no home here, and libraries cache there
+ENV HOME=/tmp
 
 # what the face detector needs of the system
 RUN apt-get update \

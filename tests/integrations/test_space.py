@@ -53,7 +53,7 @@ def animated(app, folder):
 
 
 def test_it_renders_without_zerogpu_and_labels_the_video(load, tmp_path):
-    _, settings, _, report = animated(load(None), tmp_path)
+    _, settings, _, report, _ = animated(load(None), tmp_path)
     assert settings["label"] == LABEL and "5 frames at" in report
 
 
@@ -64,7 +64,7 @@ def test_zerogpu_lends_a_gpu_for_as_long_as_the_recording_needs(load, tmp_path):
         def wrap(function):
             @functools.wraps(function)
             def wrapped(*arguments):
-                asked.append(duration(*arguments[:10]))
+                asked.append(duration(*arguments[:-1]))
                 return function(*arguments)
 
             return wrapped
@@ -73,7 +73,7 @@ def test_zerogpu_lends_a_gpu_for_as_long_as_the_recording_needs(load, tmp_path):
 
     app = load(types.SimpleNamespace(GPU=gpu))
     functions = {function.api_name: function.fn for function in app.page.fns.values()}
-    settings = 0, "fast", 1, "", None, 1, "", 0
+    settings = 0, "fast", 1, "", None, 1, "", 0, False, 0, 0, 100
     session = types.SimpleNamespace(session_hash="somebody")
     made = functions["animate"](str(PORTRAIT), str(tmp_path / "speech.wav"), *settings, session)
     assert "5 frames at" in made[3]

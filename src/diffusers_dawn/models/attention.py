@@ -1,6 +1,7 @@
 """Attention over frames: rotary positions, relative position bias, and a window that never builds F x F scores."""
 
 import math
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -268,7 +269,8 @@ def attend_in_blocks(
     Returns:
         Tensor (N, heads, F, D).
     """
-    with without_fast_products():  # the fused attention's are many and small
+    # the fused attention's products are many and small
+    with nullcontext() if torch.compiler.is_compiling() else without_fast_products():
         outputs = [
             _attend_fused(
                 query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys], block.bias, scale, backend

@@ -23,6 +23,8 @@ from training.train_pbnet import PBNetConfig, PBNetStage
 ROOT = Path(__file__).parents[3]
 # no dropout, whose random numbers depend on the process; Adam's division would magnify what rounding leaves near zero
 COMPARABLE = {"model": MODEL | {"dropout": 0.0}, "max_train_steps": 3, "adam_epsilon": 1e-3}
+# of sums in another order, after three steps
+ROUNDING = 3e-5
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_accumulated_batches_equal_one_large_batch(config, tmp_path):
     run(replace(config, gradient_accumulation_steps=2))
     run(replace(config, train_batch_size=4, output_dir=str(tmp_path / "large")))
     paths = [Path(config.output_dir, "checkpoint-3"), tmp_path / "large" / "checkpoint-3"]
-    assert largest_difference(*paths) < 1e-5
+    assert largest_difference(*paths) < ROUNDING
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(launched, tmp_path):
     config = replace(two, train_batch_size=4, output_dir=str(tmp_path / "one"))
     run(config)
     paths = [Path(one.output_dir, "checkpoint-3") for one in (two, config)]
-    assert largest_difference(*paths) < 1e-5
+    assert largest_difference(*paths) < ROUNDING
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from diffusers_dawn.sampling.prediction import (
 from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from training.objectives.box_masks import eye_box_mask, mouth_box_mask
 from training.objectives.estimated_motion import estimate_motion
-from training.objectives.losses import denoising_losses, still_loss, weighted_total
+from training.objectives.losses import weighted_total
+from training.objectives.motion_losses import denoising_losses, still_loss
 from training.objectives.noise_levels import noise_levels, snr_weights
 
 # a feature sees so many cells of the picture around its own, rounded up

@@ -5,7 +5,7 @@ import torch
 from made_regions import make_regions
 
 from diffusers_dawn.models.region_motion import Regions
-from training.objectives import losses
+from training.objectives import losses, motion_losses
 from training.objectives.random_transform import RandomTransform
 from training.objectives.region_losses import equivariance_losses
 
@@ -49,7 +49,7 @@ def all_losses(batch: slice, filling: float | None = None) -> dict[str, torch.Te
         "smoothness": losses.smoothness_loss(tracks, mask),
         "discriminator": losses.discriminator_loss(tracks[..., 0], others[..., 0], mask),
         "generator": losses.generator_adversarial_loss(tracks[..., 0], mask),
-    } | losses.denoising_losses(*motion, {"mouth": mouth}, rand(4, seed=14)[batch])
+    } | motion_losses.denoising_losses(*motion, {"mouth": mouth}, rand(4, seed=14)[batch])
 
 
 def test_half_batches_average_to_the_whole():
@@ -246,7 +246,7 @@ def test_track_losses_refuse_what_does_not_fit():
 
 def test_perfect_denoising_has_no_loss():
     target, clean = randn(2, 3, 4, 8, 8), randn(2, 3, 4, 8, 8, seed=1)
-    terms = losses.denoising_losses(target, target, clean, clean, {"mouth": torch.ones(2, 1, 4, 8, 8)})
+    terms = motion_losses.denoising_losses(target, target, clean, clean, {"mouth": torch.ones(2, 1, 4, 8, 8)})
     assert terms.keys() == {"denoising", "flow", "occlusion", "flow_gradient", "part_motion", "mouth"}
     assert not any(terms.values())
 
@@ -256,7 +256,7 @@ def test_denoising_terms_are_means_over_their_own_part():
     mouth, eyes = torch.zeros(2, 2, 1, 4, 8, 8)
     mouth[..., 2:4, 3:5] = 1
     eyes[..., 1, :] = 1
-    terms = losses.denoising_losses(prediction, target, guess, clean, {"mouth": mouth, "eyes": eyes})
+    terms = motion_losses.denoising_losses(prediction, target, guess, clean, {"mouth": mouth, "eyes": eyes})
     error = (prediction - target).square()
     torch.testing.assert_close(terms["denoising"], error.mean())
     torch.testing.assert_close(terms["mouth"], error[..., 2:4, 3:5].mean())
@@ -268,38 +268,38 @@ def test_denoising_terms_are_means_over_their_own_part():
 
 def test_flow_gradient_sees_a_jump_but_no_shift_and_counts_it_twice_inside_a_mask():
     flow, nowhere = randn(2, 2, 3, 8, 8), {"mouth": torch.zeros(2, 1, 3, 8, 8)}
-    assert losses.flow_gradient_loss(flow + 0.5, flow, nowhere) < 1e-12
+    assert motion_losses.flow_gradient_loss(flow + 0.5, flow, nowhere) < 1e-12
     jump = flow.clone()
     jump[..., 4:, :] += 0.5  # one row of steps of seven, the same in both channels and all columns
-    torch.testing.assert_close(losses.flow_gradient_loss(jump, flow, nowhere), torch.tensor(0.25 / 7))
+    torch.testing.assert_close(motion_losses.flow_gradient_loss(jump, flow, nowhere), torch.tensor(0.25 / 7))
     mouth = {"mouth": torch.zeros(2, 1, 3, 8, 8)}
     mouth["mouth"][..., 3, 2:6] = 1
-    torch.testing.assert_close(losses.flow_gradient_loss(jump, flow, mouth), torch.tensor(0.25 / 7 + 0.25))
+    torch.testing.assert_close(motion_losses.flow_gradient_loss(jump, flow, mouth), torch.tensor(0.25 / 7 + 0.25))
 
 
 def test_part_motion_sees_a_stretch_of_a_part_but_nothing_outside_of_it_and_no_noise_that_averages_out():
     flow, mask = randn(2, 2, 3, 16, 16), torch.zeros(2, 1, 3, 16, 16)
     mask[..., 4:8, 6:10] = 1
     inside = mask.expand_as(flow) > 0
-    assert losses.part_motion_loss(torch.where(inside, flow, flow + 9.0), flow, {"mouth": mask}) < 1e-10
+    assert motion_losses.part_motion_loss(torch.where(inside, flow, flow + 9.0), flow, {"mouth": mask}) < 1e-10
     # rows 4 to 7, -1.5 to 1.5 cells from the middle: their standard deviation is 1.25 ** 0.5
     opened = flow.clone()
     opened[:, 1] += 0.2 * (torch.arange(16.0)[:, None] - 5.5)
     torch.testing.assert_close(
-        losses.part_motion_loss(opened, flow, {"mouth": mask}), torch.tensor(0.04 * 1.25), rtol=1e-4, atol=0
+        motion_losses.part_motion_loss(opened, flow, {"mouth": mask}), torch.tensor(0.04 * 1.25), rtol=1e-4, atol=0
     )
     torch.testing.assert_close(
-        losses.part_motion_loss(flow + 0.3, flow, {"mouth": mask, "eyes": mask}), torch.tensor(4 * 0.09)
+        motion_losses.part_motion_loss(flow + 0.3, flow, {"mouth": mask, "eyes": mask}), torch.tensor(4 * 0.09)
     )
     chequered = flow + 0.5 * (-1.0) ** (torch.arange(16)[:, None] + torch.arange(16))
-    assert losses.part_motion_loss(chequered, flow, {"mouth": mask}) < 0.01
+    assert motion_losses.part_motion_loss(chequered, flow, {"mouth": mask}) < 0.01
 
 
 def test_part_motion_of_a_single_cell_or_of_no_part_is_finite():
     flow, cell, nothing = randn(1, 2, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 1, 8, 8)
     cell[..., 3, 3] = 1
     prediction = (flow + 1).requires_grad_()
-    loss = losses.part_motion_loss(prediction, flow, {"mouth": cell, "eyes": nothing})
+    loss = motion_losses.part_motion_loss(prediction, flow, {"mouth": cell, "eyes": nothing})
     loss.backward()
     torch.testing.assert_close(loss, torch.tensor(2.0))
     assert prediction.grad.isfinite().all()
@@ -309,19 +309,19 @@ def test_what_stands_still_is_compared_by_its_absolute_error_alone():
     flow, stands_still = torch.zeros(2, 2, 3, 8, 8), torch.zeros(2, 1, 3, 8, 8, dtype=torch.bool)
     stands_still[..., 4:, :] = True
     prediction = torch.where(stands_still, 0.25, 9.0).expand_as(flow).clone().requires_grad_()
-    loss = losses.still_loss(prediction, flow, stands_still)
+    loss = motion_losses.still_loss(prediction, flow, stands_still)
     loss.backward()
     torch.testing.assert_close(loss, torch.tensor(0.25))
     # it pulls alike however little there is left
     assert len(prediction.grad.unique()) == 2
-    assert losses.still_loss(prediction, flow, torch.zeros_like(stands_still)) == 0
+    assert motion_losses.still_loss(prediction, flow, torch.zeros_like(stands_still)) == 0
 
 
 def test_sample_weights_scale_what_compares_with_the_target():
     prediction, target, guess, clean = (randn(2, 3, 4, 8, 8, seed=seed) for seed in range(4))
     mask = {"mouth": torch.ones(2, 1, 4, 8, 8)}
-    plain = losses.denoising_losses(prediction, target, guess, clean, mask)
-    weighted = losses.denoising_losses(prediction, target, guess, clean, mask, torch.tensor([3.0, 0.0]))
+    plain = motion_losses.denoising_losses(prediction, target, guess, clean, mask)
+    weighted = motion_losses.denoising_losses(prediction, target, guess, clean, mask, torch.tensor([3.0, 0.0]))
     torch.testing.assert_close(weighted["denoising"], 1.5 * (prediction - target)[0].square().mean())
     torch.testing.assert_close(weighted["mouth"], weighted["denoising"])
     assert weighted["flow"] == plain["flow"] and weighted["occlusion"] == plain["occlusion"]
@@ -331,13 +331,13 @@ def test_denoising_losses_refuse_what_does_not_fit():
     motion, mouth = randn(2, 3, 4, 8, 8), torch.ones(2, 1, 4, 8, 8)
     mask = {"mouth": mouth}
     with pytest.raises(ValueError, match=r"must both be \(B, 3, F, h, w\)"):
-        losses.denoising_losses(motion, motion[:1], motion, motion, mask)
+        motion_losses.denoising_losses(motion, motion[:1], motion, motion, mask)
     with pytest.raises(ValueError, match=r"must both be \(B, 3, F, h, w\)"):
-        losses.denoising_losses(motion, motion, motion, motion[:, :, 1:], mask)
+        motion_losses.denoising_losses(motion, motion, motion, motion[:, :, 1:], mask)
     with pytest.raises(ValueError, match=r"`masks` has \(2, 4, 8, 8\) for 'eyes', must be \(2, 1, 4, 8, 8\)"):
-        losses.denoising_losses(motion, motion, motion, motion, mask | {"eyes": mouth[:, 0]})
+        motion_losses.denoising_losses(motion, motion, motion, motion, mask | {"eyes": mouth[:, 0]})
     with pytest.raises(ValueError, match=r"`sample_weights` is \(2, 1\), must be \(2,\)"):
-        losses.denoising_losses(motion, motion, motion, motion, mask, torch.ones(2, 1))
+        motion_losses.denoising_losses(motion, motion, motion, motion, mask, torch.ones(2, 1))
 
 
 def test_total_is_the_weighted_sum_of_exactly_the_named_terms():

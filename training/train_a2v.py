@@ -59,6 +59,8 @@ class A2VConfig(TrainingConfig):
         null_probability: Share of frames that lose their conditions.
         dropped_share: Share of windows that lose speech as a whole, and of those that lose pose, and blinks, so that
             each may be guided apart from the others; 0 as published.
+        blink_share: Share of the windows that are drawn around a blink, if the clip has any; 0 as published. Few short
+            windows hold one.
         motion_weight: Weight of the errors of flow and of occlusion.
         mouth_weight: Weight of the error inside the mouth box.
         eye_weight: Weight of the error inside the boxes of the eyes; 0 as published. For data sets with the label
@@ -96,6 +98,7 @@ class A2VConfig(TrainingConfig):
     reference: str = "first"
     null_probability: float = 0.1
     dropped_share: float = 0.0
+    blink_share: float = 0.0
     motion_weight: float = 0.15
     mouth_weight: float = 0.15
     eye_weight: float = 0.0
@@ -127,7 +130,7 @@ class A2VConfig(TrainingConfig):
             raise ValueError(
                 f"`min_frames` is {self.min_frames}, must be at least 1 and at most `max_frames`, {self.max_frames}"
             )
-        for name in ("null_probability", "dropped_share"):
+        for name in ("null_probability", "dropped_share", "blink_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be in [0, 1]")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
@@ -244,6 +247,7 @@ class A2VStage:
             config.reference,
             config.null_probability,
             config.dropped_share,
+            config.blink_share,
             config.colour_jitter,
             cache,
             eyes=bool(config.eye_weight),

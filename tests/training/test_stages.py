@@ -145,6 +145,7 @@ def test_discriminator_learns_to_tell_and_pbnet_does_not_move_it(configs):
         ("a2v", {"prediction_type": "flow"}, "`prediction_type` is 'flow', must be one of"),
         ("a2v", {"null_probability": 1.5}, r"`null_probability` is 1.5, must be in \[0, 1\]"),
         ("a2v", {"dropped_share": -0.1}, r"`dropped_share` is -0.1, must be in \[0, 1\]"),
+        ("a2v", {"blink_share": 1.1}, r"`blink_share` is 1.1, must be in \[0, 1\]"),
         ("a2v", {"snr_gamma": 0.0}, "`snr_gamma` is 0.0, must be positive"),
         ("a2v", {"timestep_shift": 0.0}, "`timestep_shift` is 0.0, must be positive"),
         ("a2v", {"timestep_shift": float("inf")}, "`timestep_shift` is inf, must be a finite number"),

@@ -68,6 +68,20 @@ def check_eyes(clips: ClipShards, setting: str, value: float) -> None:
         raise ValueError(f"`{setting}` is {value}, but `dataset` {clips.folder} has no `eyes_px`")
 
 
+def blinking_frames(clips: ClipShards, index: int) -> np.ndarray:
+    """Find the frames in which a clip's eyes are at most half as open as they mostly are.
+
+    Args:
+        clips: The prepared clips.
+        index: Which clip.
+
+    Returns:
+        Their numbers, int array (N,).
+    """
+    openness = clips.read_labels(index, ["blink"])["blink"].mean(axis=1)
+    return np.flatnonzero(openness < 0.5 * np.median(openness))
+
+
 class FramePairs(Dataset):
     """Two frames of one clip, what LFG learns from (paper section 3.2).
 
@@ -110,8 +124,7 @@ class FramePairs(Dataset):
         # a random order is the flip in time
         chosen = rng.choice(num_frames, size=2, replace=num_frames < 2)
         if self.blink_share and rng.random() < self.blink_share:
-            openness = self.clips.read_labels(draw.index, ["blink"])["blink"].mean(axis=1)
-            blinks = np.flatnonzero(openness < 0.5 * np.median(openness))
+            blinks = blinking_frames(self.clips, draw.index)
             chosen[1] = rng.choice(blinks) if len(blinks) else chosen[1]
         pair = as_images(self.clips.read_frames(draw.index, [int(frame) for frame in chosen]))
         pair = self.jitter(pair, rng)
@@ -173,6 +186,7 @@ class MotionWindows(Dataset):
         reference: "first": the window's first frame; "random": any frame of the clip.
         null_probability: Share of frames that lose their conditions.
         dropped_share: Share of windows that lose speech as a whole, and of those that lose pose, and blinks.
+        blink_share: Share of the windows that are drawn around a blink, if the clip has any.
         colour_jitter: Whether colours of a sample are jittered.
         cache: Motion that is known, or was estimated before; None: frames are given, their motion is estimated in the
             step.
@@ -193,6 +207,7 @@ class MotionWindows(Dataset):
         reference: str = "first",
         null_probability: float = 0.1,
         dropped_share: float = 0.0,
+        blink_share: float = 0.0,
         colour_jitter: bool = True,
         cache: MotionCache | KnownMotion | None = None,
         eyes: bool = False,
@@ -211,7 +226,7 @@ class MotionWindows(Dataset):
         self._place_of = {index: place for place, index in enumerate(self.indices)}
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.cache = reference, cache
-        self.null_probability, self.dropped_share = null_probability, dropped_share
+        self.null_probability, self.dropped_share, self.blink_share = null_probability, dropped_share, blink_share
         self.timestep_shift, self.crop_px = timestep_shift, crop_px
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter else None
@@ -250,6 +265,11 @@ class MotionWindows(Dataset):
         rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
         available = self.clips.entries[index].num_frames
         first = int(rng.integers(available - num_frames + 1))
+        if self.blink_share and rng.random() < self.blink_share:
+            blinks = blinking_frames(self.clips, index)
+            if len(blinks):
+                inside = int(rng.choice(blinks)) - int(rng.integers(num_frames))
+                first = min(max(inside, 0), available - num_frames)
         reference = first if self.reference == "first" else int(rng.integers(available))
         sample = {}
         if self.cache is not None:

@@ -65,16 +65,21 @@ def test_mirror_keeps_the_middle_of_the_lips_and_swaps_their_corners():
         assert MIRRORED_MOUTH[first - 48] == second - 48 and MIRRORED_MOUTH[second - 48] == first - 48
 
 
-def test_share_of_driving_frames_is_drawn_from_blinks(tmp_path):
+@pytest.fixture
+def blinking_clips(tmp_path) -> ClipShards:
+    """Clips with a blink in frames 10 and 11."""
+
     def blinking(name, num_frames):
         clip = tiny_clip(name, num_frames)
         clip.labels["blink"][10:12] = 0.01
         return clip
 
-    folder = write_tiny_data_set(tmp_path / "clips", 2, make_clip=blinking)
-    clips = ClipShards(folder, "train")
-    pairs = FramePairs(clips, colour_jitter=0, flip=False, blink_share=0.5)
-    drawn = [frame_of(clips, 0, pairs[Draw(0, (seed,))]["driving"]) for seed in range(60)]
+    return ClipShards(write_tiny_data_set(tmp_path / "clips", 2, make_clip=blinking), "train")
+
+
+def test_share_of_driving_frames_is_drawn_from_blinks(blinking_clips):
+    pairs = FramePairs(blinking_clips, colour_jitter=0, flip=False, blink_share=0.5)
+    drawn = [frame_of(blinking_clips, 0, pairs[Draw(0, (seed,))]["driving"]) for seed in range(60)]
     share = sum(frame in {10, 11} for frame in drawn) / 60
     # 0.53 +- 3 standard deviations
     assert 0.34 < share < 0.73
@@ -130,6 +135,25 @@ def test_window_is_cut_alike_out_of_frames_and_labels(clips):
     labels = clips.read_labels(3)
     for name in ("pose", "blink", "mouth_px", "audio_features"):
         np.testing.assert_array_equal(sample[name], labels[name][first : first + 5].astype(np.float32))
+
+
+def test_share_of_windows_is_drawn_around_blinks(blinking_clips):
+    windows = MotionWindows(blinking_clips, 3, 3, "random", colour_jitter=False, blink_share=1.0)
+    firsts = [frame_of(blinking_clips, 0, windows[Draw(0, (seed,), 3)]["frames"][0]) for seed in range(40)]
+    # wherever in the window the blink is
+    assert set(firsts) == {8, 9, 10, 11}
+
+
+def test_windows_around_blinks_stay_inside_the_clip(blinking_clips):
+    windows = MotionWindows(blinking_clips, 29, 29, "random", colour_jitter=False, blink_share=1.0)
+    firsts = {frame_of(blinking_clips, 0, windows[Draw(0, (seed,), 29)]["frames"][0]) for seed in range(20)}
+    assert firsts <= {0, 1}
+
+
+def test_clips_without_blinks_give_windows_as_always(clips):
+    windows = MotionWindows(clips, 3, 3, "random", colour_jitter=False, blink_share=1.0)
+    firsts = {frame_of(clips, 0, windows[Draw(0, (seed,), 3)]["frames"][0]) for seed in range(40)}
+    assert len(firsts) > 15
 
 
 def test_windows_tell_where_the_eyes_are_when_asked(clips, eyed_clips):

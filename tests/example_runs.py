@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # of what examples say, so that none takes long; a nod at 1 s ends before
 NUM_FRAMES = 40
 # not among what diffusers[torch] and transformers need
-OPTIONAL = ("av", "cv2", "einops", "imageio", "librosa", "mediapipe", "scipy", "soundfile")
+OPTIONAL = ("av", "cv2", "einops", "imageio", "librosa", "mediapipe", "peft", "scipy", "soundfile")
 
 
 def python_blocks(markdown: str) -> list[str]:

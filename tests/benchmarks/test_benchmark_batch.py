@@ -8,7 +8,7 @@ from diffusers_dawn.cli.command import main
 def test_script_prints_the_rate_of_every_way(tmp_path, capsys, detector):
     assert main(["init", "--size", "tiny", "-o", str(tmp_path / "tiny")]) == 0
     with imported_script("batch") as script:
-        words = ["--checkpoint", str(tmp_path / "tiny"), "--seconds", "0.2", "--jobs", "3", "--clips-per-pass", "2"]
+        words = ["--checkpoint", str(tmp_path / "tiny"), "--seconds", "0.2", "--jobs", "2", "--clips-per-pass", "2"]
         script.main([*words, "--preset", "fast"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     for way, together in (("commands", "1"), ("one-model", "1"), ("shared-passes", "2")):

@@ -341,7 +341,7 @@ def _parser() -> argparse.ArgumentParser:
     counts = {
         "num_clips": "clips of the test split, films and portraits, at most, evenly spread over them",
         "num_long": "rows of clips joined to long videos, at most",
-        "num_videos": "clips of the section paper whose video is written beside the film",
+        "num_videos": "clips whose video is written beside the film (section paper) or whose mouth is plotted",
         "num_portraits": "portraits that speak each recording, at most",
         "frame_stride": "every so many frames of a clip are reconstructed",
         "num_inference_steps": "denoising steps of the pipeline's scheduler, instead of a preset",

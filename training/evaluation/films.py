@@ -31,6 +31,7 @@ from training.evaluation.figures import (
     spread_evenly,
 )
 from training.evaluation.likeness import frame_likeness
+from training.evaluation.opening_plot import OpeningPlot
 from training.evaluation.paper import add_likeness, face_embedding
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
@@ -79,11 +80,13 @@ def films_section(evaluation: Evaluation) -> SectionReport:
     truths = [reader(film.frames) for film in evaluation.progress(films, "films, as filmed")]
     report.beside = "the films themselves"
     paper, likenesses = PaperFigures(evaluation.extractors, face_embedding()), []
+    plot = OpeningPlot(evaluation.settings.output / "mouths_of_films.png", evaluation.settings.num_videos)
     rows, lags, unseen = [], [], 0
     for place, film in enumerate(evaluation.progress(films, "films, own sound")):
         pictures = _rendered(evaluation, film, film.waveform, place)
         made = reader(pictures)
         rows.append(_followed(film, truths[place], made, pictures))
+        plot.add(film.name, truths[place].opening, made.opening, rows[-1]["opening"])
         lags.append(opening_lag(truths[place].opening, made))
         unseen += not made.show_face()
         paper.add(WatchedClip(pictures, made), WatchedClip(film.frames, truths[place]), film.waveform.samples)
@@ -102,6 +105,9 @@ def films_section(evaluation: Evaluation) -> SectionReport:
         f"Films up to {evaluation.settings.clip_seconds:g} s. Mouths that hardly open (std below {MIN_OPENING_STD}) "
         "do not count. Pauses: energy below a tenth of its 95th percentile for 0.16 s or more."
     )
+    drawn = plot.write()
+    if drawn:
+        report.notes.append(drawn)
     if unseen:
         report.notes.append(unseen_note(unseen, f"{len(films)} films"))
     return report

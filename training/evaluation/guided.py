@@ -23,6 +23,7 @@ from training.evaluation.figures import (
 )
 from training.evaluation.metrics.image_quality import LARGEST_PSNR_DB, psnr
 from training.evaluation.metrics.movement import blink_rate
+from training.evaluation.opening_plot import OpeningPlot
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
 from training.evaluation.validation import TruthClip, box_inside, mouth_box
 from training.objectives.box_masks import open_eye_boxes
@@ -75,10 +76,12 @@ def lips_section(evaluation: Evaluation) -> SectionReport:
     title = "Lips: mouth opening read from the video against the truth, pose and blinks given"
     report = SectionReport(title, evaluation.clip_ids)
     report.beside = CEILING
+    plot = OpeningPlot(evaluation.settings.output / "mouths_of_clips.png", evaluation.settings.num_videos)
     own, ceiling, lags, unseen = [], [], [], 0
     for place in evaluation.progress(range(len(evaluation)), "lips, own speech"):
         readings, labels = evaluation.readings(place, place), evaluation.labels(place)
         own.append(_opening_correlation(labels, readings))
+        plot.add(evaluation.clip_ids[place], labelled_opening(labels), readings.opening, own[-1])
         ceiling.append(_opening_correlation(labels, evaluation.truth_readings(place)))
         lags.append(opening_lag(labelled_opening(labels), readings) if math.isfinite(own[-1]) else None)
         unseen += not readings.show_face()
@@ -96,6 +99,9 @@ def lips_section(evaluation: Evaluation) -> SectionReport:
     within = [math.nan if lag is None else float(abs(lag) <= 1) for lag in lags]
     report.add_mean("lag_within_1", "share of clips whose best lag is within ±1 frame", within, seed, better=HIGHER)
     report.notes += _unseen(unseen, evaluation)
+    drawn = plot.write()
+    if drawn:
+        report.notes.append(drawn)
     still = sum(math.isnan(value) for value in own)
     if still:
         report.notes.append(f"{still} clips whose mouth hardly opens (std below {MIN_OPENING_STD}) do not count.")

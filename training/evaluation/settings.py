@@ -27,7 +27,8 @@ class EvaluationSettings:
             videos are compared.
         long_seconds: Length of long videos [s].
         num_long: How many rows of clips become long videos, at most, each forwards and backwards.
-        num_videos: Of how many clips of the section `paper` a video is written beside the film.
+        num_videos: Of how many clips of the section `paper` a video is written beside the film, and of how many clips
+            and films the mouth's opening is drawn.
         num_portraits: How many portraits speak each recording, at most.
         frame_stride: Every so many frames of a clip are reconstructed.
         preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
@@ -39,7 +40,7 @@ class EvaluationSettings:
         recordings: Files with real speech.
         real_clips: Folder of films of people who speak; None: there is none.
         portraits: Folder of portraits that speak the recordings in turn, or list of them; None: there is none.
-        output: Folder for videos.
+        output: Folder for videos and curves.
         quiet: Whether to show no progress bars.
     """
 

@@ -36,8 +36,9 @@ def reader():
         yield reader
 
 
-def evaluation_of(folder, dataset, reader):
-    settings = replace(SHORT, real_clips=folder, clip_seconds=NUM_FRAMES / 25, long_seconds=2 * NUM_FRAMES / 25)
+def evaluation_of(folder, dataset, reader, **changes):
+    lengths = {"clip_seconds": NUM_FRAMES / 25, "long_seconds": 2 * NUM_FRAMES / 25}
+    settings = replace(SHORT, real_clips=folder, **lengths, **changes)
     return Evaluation(quiet_pipeline(), dataset, settings, reader)
 
 
@@ -59,6 +60,13 @@ def test_a_pipeline_that_shows_what_was_filmed_has_full_marks(folder, tiny_data_
     assert list(movement) == list(MOVEMENT)
     for name in ("bas", "blinks_per_s", "head_diversity_deg", "head_jerk_deg_per_s3", "mouth_jerk_per_s3"):
         assert movement[name].value == movement[name].beside, name
+
+
+def test_curves_of_the_mouths_are_drawn_and_named(folder, tiny_data_set, reader, monkeypatch, tmp_path):
+    monkeypatch.setattr(films, "_rendered", lambda evaluation, film, sound, place: film.frames)
+    report = films.films_section(evaluation_of(folder, tiny_data_set, reader, output=tmp_path, num_videos=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["mouths_of_films.png"]
+    assert "Curves of the mouth's opening: mouths_of_films.png." in report.notes
 
 
 def test_a_picture_that_stands_still_has_none(folder, tiny_data_set, reader, monkeypatch):

@@ -40,7 +40,9 @@ def cell_centres(height: int, width: int, device: torch.device | str | None = No
     Returns:
         Float32 tensor (height, width, 2) of x, y in (-1, 1).
     """
-    x, y = ((torch.arange(count, device=device) + 0.5) * (2 / count) - 1 for count in (width, height))
+    x, y = (
+        (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * (2 / count) - 1 for count in (width, height)
+    )
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 

@@ -367,8 +367,9 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
 
         x = torch.cat((x, first.to(x.device)), dim=-1)
         flow = self.flow_head(x)
-        patches = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1).permute(0, 1, 4, 2, 3)
-        prediction = functional.pixel_shuffle(patches, self.config.patch_size).transpose(1, 2)  # (B, 3, F, h, w)
+        patches = torch.cat((flow, self.occlusion_head(x).to(flow.device)), dim=-1).flatten(0, 1).permute(0, 3, 1, 2)
+        prediction = functional.pixel_shuffle(patches, self.config.patch_size).unflatten(0, (batch, -1))
+        prediction = prediction.transpose(1, 2)  # (B, 3, F, h, w)
         output = A2VFlowDiffusionOutput(prediction, deep_features if return_deep_features else None)
         return output if return_dict else output.to_tuple()
 

@@ -44,9 +44,9 @@ def spread_pieces(values: torch.Tensor, stride: int) -> torch.Tensor:
     num_frames = values.shape[1]
     middles = torch.arange(_num_pieces(num_frames, stride), device=values.device) * stride + stride // 2
     of_pieces = values[:, middles.clamp(max=num_frames - 1)]
-    spread = functional.interpolate(of_pieces.mT, scale_factor=stride, mode="linear", align_corners=False)
-    return spread.mT[:, :num_frames]
+    spread = functional.interpolate(of_pieces.transpose(1, 2), scale_factor=stride, mode="linear", align_corners=False)
+    return spread.transpose(1, 2)[:, :num_frames]
 
 
 def _num_pieces(num_frames: int, stride: int) -> int:
-    return -(-num_frames // stride)
+    return (num_frames + stride - 1) // stride

@@ -30,6 +30,7 @@ PACKAGE_ROOMS = (
     "pipeline",
     "modular",
     "conversion",
+    "graphs",
     "cli",
     "studio",
 )

@@ -27,6 +27,7 @@ _PUBLIC_NAMES = {
     "Gesture": "motion.gestures",
     "Keyframe": "motion.track",
     "VideoWriter": "media.video_writer",
+    "export_onnx": "graphs.export",
     "initial_states": "pipeline.clip_tensors",
     "keep_freed_memory": "machine.allocator",
     "launch_page": "studio.page",

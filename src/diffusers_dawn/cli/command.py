@@ -11,9 +11,10 @@ from types import FrameType
 from ..machine.allocator import keep_freed_memory
 from .animate import animate
 from .batch import batch
+from .checkpoint import load_pipeline
 from .compare import compare
 from .messages import PatientStream, describe_error, plain_warnings, quiet_libraries, say
-from .options import COMMANDS, LARGEST_SEED, command_parser
+from .options import COMMANDS, LARGEST_SEED, check_model_options, command_parser
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted.
     """
-    functions = (animate, batch, studio, compare, convert, init, community)
+    functions = (animate, batch, studio, compare, convert, init, community, onnx)
     options = command_parser(dict(zip(COMMANDS, functions, strict=True))).parse_args(arguments)
     try:
         with _stopped_by_signals(), plain_warnings():
@@ -120,6 +121,22 @@ def community(options: argparse.Namespace) -> None:
 
     path, readme = export_community(options.output)
     say(f"wrote {path}, and {readme} with the row and section for diffusers' README")
+
+
+def onnx(options: argparse.Namespace) -> None:
+    """Write the networks of a checkpoint as ONNX graphs; see `dawn export-onnx --help`.
+
+    Args:
+        options: The parsed options.
+    """
+    from ..graphs.export import export_onnx
+    from ..sharing.checkpoint_folder import check_new_folder
+
+    quiet_libraries()
+    check_new_folder(options.output)
+    check_model_options(options)
+    export_onnx(load_pipeline(options), options.output, "--checkpoint")
+    say(f"wrote {options.output}: five graphs and what else a program needs, see docs/onnx.md")
 
 
 @contextmanager

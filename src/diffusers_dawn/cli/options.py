@@ -24,7 +24,7 @@ OPTION_NAMES = {
     "window_frames": "--window-frames",
     "window_overlap": "--window-overlap",
 }
-COMMANDS = ("animate", "batch", "studio", "compare", "convert", "init", "export-community")
+COMMANDS = ("animate", "batch", "studio", "compare", "convert", "init", "export-community", "export-onnx")
 # options of `dawn animate` that choose and place the model, and hold for all jobs of a batch
 MODEL_OPTIONS = ("checkpoint", "lora", "device", "dtype")
 # options that need no value, and the word for "no", if there is one
@@ -202,6 +202,11 @@ def command_parser(
     command.add_argument(
         "output", help="the file to write, such as dawn.py; the lines for the README are written beside it"
     )
+
+    command = _command(commands, "export-onnx", run, "write the networks as ONNX graphs, which run without torch")
+    command.add_argument("output", metavar="DIR", help="new folder for the graphs and their description")
+    _add_checkpoint(command)
+    command.set_defaults(lora=None, dtype="float32")
     return parser
 
 
@@ -233,14 +238,18 @@ def _command(
 
 def _add_model_options(command: argparse.ArgumentParser) -> None:
     """Add `MODEL_OPTIONS`."""
+    _add_checkpoint(command)
+    command.add_argument("--lora", metavar="FOLDER_OR_ID", help="LoRA adapter for the checkpoint's denoiser")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU if there is one)")
+    command.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: float32)")
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--checkpoint",
         default=demo_checkpoint(),
         help="folder or Hub id of a saved pipeline (default: dawn-open, which ships: 256 px)",
     )
-    command.add_argument("--lora", metavar="FOLDER_OR_ID", help="LoRA adapter for the checkpoint's denoiser")
-    command.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU if there is one)")
-    command.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: float32)")
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -108,7 +108,7 @@ def _prepare_samples(
     waveform: Waveform, encoder: "PreTrainedModel", feature_extractor: "SequenceFeatureExtractor"
 ) -> tuple[torch.Tensor, int]:
     # what the encoder hears (1, num_samples), and how many frames T it makes of it
-    reach, stride = _receptive_field(encoder)
+    reach, stride = receptive_field(encoder)
     if len(waveform.samples) == 0 or not np.isfinite(waveform.samples).all():
         raise ValueError("`waveform` is empty or has samples that are not finite, must have finite samples")
     rate_hz = feature_extractor.sampling_rate
@@ -129,7 +129,7 @@ def _prepare_samples(
 @with_fast_products
 def _hear(encoder: "PreTrainedModel", values: torch.Tensor, num_hidden: int, num_wanted: int) -> torch.Tensor:
     # the first frames (num_wanted, D) of num_hidden; pieces that have none of them are left out
-    reach, stride = _receptive_field(encoder)
+    reach, stride = receptive_field(encoder)
     pieces = _pieces(num_hidden)
     hidden = None
     for piece, weights in zip(pieces.slices, pieces.weights(), strict=True):
@@ -156,8 +156,18 @@ def _pieces(num_hidden: int) -> FrameWindows:
     return FrameWindows([slice(first, min(first + FRAMES_PER_PIECE, num_hidden)) for first in firsts], overlap=0)
 
 
-def _receptive_field(encoder: "PreTrainedModel") -> tuple[int, int]:
-    # samples that one frame sees, and samples between frames: 400 and 320 for HuBERT
+def receptive_field(encoder: "PreTrainedModel") -> tuple[int, int]:
+    """Tell how many samples a frame of an encoder sees, and how many lie between frames: 400 and 320 for HuBERT.
+
+    Args:
+        encoder: `HubertModel`, `Wav2Vec2Model` or `WavLMModel`, in evaluation mode.
+
+    Returns:
+        Both numbers.
+
+    Raises:
+        ValueError: It is in training mode, or its config does not say.
+    """
     kernels = getattr(encoder.config, "conv_kernel", None)
     strides = getattr(encoder.config, "conv_stride", None)
     if kernels is None or strides is None:

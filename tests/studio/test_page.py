@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -131,6 +133,47 @@ def test_nothing_outside_of_the_page_can_be_read(studio, url, inputs):
     event = httpx.post(f"{api}/call/animate", json={"data": values}, **PATIENT).json()["event_id"]
     assert "event: error" in httpx.get(f"{api}/call/animate/{event}", **PATIENT).text
     assert videos_of(studio) == before
+
+
+def seed_of(video):
+    with av.open(str(video)) as container:
+        return int(re.search(r"seed (\d+)$", container.metadata["comment"])[1])
+
+
+def test_ten_sessions_at_once_each_get_their_own_video(url, inputs, tmp_path):
+    def animate(seed):
+        # a session and a folder of its own
+        session = Client(url, verbose=False, download_files=tmp_path / str(seed), httpx_kwargs=PATIENT)
+        return session.predict(*given(inputs), seed=seed, preset="fast", api_name="/animate")
+
+    with ThreadPoolExecutor(10) as threads:
+        made = list(threads.map(animate, range(10)))
+    assert [fields["seed"] for _, fields, *_ in made] == list(range(10))
+    assert [seed_of(video) for video, *_ in made] == list(range(10))
+
+
+def test_who_comes_when_too_many_wait_is_told(url, inputs, monkeypatch):
+    started, enough = threading.Event(), threading.Event()
+
+    def waiting(*_, **__):
+        started.set()
+        assert enough.wait(120)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(jobs, "render", waiting)
+    api = url.rstrip("/") + "/gradio_api"
+    client = Client(url, verbose=False, httpx_kwargs=PATIENT)
+    running = client.submit(*given(inputs), api_name="/animate")
+    assert started.wait(120)
+    try:
+        call = {"data": [None, None, 0, "fast", 1, "", 64, 1, "", 0, False, 0, 0, 100]}
+        answers = [httpx.post(f"{api}/call/animate", json=call, **PATIENT) for _ in range(page.MOST_WAITING + 1)]
+        assert [answer.status_code for answer in answers[:-1]] == [200] * page.MOST_WAITING
+        assert answers[-1].status_code == 503 and "queue is full" in answers[-1].text.lower()
+    finally:
+        enough.set()
+    with pytest.raises(AppError, match="enough"):
+        running.result(timeout=120)
 
 
 def test_a_running_job_is_cancelled_by_its_session_only(studio, url, client, inputs, monkeypatch):

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,15 @@ from diffusers_dawn.studio.settings import Settings
 from synthetic_media import tone, write_audio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PICTURE, SOUND = ((EXAMPLES / name).read_bytes() for name in ("portrait_1.png", "speech_1.wav"))
+
+
+def png_chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+# it says of itself that it is 20 000 px wide and high
+HUGE_PICTURE = PICTURE[:8] + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)) + PICTURE[33:]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +84,8 @@ def test_a_video_is_the_one_of_the_command_that_is_shown(studio, inputs, tmp_pat
     assert made.video.read_bytes() == (tmp_path / "same.mp4").read_bytes()
     # the line for `dawn batch` says the same
     options = options_of(tidy_fields(made.fields), Path(), studio.model)
-    assert vars(options) == vars(command_parser(dict.fromkeys(COMMANDS)).parse_args(words[1:]))
+    said = vars(command_parser(dict.fromkeys(COMMANDS)).parse_args(words[1:]))
+    assert said == vars(options) | {"checkpoint": "tiny"}  # where it lies is not said
     assert "5 frames at" in made.report and str(studio.folder) not in made.report
 
 
@@ -107,6 +119,55 @@ def test_what_cannot_be_rendered_is_said_and_leaves_nothing(studio, inputs, give
     assert list(studio.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("text.png", b"no picture", "cannot be read as a picture"),
+        ("sound.png", SOUND, "cannot be read as a picture"),
+        ("half.png", PICTURE[: len(PICTURE) // 2], "truncated"),
+        ("huge.png", HUGE_PICTURE, "megapixels"),
+        ("empty.png", b"", "has 0 bytes"),
+        ("text.wav", b"no sound", "cannot be decoded"),
+        ("picture.wav", PICTURE, "no audio track"),
+        ("head.wav", SOUND[:30], "cannot be decoded"),
+        ("empty.wav", b"", "has 0 bytes"),
+    ],
+)
+def test_an_upload_that_cannot_be_read_is_named_and_removed(studio, inputs, name, content, sentence):
+    kind = "image" if name.endswith("png") else "audio"
+    for ask in (
+        lambda given: (
+            studio.find_face(given["image"], Settings())
+            if kind == "image"
+            else studio.forecast(given["audio"], Settings())
+        ),
+        lambda given: studio.animate(given["image"], given["audio"], Settings()),
+    ):
+        upload = studio.folder / "upload" / name
+        upload.parent.mkdir(exist_ok=True)
+        upload.write_bytes(content)
+        given = {"image": str(inputs / "a face.png"), "audio": str(inputs / "short.wav")} | {kind: str(upload)}
+        with pytest.raises(ValueError, match=sentence) as raised:
+            ask(given)
+        said = studio.describe(raised.value)
+        assert name in said and str(studio.folder) not in said
+        assert [path for path in studio.folder.rglob("*") if path.is_file()] == []
+    # what lies elsewhere is nobody's upload
+    (inputs / name).write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        ask(given | {kind: str(inputs / name)})
+    assert (inputs / name).exists()
+
+
+def test_what_can_be_read_stays_when_it_is_refused(studio, inputs):
+    upload = studio.folder / "upload" / "blank.png"
+    upload.parent.mkdir(exist_ok=True)
+    upload.write_bytes((inputs / "blank.png").read_bytes())
+    with pytest.raises(ValueError, match="no face found"):
+        studio.find_face(str(upload), Settings())
+    assert upload.exists()
+
+
 def test_what_is_missing_or_too_long_is_said(studio, inputs, monkeypatch):
     with pytest.raises(ValueError, match="`image` is missing, must be a picture with a face"):
         studio.animate(None, str(inputs / "short.wav"), Settings())
@@ -128,7 +189,8 @@ def test_cancelling_stops_within_a_step_or_frame_and_leaves_nothing(studio, inpu
     with pytest.raises(Cancelled):
         animate(studio, inputs, session="me", follow=follow, preset="quality")
     steps = studio.pipe.plan(5, preset="quality").request.num_inference_steps
-    assert seen == ([("denoising", 1, steps)] if stage == "denoising" else seen[:steps] + [("frames", 1, 5)])
+    at_once = [("denoising", 0, steps)]
+    assert seen == (at_once if stage == "denoising" else seen[: steps + 1] + [("frames", 1, 5)])
     assert list(studio.folder.iterdir()) == [] and not studio.cancel("me")
 
 

@@ -111,8 +111,9 @@ def render(
         seconds: Seconds by stage; changed.
         tell: Called with what is worth knowing.
         memory_share: How many processes share the free memory.
-        follow: Called after each step of the stage "denoising" and each frame of the stage "frames", with how many
-            are done and how many there are. What it or `tell` raises ends the job, which then leaves no file.
+        follow: Called before the first step of the stage "denoising", after each, and after each frame of the stage
+            "frames", with how many are done and how many there are. What it or `tell` raises ends the job, which then
+            leaves no file.
 
     Raises:
         ValueError: The job cannot be rendered; the message says why.
@@ -154,6 +155,7 @@ def render(
         with timed(seconds, "motion"):
             motion = _read_motion(options.motion, pipe, waveform, num_frames)
 
+    follow("denoising", 0, plan.request.num_inference_steps)
     with naming_options():
         talk = pipe(
             portrait,
@@ -187,10 +189,11 @@ def _described_face(portrait: Portrait) -> str:
     face, crop = portrait.face, portrait.crop
     x_min, x_max, y_min, y_max = face.box_px
     offset = (0, 0) if crop is None else (crop.left, crop.top)
+    yaw, pitch, roll = map(round, face.pose[:3].tolist())  # without "-0"
     others = "" if face.num_faces == 1 else f" (1 of {face.num_faces}; --face-index chooses)"
     return (
         f"face{others}: {x_max - x_min:.0f}x{y_max - y_min:.0f} px at {x_min + offset[0]:.0f}, "
-        f"{y_min + offset[1]:.0f}; yaw {face.pose[0]:.0f}, pitch {face.pose[1]:.0f}, roll {face.pose[2]:.0f} degrees; "
+        f"{y_min + offset[1]:.0f}; yaw {yaw}, pitch {pitch}, roll {roll} degrees; "
         f"animating {describe_square(crop)}"
     )
 

@@ -1,14 +1,17 @@
 """What happens when somebody uses a control of the page."""
 
 import html
+import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ..motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
-from .jobs import Cancelled, Made, Studio
+from .jobs import PREVIEW_S, Cancelled, Made, Studio
 from .progress import Progress
 from .settings import Settings
 
@@ -80,6 +83,8 @@ def renderer(studio: Studio, preview: bool = False) -> Callable:
         show(0, desc="reading portrait and speech")
         with _said(studio):
             made: Made = studio.animate(image, audio, settings, request.session_hash or "", follow, preview)
+        ready = f"the preview of the first {PREVIEW_S:g} s is" if preview else "the video is"
+        gr.Info(f"{ready} ready", duration=5)
         return str(made.video), made.fields, made.command, made.report, str(made.motion)
 
     return animate
@@ -109,9 +114,26 @@ def forecaster(studio: Studio) -> Callable:
     """Make the function that says how long the video will be, what memory it needs, or why it cannot be rendered."""
 
     def forecast(*values: Any) -> str:
+        if values[1] is None:
+            return gr.skip()
         return _or_reason(studio, lambda: studio.forecast(values[1], Settings(*values[2:])))
 
     return forecast
+
+
+def recording_reader(studio: Studio) -> Callable:
+    """Make the function that says the same of another recording, and since when it is removed if it cannot be read."""
+    forecast = forecaster(studio)
+
+    def read_recording(*values: Any) -> tuple[str, Any]:
+        return forecast(*values), _removed_s(values[1])
+
+    return read_recording
+
+
+def emptier() -> str:
+    """Say nothing any more about a file that was taken away."""
+    return ""
 
 
 def motion_shower(studio: Studio) -> Callable:
@@ -119,19 +141,20 @@ def motion_shower(studio: Studio) -> Callable:
 
     def show_motion(*values: Any) -> str:
         shown = _or_reason(studio, lambda: studio.show_motion(values[0], values[1], Settings(*values[2:])))
-        return shown if shown.startswith("<") else html.escape(shown)
+        return shown if shown.startswith("<") else f"<p>{html.escape(shown)}</p>"
 
     return show_motion
 
 
 def made_shower(studio: Studio) -> Callable:
-    """Make the function that draws the motion of a video that was made."""
+    """Make the function that draws the motion of a video that was made, and writes its settings as a line."""
 
-    def show_made(audio: str | None, track: str | None) -> Any:
+    def show_made(audio: str | None, track: str | None, fields: dict[str, Any] | None) -> tuple[Any, str]:
+        line = "" if fields is None else json.dumps(fields, ensure_ascii=False)
         try:
-            return gr.skip() if track is None else studio.show_motion(None, audio, Settings(), track)
+            return gr.skip() if track is None else studio.show_motion(None, audio, Settings(), track), line
         except REFUSALS:  # somebody took another recording meanwhile
-            return gr.skip()
+            return gr.skip(), line
 
     return show_made
 
@@ -161,7 +184,8 @@ def face_finder(studio: Studio, is_new: bool = False) -> Callable:
         is_new: Whether the picture is another one, so that the first face and its own square count.
 
     Returns:
-        The function; it returns the picture, a sentence, the face's number and the three sliders of the square.
+        The function; it returns the picture of what was found, a sentence, the face's number, the three sliders of the
+        square, and since when the portrait is removed if it cannot be read.
     """
 
     def find_face(*values: Any) -> tuple[Any, ...]:
@@ -171,18 +195,23 @@ def face_finder(studio: Studio, is_new: bool = False) -> Callable:
         kept = (0, 0, 100) if is_new else (gr.skip(), gr.skip(), gr.skip())
         number = settings.face_index or 0
         if image is None:
-            return gr.Image(None, visible=False), "", gr.Number(0, visible=False), *kept
+            return gr.Image(None, visible=False), gr.skip(), gr.Number(0, visible=False), *kept, gr.skip()
         try:
             face = studio.find_face(image, settings)
         # a picture that cannot be used is said, not raised, because nobody asked yet
         except REFUSALS as error:
             # what was seen before helps to set the square right
             seen = gr.Image(None, visible=False) if is_new else gr.skip()
-            return seen, f"⚠️ {studio.describe(error)}", number, *kept
+            return seen, f"⚠️ {studio.describe(error)}", number, *kept, _removed_s(image)
         number = gr.Number(number, maximum=face.num_faces - 1, visible=face.num_faces > 1)
-        return gr.Image(face.picture, visible=True), face.text, number, *kept
+        return gr.Image(face.picture, visible=True), face.text, number, *kept, gr.skip()
 
     return find_face
+
+
+def _removed_s(path: str | None) -> Any:
+    """Say that a file is removed from now on, because it cannot be read; otherwise, leave what was said before."""
+    return gr.skip() if path is None or Path(path).exists() else time.monotonic()
 
 
 def _or_reason(studio: Studio, say: Callable[[], str]) -> str:

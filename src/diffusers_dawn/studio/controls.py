@@ -1,6 +1,7 @@
 """What one sees on the page: its controls, and the places of its results."""
 
 import os
+from functools import partial
 from typing import NamedTuple
 
 import gradio as gr
@@ -10,9 +11,10 @@ from ..motion.keyframe_rows import COLUMNS
 from ..motion.track import MOST_SCALE
 from ..sampling.presets import DEFAULT_PRESET, PRESETS
 from .actions import EMPTY_ROW
-from .jobs import PREVIEW_S, Studio
+from .jobs import Studio
+from .looks import EXAMPLE_PICTURES, SAID
 
-EXAMPLE_MOTION = "nod twice at 1 s, then look left"
+EXAMPLE_MOTION = "such as: nod twice at 1 s, then look left"
 
 
 class Controls(NamedTuple):
@@ -85,7 +87,7 @@ def make_portrait(examples: list[str]) -> Portrait:
     sources = ["upload", "webcam", "clipboard"]
     image = gr.Image(label="Portrait", type="filepath", image_mode=None, sources=sources, height=280)
     _take_file_as_it_is(image)
-    _offer(examples, image, "Drawn portraits")
+    _offer_pictures(examples, image, "Drawn portraits")
     found = gr.Image(
         label="Face that was found",
         alt_text="The portrait, with the animated square drawn around the face",
@@ -94,7 +96,7 @@ def make_portrait(examples: list[str]) -> Portrait:
         height=280,
         buttons=[],
     )
-    text = gr.Markdown()
+    text = gr.Markdown(elem_classes=SAID)
     face_index = gr.Number(0, label="Number of the face; 0 is the largest", precision=0, minimum=0, visible=False)
     with gr.Accordion("Adjust the square", open=False):
         right = gr.Slider(-30, 30, 0, step=1, label="Move right", info="% of its side; below 0: left")
@@ -112,10 +114,11 @@ def make_speech(examples: list[str]) -> tuple[gr.Audio, gr.Markdown]:
     Returns:
         The recording, and what will become of it in words.
     """
-    audio = gr.Audio(label="Speech", type="filepath", sources=["upload", "microphone"])
+    # without gradio's buttons, one of which shares the recording with everybody
+    audio = gr.Audio(label="Speech", type="filepath", sources=["upload", "microphone"], buttons=[])
     _take_file_as_it_is(audio)
     _offer(examples, audio, "Recordings")
-    return audio, gr.Markdown()
+    return audio, gr.Markdown(elem_classes=SAID)
 
 
 def make_motion() -> Motion:
@@ -161,7 +164,7 @@ def make_settings(studio: Studio) -> tuple[gr.Number, gr.Radio, gr.Number, gr.Sl
         speech = gr.Slider(0, 5, guidance, step=0.1, label="Guidance of speech", info="more opens the mouth wider")
         # whoever sees a video that strangers made shall know what it is
         label = gr.Textbox(
-            LABEL if os.environ.get("SPACE_ID") else "", label="Label in the picture", placeholder=LABEL
+            LABEL if os.environ.get("SPACE_ID") else "", label="Label in the picture", placeholder=f"such as: {LABEL}"
         )
     return seed, preset, size, speech, label, enhance
 
@@ -170,31 +173,51 @@ def make_buttons() -> Buttons:
     """Make the buttons."""
     with gr.Row():
         return Buttons(
-            gr.Button(f"Preview {PREVIEW_S:g} s", min_width=80),
+            gr.Button("Preview", min_width=80),
             gr.Button("Render", variant="primary", min_width=80),
             gr.Button("Cancel", variant="stop", min_width=80),
         )
 
 
-def make_results() -> Results:
-    """Make the places of the results."""
+def make_results() -> tuple[Results, gr.Code]:
+    """Make the places of the results.
+
+    Returns:
+        What the functions return, and the settings as a line.
+    """
     video = gr.Video(label="Video", interactive=False, buttons=["download"], height=320)
-    with gr.Accordion("Command, settings and motion of this video", open=False):
+    with gr.Accordion("Command, settings, motion", open=False):
         report = gr.Textbox(label="What was done", lines=3, interactive=False)
-        command = gr.Code(label="The same by command", language="shell", interactive=False, wrap_lines=True, lines=1)
-        fields = gr.JSON(label="Settings, as a line for dawn batch")
+        # no language: its colours can hardly be read on white
+        text = {"language": None, "interactive": False, "wrap_lines": True, "lines": 1}
+        command = gr.Code(label="The same by command", **text)
+        line = gr.Code(label="Settings, as a line for dawn batch", **text)
+        fields = gr.JSON(visible=False)  # for programs
         motion = gr.File(label="Motion of head and eyes, for --motion", interactive=False, height=80)
-    return Results(video, fields, command, report, motion)
+    return Results(video, fields, command, report, motion), line
 
 
 def _take_file_as_it_is(component: gr.Image | gr.Audio) -> None:
-    """Let a component hand on the file that was uploaded: it is read, or refused, as by `dawn animate`."""
+    """Let a component hand on the file that was uploaded: it is read, or refused, as by `dawn animate`.
+
+    No event may update the component's properties (which is what `gr.skip()` does, too): a new one would replace it.
+    """
     component.preprocess = lambda payload: None if payload is None else payload.path
 
 
 def _offer(files: list[str], component: gr.Image | gr.Audio, label: str) -> None:
     """Show examples; a click puts one into the component."""
     if files:
-        # not gr.Examples, whose clicks replace the component by a new one, which does not take files as they are
         rows = gr.Dataset(components=[component], samples=[[file] for file in files], label=label, type="index")
         rows.click(lambda index: files[index], rows, component, api_visibility="private", show_progress="hidden")
+
+
+def _offer_pictures(files: list[str], component: gr.Image, label: str) -> None:
+    """Show example pictures, each a button with a name; a click puts it into the component."""
+    if files:
+        gr.Markdown(label)
+    with gr.Row(elem_classes=EXAMPLE_PICTURES):
+        for number, file in enumerate(files, 1):
+            # not gr.Dataset, whose pictures have no names
+            button = gr.Button(f"portrait {number}", icon=file)
+            button.click(partial(str, file), None, component, api_visibility="private", show_progress="hidden")

@@ -131,7 +131,8 @@ class Studio:
             The video and what belongs to it.
 
         Raises:
-            ValueError: The job cannot be rendered, or is beyond the limits; nothing is left of it then.
+            ValueError: The job cannot be rendered, or is beyond the limits; nothing is left of it then, nor of uploads
+                that cannot be read.
             OSError: Writing fails.
             Cancelled: It was cancelled.
         """
@@ -147,13 +148,15 @@ class Studio:
                 stop()
                 follow(stage, done, total)
 
-            square = chosen_portrait(read_image(image), self.pipe, settings)[1] if image else None
+            with self._unreadable_removed(image, audio):
+                square = chosen_portrait(read_image(image), self.pipe, settings)[1] if image else None
             job = settings.job(image, audio, square)
             options = options_of(job, folder, self.model)
             options.motion, options.save_motion = settings.script(), str(folder / TRACK_NAME)
             if preview:
                 options.preset = PREVIEW_PRESET
-            inputs = self._read(options)
+            with self._unreadable_removed(image, audio):
+                inputs = self._read(options)
             stop()
             with self._one_at_a_time:
                 if preview:
@@ -190,9 +193,11 @@ class Studio:
             The picture, and what was found in words.
 
         Raises:
-            ValueError: The picture cannot be read, or shows no such face, or the square does not hold it.
+            ValueError: The picture cannot be read, and is removed then if it was uploaded; or it shows no such face,
+                or the square does not hold it.
         """
-        return show_face(image, self.pipe, settings)
+        with self._unreadable_removed(image):
+            return show_face(image, self.pipe, settings)
 
     def show_motion(self, image: str | None, audio: str | None, settings: Settings, track: str | None = None) -> str:
         """Draw what is said about the motion, or what a video's was, under the recording's waveform.
@@ -224,11 +229,13 @@ class Studio:
             A sentence.
 
         Raises:
-            ValueError: The recording cannot be read, or the video is beyond the limits or does not fit in the memory.
+            ValueError: The recording cannot be read, and is removed then if it was uploaded; or the video is beyond
+                the limits or does not fit in the memory.
         """
         if audio is None:
             return ""
-        waveform = read_waveform(audio)
+        with self._unreadable_removed(None, audio):
+            waveform = read_waveform(audio)
         num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
         self._check_limits(waveform, settings.size)
         # a copy, because a job may be running that has made settings of its own
@@ -295,6 +302,22 @@ class Studio:
             raise
         finally:
             self._running.discard(folder)
+
+    @contextmanager
+    def _unreadable_removed(self, image: str | None, audio: str | None = None) -> Iterator[None]:
+        """If something is refused, remove those of its uploads that cannot be read: nobody can use them."""
+        try:
+            yield
+        except ValueError:
+            for path, read in ((image, read_image), (audio, read_waveform)):
+                if path and Path(path).resolve().is_relative_to(self.folder):
+                    try:
+                        read(path)
+                    except ValueError:
+                        Path(path).unlink(missing_ok=True)
+                    except OSError:
+                        pass  # it is gone already
+            raise
 
     def _read(self, options: argparse.Namespace) -> Inputs:
         inputs = read_inputs(options)

@@ -50,7 +50,7 @@ def draw_motion(waveform: Waveform, track: MotionTrack, marks_s: Sequence[float]
     heights = _height(np.clip(eyes, 0, 1.2), 1.2, 0, EYES_TOP, EYES_HEIGHT)
     parts.append(_curve("eyes", _place(times_s, duration_s), heights, "currentColor", ""))
     extremes = zip(ANGLE_LINES, angles.min(axis=0), angles.max(axis=0), strict=True)
-    seen = ", ".join(f"{name} from {low:.0f} to {high:.0f} degrees" for (name, *_), low, high in extremes)
+    seen = ", ".join(f"{name} from {round(low)} to {round(high)} degrees" for (name, *_), low, high in extremes)
     keys = "".join(_key(*line) for line in ANGLE_LINES)
     return (
         f'<figure style="margin:0"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}: {seen}"'

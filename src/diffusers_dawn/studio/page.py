@@ -7,14 +7,17 @@ from typing import Any
 
 import gradio as gr
 
+from ..cli.messages import say
 from .actions import (
     canceller,
+    emptier,
     face_finder,
     forecaster,
     leaver,
     list_keyframes,
     made_shower,
     motion_shower,
+    recording_reader,
     renderer,
     write_keyframes,
 )
@@ -30,6 +33,7 @@ from .controls import (
     make_speech,
 )
 from .jobs import KEPT_S, Studio
+from .looks import READ_ALOUD, STYLE, readable_theme
 
 MOST_WAITING = 20
 SWEEP_EVERY_S = 60
@@ -38,7 +42,6 @@ ONE_JOB = {"concurrency_limit": 1, "concurrency_id": "jobs"}
 # events of the page itself, which no program needs
 OWN = {"api_visibility": "private", "show_progress": "hidden"}
 LATEST = OWN | {"trigger_mode": "always_last"}
-SYSTEM_FONT, SYSTEM_MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 
 
 def make_page(
@@ -71,7 +74,8 @@ def make_page(
                 motion = make_motion()
             with gr.Column(min_width=300):
                 seed, preset, size, speech, label, enhance = make_settings(studio)
-                buttons, results = make_buttons(), make_results()
+                buttons = make_buttons()
+                results, line = make_results()
         controls = Controls(
             portrait.image, audio, seed, preset, motion.head_motion, motion.text, size, speech, label,
             portrait.face_index, enhance, *portrait[-3:],
@@ -90,27 +94,37 @@ def make_page(
             )
         ]
         for made in rendering:
-            made.success(made_shower(studio), [audio, results.motion], motion.plot, **OWN)
+            shown = [motion.plot, line]
+            made.success(made_shower(studio), [audio, results.motion, results.fields], shown, **OWN)
         buttons.cancel.click(canceller(studio), cancels=rendering, api_name="cancel", queue=False)
         page.unload(leaver(studio))
+        page.load(None, js=READ_ALOUD)
     return page
 
 
 def _show_what_was_found(
     studio: Studio, controls: Controls, portrait: Portrait, forecast: gr.Markdown, drawn: dict[str, Any]
 ) -> None:
-    everything, shown = list(controls), list(portrait[1:])
+    # when a file was removed because it cannot be read; the page shows none then
+    picture_removed_s, recording_removed_s = gr.State(0.0), gr.State(0.0)
+    picture_removed_s.change(lambda: None, None, portrait.image, **OWN)
+    recording_removed_s.change(lambda: None, None, controls.audio, **OWN)
+    everything, shown = list(controls), [*portrait[1:], picture_removed_s]
     portrait.image.change(face_finder(studio, is_new=True), everything, shown, **OWN).then(**drawn)
     portrait.face_index.input(face_finder(studio), everything, shown, **LATEST).then(**drawn)
     for control in controls[-3:]:
         control.input(face_finder(studio), everything, shown, **LATEST)
-    for control in (controls.audio, controls.preset, controls.size, controls.speech_guidance):
+    read = controls.audio.change(recording_reader(studio), everything, [forecast, recording_removed_s], **LATEST)
+    read.then(**drawn)
+    for control in (controls.preset, controls.size, controls.speech_guidance):
         control.change(forecaster(studio), everything, forecast, **LATEST)
+    # what was said about a file that was refused stays, until somebody takes it away
+    for component, text in ((portrait.image, portrait.text), (controls.audio, forecast)):
+        component.clear(emptier, None, text, **OWN)
 
 
 def _show_motion(controls: Controls, motion: Motion, drawn: dict[str, Any]) -> None:
-    """Draw the motion whenever something is said about it, and keep the text and its table alike."""
-    controls.audio.change(**drawn)
+    """Draw the motion when something is said about it, and keep the text and its table alike."""
     for done in (motion.text.blur, motion.text.submit):
         done(list_keyframes, motion.text, motion.table, **OWN).then(**drawn)
     motion.table.input(write_keyframes, [motion.text, motion.table], motion.text, **LATEST).then(**drawn)
@@ -137,8 +151,9 @@ def launch_page(
     Returns:
         As `gradio.Blocks.launch`: the app, its address here, and None.
     """
+    blocks = not further.pop("prevent_thread_lock", False)
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
-    return page.launch(
+    served = page.launch(
         server_name=host,
         server_port=port,
         mcp_server=mcp,
@@ -149,26 +164,16 @@ def launch_page(
         enable_monitoring=False,
         footer_links=["api"],
         theme=readable_theme(),
+        css=STYLE,
         allowed_paths=[],
         max_file_size=None if studio.max_seconds is None else MOST_UPLOAD,
-        **further,
+        prevent_thread_lock=True,
+        **{"quiet": True} | further,
     )
-
-
-def readable_theme() -> gr.themes.Base:
-    """Make gradio's theme, with the system's letters, which stand out from their ground by 4.5 to 1 at least."""
-    grey, pale = "*neutral_600", "*neutral_300"
-    return gr.themes.Base(font=SYSTEM_FONT, font_mono=SYSTEM_MONO).set(
-        body_text_color_subdued=grey,
-        body_text_color_subdued_dark=pale,
-        block_label_text_color=grey,
-        block_title_text_color=grey,
-        input_placeholder_color=grey,
-        input_placeholder_color_dark=pale,
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_700",
-    )
+    if blocks:
+        say(f"open {served[1]} in a browser; Ctrl+C ends the studio")
+        page.block_thread()
+    return served
 
 
 def _examples_of(folder: str | os.PathLike | None) -> tuple[list[str], list[str]]:

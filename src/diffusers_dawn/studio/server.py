@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..cli.messages import say
 from .jobs import Studio
 
 # of a clone; the installed package has none
@@ -25,6 +26,7 @@ def serve_studio(options: argparse.Namespace) -> None:
         raise ImportError(f"the studio needs gradio: pip install 'diffusers_dawn[studio]' ({error})") from error
     if options.port is not None and not 0 < options.port < 2**16:
         raise ValueError(f"`--port` is {options.port}, must be from 1 to {2**16 - 1}")
+    say("loading the model")
     studio = Studio(
         options.checkpoint, options.lora, options.device, options.dtype, options.max_seconds, options.max_size
     )

@@ -135,4 +135,8 @@ def command_line(fields: Mapping[str, Any], model: argparse.Namespace) -> str:
     """
     without = {"checkpoint": demo_checkpoint(), "lora": None, "device": None, "dtype": DTYPES[0]}
     chosen = {name: getattr(model, name) for name in MODEL_OPTIONS if getattr(model, name) != without[name]}
+    # where they lie on this machine is nobody's business
+    for name in {"checkpoint", "lora"} & set(chosen):
+        if Path(chosen[name]).exists():
+            chosen[name] = Path(chosen[name]).name
     return shlex.join(["dawn", *words_of({**fields, **chosen})])

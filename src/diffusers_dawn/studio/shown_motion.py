@@ -39,8 +39,7 @@ def show_directed(image: str | None, audio: str, settings: Settings, pipe: "DAWN
     """
     script, waveform = settings.script(), read_waveform(audio)
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-    # wherever the square lies, the head in it is turned alike
-    face = NOBODY if image is None else pipe.prepare_portrait(image, face_index=settings.face_index).face
+    face = _face_of(image, settings, pipe)
     track = MotionTrack(np.tile(face.pose, (num_frames, 1)), np.tile(face.blink, (num_frames, 1)))
     if script is None:
         return draw_motion(waveform, track, [], "At rest")
@@ -48,6 +47,16 @@ def show_directed(image: str | None, audio: str, settings: Settings, pipe: "DAWN
     track = direct(script, face, num_frames).edited(track)
     marks_s = [row[0] for row in keyframe_rows(settings.motion, "--motion")]
     return draw_motion(waveform, track, marks_s, "What is said, on a head that is otherwise at rest")
+
+
+def _face_of(image: str | None, settings: Settings, pipe: "DAWNPipeline") -> FaceState:
+    """Find the face; wherever the square lies, the head in it is turned alike."""
+    if image is None:
+        return NOBODY
+    try:
+        return pipe.prepare_portrait(image, face_index=settings.face_index).face
+    except (ValueError, OSError):  # what is wrong with the portrait is said beside it
+        return NOBODY
 
 
 def show_made(audio: str, track: str) -> str:

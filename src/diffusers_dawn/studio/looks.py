@@ -1,0 +1,41 @@
+"""How the page looks and how it is read aloud: what gradio's own look and its own words leave open."""
+
+import gradio as gr
+
+SYSTEM_FONT, SYSTEM_MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+# classes of elements that the page's parts have and the rules below name
+EXAMPLE_PICTURES, SAID = "example-pictures", "said"
+
+STYLE = f"""
+.{EXAMPLE_PICTURES} {{ flex-wrap: wrap; gap: 8px }}
+.{EXAMPLE_PICTURES} button {{ flex: none; min-width: 0; padding: 0; font-size: 0; overflow: hidden }}
+.{EXAMPLE_PICTURES} button img {{ width: 76px; height: 76px; margin: 0 }}
+/* gradio's own grey has 1.9 to 1 on white */
+[data-testid^="waveform-"] time, [data-testid^="waveform-"] .controls button {{
+  color: var(--body-text-color-subdued) !important; border-color: currentColor
+}}
+/* whoever uses the keyboard sees where they are, in texts and on sliders, too */
+.gradio-container :focus-visible {{ outline: 2px solid var(--color-accent) !important; outline-offset: 1px }}
+"""
+
+# a screen reader says what is found out about portrait and speech, once it changes
+READ_ALOUD = f"""() => {{
+  for (const said of document.querySelectorAll(".{SAID}")) said.setAttribute("aria-live", "polite");
+}}"""
+
+
+def readable_theme() -> gr.themes.Base:
+    """Make gradio's theme, with the system's letters, which stand out from their ground by 4.5 to 1 at least."""
+    grey, pale = "*neutral_600", "*neutral_300"
+    return gr.themes.Base(font=SYSTEM_FONT, font_mono=SYSTEM_MONO).set(
+        body_text_color_subdued=grey,
+        body_text_color_subdued_dark=pale,
+        block_label_text_color=grey,
+        block_title_text_color=grey,
+        input_placeholder_color=grey,
+        input_placeholder_color_dark=pale,
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_large_padding="*spacing_lg *spacing_md",  # three of them fit beside each other
+    )

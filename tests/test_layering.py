@@ -14,7 +14,7 @@ TREES = {"diffusers_dawn": (PACKAGE, PACKAGE_ROOMS), "training": (TRAINING, TRAI
 HEAVY = {
     "mediapipe": {"face.detector"},
     "librosa": {"media.recordings"},
-    "gradio": {"studio.actions", "studio.controls", "studio.page"},
+    "gradio": {"studio.actions", "studio.controls", "studio.looks", "studio.page"},
     "av": {"media.damaged_files", "media.film_file", "media.recordings", "media.sources", "media.shown_colours",
            "media.videos"},
     "transformers": {"speech.features", "pipeline.pipeline_dawn", "modular.blocks", "conversion.random_pipeline",

@@ -140,11 +140,14 @@ def test_config_entries_are_attributes_with_a_warning(model):
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[2]], indirect=True, ids=lambda case: case.model_class.__name__)
 def test_casting_what_is_kept_in_float32_is_warned_of(case, model, caplog):
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()  # commands of other tests make it silent
     logging.enable_propagation()
     try:
         model.to(torch.float16)
     finally:
         logging.disable_propagation()
+        logging.set_verbosity(before)
     assert f"There are modules in {case.model_class.__name__} that should be kept in float32" in caplog.text
 
 

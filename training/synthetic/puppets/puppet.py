@@ -37,9 +37,11 @@ EYE_CONTOURS = (
 )
 # edges of the closed lids among the 68 landmarks: from corner to corner along the lower lid
 LASH_LINES = ((36, 41, 40, 39), (42, 47, 46, 45))
-# closure from which a lid's own skin replaces stretched lashes, and from which it does so wholly
-LID_CLOSING = (0.35, 0.75)
-LASH_DARKNESS = 0.55
+# share of a lid's way down from which its own skin replaces stretched lashes, and from which it does so wholly
+LID_CLOSING = (0.3, 0.8)
+LASH_DARKNESS = 0.8
+# a lid's colour over that of the skin around the eyes, at least
+DARKEST_LID = 0.8
 # the person is widened by so much of the picture, so that hair takes its own edge along
 PERSON_MARGIN = 0.012
 # light on the mouth's inside for black and white skin
@@ -116,7 +118,10 @@ class Puppet:
         projected[:, :2] += self._push_px
         self.person = _widened(person)
         self.rest = make_surface(self.head, projected, self.person, pose_of_fit(self.fit), self._chin_y_cm)
-        self._rest_openings = _lid_openings(self.rest.landmarks_px)
+        closed = self.surface(PuppetState(self._with_closed_lids(self.fit.expression)))
+        self._rest_openings, self._closed_openings = (
+            _lid_openings(surface.landmarks_px) for surface in (self.rest, closed)
+        )
         self.background = _without_person(image, self.person)
         self._lids, self._lid_share = _lid_skin(image, landmarks_px)
         self._eye_width_px = float(np.linalg.norm(landmarks_px[33, :2] - landmarks_px[133, :2]))
@@ -176,6 +181,11 @@ class Puppet:
                 moved[ball] = (moved[ball] - centre) @ turn.T + centre
         return moved.astype(np.float32)
 
+    def _with_closed_lids(self, expression: np.ndarray) -> np.ndarray:
+        closed = expression.copy()
+        closed[self.head.expression_indices("eyeBlink")] = 1
+        return closed
+
     def _paint_inner_mouth(self, picture: np.ndarray, surface: Surface, needed: np.ndarray) -> np.ndarray:
         if not needed.any():
             return picture
@@ -190,9 +200,11 @@ class Puppet:
         self, picture: np.ndarray, surface: Surface, positions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Close lids with their own skin and a line of lashes; returns picture and where lids were painted."""
-        closures = 1 - _lid_openings(surface.landmarks_px) / self._rest_openings
+        # eyes that are narrow in the portrait go a short way only
+        way = np.maximum(self._rest_openings - self._closed_openings, 1e-3)
         begins, ends = LID_CLOSING
-        shares = ((closures - begins) / (ends - begins)).clip(0, 1)
+        shares = ((self._rest_openings - _lid_openings(surface.landmarks_px)) / way - begins) / (ends - begins)
+        shares = shares.clip(0, 1)
         if not shares.any():
             return picture, np.zeros(picture.shape[:2], bool)
         skin = sample(self._lids, positions)
@@ -266,6 +278,9 @@ def _lid_skin(image: np.ndarray, landmarks_px: np.ndarray) -> tuple[np.ndarray, 
     eyes = cv2.dilate(eyes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     skin = cv2.inpaint(np.ascontiguousarray(image), eyes, 3, cv2.INPAINT_TELEA)
     skin = cv2.GaussianBlur(skin, (0, 0), max(0.6, width_px * 0.03)).astype(np.float32) / 255
+    around = cv2.dilate(eyes, np.ones((reach, reach), np.uint8)) > eyes
+    # lashes and paint at the edge of an eye make no dark lids
+    skin = np.maximum(skin, DARKEST_LID * np.median(image[around], axis=0) / 255).astype(np.float32)
     return skin, cv2.GaussianBlur(eyes.astype(np.float32) / 255, (0, 0), 1.0)
 
 

@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 
 from diffusers_dawn.face.pose import eye_openness, pose_from_landmarks
+from training.synthetic.head_state import HeadState
+from training.synthetic.identity import draw_identity
 from training.synthetic.puppets.morphable_head import FACE
 from training.synthetic.puppets.motion import coarse_motion, motion_between
 from training.synthetic.puppets.puppet import PortraitRefused, Puppet, PuppetState, openness_of
 from training.synthetic.puppets.surface import pixel_centres, sample
+from training.synthetic.renderer import HeadRenderer
 
 
 def state(puppet, expression=None, **pose):
@@ -61,12 +64,22 @@ def test_an_open_mouth_shows_what_the_portrait_does_not(puppet):
 def test_closed_lids_are_read_from_the_picture(puppet, portrait, detector):
     closed, frame, motion = drawn(puppet, {"eyeBlink": 1})
     open_reading = eye_openness(detector.landmarks(portrait)[0])
-    assert (eye_openness(detector.landmarks(frame)[0]) < 0.75 * open_reading).all()
+    assert (eye_openness(detector.landmarks(frame)[0]) < 0.5 * open_reading).all()
     assert (openness_of(closed.landmarks_px) < 0.35 * openness_of(puppet.rest.landmarks_px)).all()
     # lids are painted, the source shows none
     left, right = puppet.rest.landmarks_px[[36, 39]]
     x, y = ((left + right) / 2).astype(int)
     assert not motion.is_visible[y - 1 : y + 2, x].all()
+
+
+def test_narrow_eyes_close_wholly_too(fitter, detector, segment):
+    narrow = HeadRenderer(draw_identity(4), 256).render(HeadState(eye_left=0.45, eye_right=0.45)).image
+    puppet = Puppet(fitter, narrow, detector.landmarks(narrow)[0], segment(narrow))
+    already = puppet.fit.expression[puppet.head.expression_indices("eyeBlink")].max()
+    (*_, at_rest), (*_, closed) = drawn(puppet), drawn(puppet, {"eyeBlink": 1 - already})
+    for corners in ((36, 39), (42, 45)):
+        x, y = puppet.rest.landmarks_px[list(corners)].mean(axis=0)[:2].astype(int)
+        assert at_rest.is_visible[y, x] and not closed.is_visible[y, x]
 
 
 @pytest.mark.parametrize(("name", "index"), [("yaw_deg", 0), ("pitch_deg", 1), ("roll_deg", 2)])

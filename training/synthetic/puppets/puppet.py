@@ -8,13 +8,8 @@ import numpy as np
 from training.synthetic.head_state import rotation_from_angles
 from training.synthetic.puppets.head_fit import HeadFitter, push_to_landmarks
 from training.synthetic.puppets.inner_mouth import InnerMouth, draw_look, place_teeth
-from training.synthetic.puppets.morphable_head import (
-    EYEBALLS,
-    FACE,
-    LEFT_EYE,
-    LIPS,
-    RIGHT_EYE,
-)
+from training.synthetic.puppets.landmark_measures import lid_openings
+from training.synthetic.puppets.morphable_head import EYEBALLS, FACE, LIPS
 from training.synthetic.puppets.motion import DenseMotion, motion_between
 from training.synthetic.puppets.surface import (
     RigidPose,
@@ -120,7 +115,7 @@ class Puppet:
         self.rest = make_surface(self.head, projected, self.person, pose_of_fit(self.fit), self._chin_y_cm)
         closed = self.surface(PuppetState(self._with_closed_lids(self.fit.expression)))
         self._rest_openings, self._closed_openings = (
-            _lid_openings(surface.landmarks_px) for surface in (self.rest, closed)
+            lid_openings(surface.landmarks_px) for surface in (self.rest, closed)
         )
         self.background = _without_person(image, self.person)
         self._lids, self._lid_share = _lid_skin(image, landmarks_px)
@@ -203,7 +198,7 @@ class Puppet:
         # eyes that are narrow in the portrait go a short way only
         way = np.maximum(self._rest_openings - self._closed_openings, 1e-3)
         begins, ends = LID_CLOSING
-        shares = ((self._rest_openings - _lid_openings(surface.landmarks_px)) / way - begins) / (ends - begins)
+        shares = ((self._rest_openings - lid_openings(surface.landmarks_px)) / way - begins) / (ends - begins)
         shares = shares.clip(0, 1)
         if not shares.any():
             return picture, np.zeros(picture.shape[:2], bool)
@@ -227,21 +222,6 @@ class Puppet:
         x = np.arange(self.image.shape[1], dtype=np.float32)
         nose_px = self.rest.landmarks_px[27, 0]
         return np.broadcast_to((x > nose_px).astype(np.float32), self.image.shape[:2]).copy()
-
-
-def openness_of(landmarks_px: np.ndarray) -> np.ndarray:
-    """Lid distance over eye width of the 68 landmarks (68, 2): the subject's left eye, right eye."""
-    return _lid_openings(landmarks_px)[::-1].copy()
-
-
-def _lid_openings(landmarks_px: np.ndarray) -> np.ndarray:
-    # right eye, left eye
-    openings = []
-    for places in (RIGHT_EYE, LEFT_EYE):
-        outer, upper_1, upper_2, inner, lower_2, lower_1 = landmarks_px[places, :2]
-        height = np.linalg.norm(upper_1 - lower_1) + np.linalg.norm(upper_2 - lower_2)
-        openings.append(height / (2 * np.linalg.norm(outer - inner)))
-    return np.maximum(openings, 1e-3)
 
 
 def _widened(person: np.ndarray) -> np.ndarray:

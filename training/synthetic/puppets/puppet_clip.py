@@ -17,12 +17,13 @@ from diffusers_dawn.face.pose import (
 from diffusers_dawn.records import FaceState
 from training.data.clip_members import PreparedClip
 from training.synthetic.head_state import HeadState
+from training.synthetic.puppets.landmark_measures import eye_boxes, mouth_opening, openness_of
 from training.synthetic.puppets.morphable_head import LIPS
 from training.synthetic.puppets.motion import coarse_motion, motion_between
-from training.synthetic.puppets.puppet import Puppet, PuppetState, openness_of
+from training.synthetic.puppets.puppet import Puppet, PuppetState
 from training.synthetic.puppets.speech_expression import face_expressions
 from training.synthetic.puppets.surface import RigidPose, Surface
-from training.synthetic.puppets.video_motion import STRIDE, choose_references, eye_boxes, mouth_opening
+from training.synthetic.puppets.video_motion import STRIDE, choose_references
 
 # a photograph bears so much of the motion of a drawn head
 HEAD_MOTION = 0.75

@@ -1,18 +1,23 @@
 """Exact motion of filmed faces: every frame of a clip is fitted, and followed back to some reference frames."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from training.synthetic.puppets.head_fit import HeadFit, HeadFitter, push_to_landmarks
-from training.synthetic.puppets.morphable_head import INNER_LIPS, LEFT_EYE, RIGHT_EYE
+from training.synthetic.puppets.landmark_measures import eye_boxes, lid_openings, mouth_opening
+from training.synthetic.puppets.morphable_head import FACE, LEFT_EYE, RIGHT_EYE
 from training.synthetic.puppets.motion import coarse_motion, motion_between
-from training.synthetic.puppets.surface import Surface, chin_height_cm, make_surface, pose_of_fit
+from training.synthetic.puppets.surface import Surface, chin_height_cm, make_surface, pose_of_fit, sample
 
 # pixels per cell of the motion, as in LFG
 STRIDE = 4
 # landmarks of single frames tremble by a fraction of a pixel
 SMOOTHING = (0.2, 0.6, 0.2)
+# share of the source's opening below which an eye is closed; width of the outline that lashes make, of the eye's width
+OPEN_SHARE, LASHES = 0.55, 0.16
 # frames that the identity is fitted to
 NUM_IDENTITY_FRAMES = 3
 
@@ -95,11 +100,36 @@ def motion_labels(fitter: HeadFitter, surfaces: Sequence[Surface], references: S
     for driven in surfaces:
         row = []
         for reference in references:
-            motion = motion_between(fitter.head, surfaces[reference], driven, driven.person)
+            source = surfaces[reference]
+            motion = motion_between(fitter.head, source, driven, driven.person)
+            is_hidden = closed_lids(source, driven, motion.positions_px)
+            motion = replace(motion, is_visible=motion.is_visible & ~is_hidden)
             flow, occlusion = coarse_motion(motion, driven.landmarks_px, STRIDE)
             row.append(np.concatenate([flow.transpose(2, 0, 1), occlusion[None]]))
         rows.append(row)
     return np.array(rows, np.float16)
+
+
+def closed_lids(source: Surface, driven: Surface, positions_px: np.ndarray) -> np.ndarray:
+    """Find the lids that have come down: the source shows an eye in their place, whose lashes would be stretched.
+
+    Args:
+        source: The person in the source picture.
+        driven: The person in the driven picture.
+        positions_px: Where in the source every pixel of the driven picture lies (S, S, 2) [px].
+
+    Returns:
+        Bool array (S, S).
+    """
+    before, now = (lid_openings(surface.landmarks_px) for surface in (source, driven))
+    eyes = np.zeros(source.part.shape, np.uint8)
+    for places, is_closed in zip((RIGHT_EYE, LEFT_EYE), now < OPEN_SHARE * before, strict=True):
+        if is_closed:
+            corners = np.round(source.landmarks_px[places] - 0.5).astype(np.int32)
+            cv2.fillPoly(eyes, [corners], 1)
+            # an outline as wide as the lashes are long, to both sides
+            cv2.polylines(eyes, [corners], True, 1, max(1, round(LASHES * np.ptp(corners[:, 0]))))
+    return (sample(eyes.astype(np.float32), positions_px) > 0.5) & (driven.part == FACE)
 
 
 def choose_references(opening: np.ndarray, num_references: int) -> np.ndarray:
@@ -111,19 +141,3 @@ def choose_references(opening: np.ndarray, num_references: int) -> np.ndarray:
         if min(abs(int(index) - other) for other in chosen) >= len(opening) // (num_references + 1):
             chosen.append(int(index))
     return np.array(sorted(chosen), np.int32)
-
-
-def mouth_opening(landmarks_px: np.ndarray) -> float:
-    """Gap of the inner lips over the face's height from brows to chin, of the 68 landmarks (68, 2)."""
-    inner = landmarks_px[INNER_LIPS]
-    height_px = np.linalg.norm(landmarks_px[27] - landmarks_px[8])
-    return float(np.linalg.norm(inner[2] - inner[6]) / height_px)
-
-
-def eye_boxes(landmarks_px: np.ndarray) -> np.ndarray:
-    """Boxes (2, 4) of the left and right eye of the 68 landmarks: x_min, x_max, y_min, y_max [px]."""
-    boxes = []
-    for places in (LEFT_EYE, RIGHT_EYE):
-        (left, top), (right, bottom) = landmarks_px[places].min(axis=0), landmarks_px[places].max(axis=0)
-        boxes.append((left, right, top, bottom))
-    return np.array(boxes, np.float32)

@@ -4,9 +4,10 @@ import pytest
 from diffusers_dawn.face.pose import eye_openness, pose_from_landmarks
 from training.synthetic.head_state import HeadState
 from training.synthetic.identity import draw_identity
+from training.synthetic.puppets.landmark_measures import openness_of
 from training.synthetic.puppets.morphable_head import FACE
 from training.synthetic.puppets.motion import coarse_motion, motion_between
-from training.synthetic.puppets.puppet import PortraitRefused, Puppet, PuppetState, openness_of
+from training.synthetic.puppets.puppet import PortraitRefused, Puppet, PuppetState
 from training.synthetic.puppets.surface import pixel_centres, sample
 from training.synthetic.renderer import HeadRenderer
 

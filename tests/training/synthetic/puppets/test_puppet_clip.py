@@ -64,6 +64,14 @@ def test_a_film_of_a_puppet_is_measured_as_it_was_made(clip, fitter, detector, s
     assert np.corrcoef(measured["mouth_opening"], clip.labels["mouth_opening"])[0, 1] > 0.9
 
 
+def test_closed_lids_of_a_film_are_to_be_painted(clip, fitter, detector, segment):
+    measured = VideoMotion(fitter, lambda frame: detector.landmarks(frame)[0], segment)(clip.frames[[0, 0, 4, 4, 4]])
+    occlusion = measured["motion"][:, 0, 2].astype(np.float32)
+    for frame, (least, most) in ((0, (0.95, 1.0)), (4, (0.0, 0.3))):
+        for x_min, x_max, y_min, y_max in (measured["eyes_px"][frame] / 4).round().astype(int):
+            assert least <= occlusion[frame, y_min : y_max + 1, x_min : x_max + 1].mean() <= most
+
+
 def test_a_film_without_a_face_is_refused(fitter, segment):
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     with pytest.raises(ValueError, match="`frames` shows no face in frame 0"):

@@ -80,6 +80,10 @@ def test_a_power_law_is_found_again(benchmark):
     assert benchmark.fitted_exponent(lengths, [3 * n**1.5 for n in lengths]) == pytest.approx(1.5)
 
 
+@pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(),
+    reason="a processor without bfloat16 takes minutes to measure its products",
+)
 @torch.no_grad()
 def test_half_precision_is_compared_with_float32(benchmark, capsys):
     arguments = ["--tiny", "--size", "64", "--frames", "4", "--repeats", "1", "--no-memory", "--dtype", "bfloat16"]

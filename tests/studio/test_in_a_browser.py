@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffusers_dawn import Studio, launch_page, make_page
+from diffusers_dawn import launch_page, make_page
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.motion.track_files import load_track
@@ -33,13 +33,6 @@ def inputs(tmp_path_factory, detector):
     (folder / "no picture.png").write_text("no picture")
     (folder / "picture.wav").write_bytes((folder / "portrait.png").read_bytes())
     return folder
-
-
-@pytest.fixture(scope="module")
-def studio(inputs):
-    made = Studio(inputs / "tiny", device="cpu", max_seconds=20)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

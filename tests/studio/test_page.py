@@ -16,7 +16,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from diffusers_dawn import Studio, launch_page, make_page
+from diffusers_dawn import launch_page, make_page
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.options import LABEL
 from diffusers_dawn.media.videos import read_video
@@ -40,13 +40,6 @@ def inputs(tmp_path_factory, detector):
     write_audio(folder / "speech.wav", tone(duration_s=0.2)[None], 16_000, "pcm_s16le")
     (folder / "secret.txt").write_text("secret")
     return folder
-
-
-@pytest.fixture(scope="module")
-def studio(inputs):
-    made = Studio(inputs / "tiny", device="cpu", max_seconds=20)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.synthetic.head_motion import accent_frames, blink_track, head_states, speech_energy
+from training.synthetic.head_motion import WANDER, accent_frames, blink_track, head_states, speech_energy
 
 SEEDS = st.integers(0, 2**63)
 
@@ -16,6 +16,10 @@ def syllables(num_frames, every=8):
 def motion(num_frames=100, seed=0, energy=None):
     mouth = np.random.default_rng(seed).uniform(0, 1, (num_frames, 4))
     return mouth, head_states(mouth, syllables(num_frames) if energy is None else energy, seed)
+
+
+def turned(factor):
+    return head_states(np.zeros((200, 4)), np.zeros(200), 5, turning=factor)
 
 
 def track(states, name):
@@ -140,3 +144,11 @@ def test_energy_of_another_length_is_refused():
 def test_samples_that_are_not_the_frames_are_refused():
     with pytest.raises(ValueError, match="`samples` has shape .*; 2 frames have 1280 samples"):
         speech_energy(np.zeros(1000), 2)
+
+
+def test_heads_turn_farther_as_asked_but_never_beyond_the_same_bounds():
+    for name, centre in (("yaw_deg", 12), ("pitch_deg", 6), ("roll_deg", 3)):
+        little, far = track(turned(1), name), track(turned(2.5), name)
+        assert far.std() > 1.5 * little.std()
+        assert np.abs(far).max() <= WANDER[name][2] + centre
+    assert np.array_equal(track(turned(1), "x_cm"), track(turned(2.5), "x_cm"))

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -98,9 +98,9 @@ def make_clips(options: argparse.Namespace) -> None:
                 shards[index :: options.num_processes] for index in range(min(options.num_processes, len(shards)))
             ]
             run_workers(work, parts, lambda: progress.update(_num_done(shards) - progress.n))
-    info = DatasetInfo(settings.size_px)
+    info = DatasetInfo(settings.size_px, exact_pose=True)
     if settings.audio_encoder is not None:
-        info = DatasetInfo(settings.size_px, settings.audio_encoder, SpeechFeatures(options.audio_encoder).dim)
+        info = replace(info, audio_encoder=settings.audio_encoder, audio_dim=SpeechFeatures(options.audio_encoder).dim)
     write_dataset_info(options.output, info)
     write_report(options.output)
     statistics = write_statistics(options.output)

@@ -99,7 +99,8 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
             work = partial(_work, settings=settings, audio_encoder=options.audio_encoder, device=str(device))
             run_workers(work, parts, lambda: _catch_up(progress, own))
     state.wait_for_everyone()
-    info = DatasetInfo(settings.size_px, settings.audio_encoder, None if features is None else features.dim)
+    audio_dim = None if features is None else features.dim
+    info = DatasetInfo(settings.size_px, settings.audio_encoder, audio_dim, exact_pose=True)
     together(state, lambda: _finish(options.output, info, settings))
 
 

@@ -36,6 +36,8 @@ logger = logging.getLogger("training")
 MOTIONS = ("estimated", "known")
 # the published denoiser attends to 40 frames either way and learned from windows of 20
 WINDOW_TO_TRAINING_FRAMES = 2
+# a pose that is smoothed for longer is none any more
+LONGEST_SMOOTHING_S = 2.0
 LORA_USAGE = """from diffusers_dawn import DAWNPipeline
 
 pipe = DAWNPipeline.from_pretrained("{base}")
@@ -61,6 +63,9 @@ class A2VConfig(TrainingConfig):
             each may be guided apart from the others; 0 as published.
         blink_share: Share of the windows that are drawn around a blink, if the clip has any; 0 as published. Few short
             windows hold one.
+        pose_smoothing_s: Width, at half its height, of the Gaussian that smooths poses that were measured in pictures
+            [s]; 0 as published. Landmarks of a mouth that opens shake the pose, and the denoiser would read lips from
+            it instead of from speech. Exact poses, as those of synthetic clips, stay.
         motion_weight: Weight of the errors of flow and of occlusion.
         mouth_weight: Weight of the error inside the mouth box.
         eye_weight: Weight of the error inside the boxes of the eyes; 0 as published. For data sets with the label
@@ -99,6 +104,7 @@ class A2VConfig(TrainingConfig):
     null_probability: float = 0.1
     dropped_share: float = 0.0
     blink_share: float = 0.0
+    pose_smoothing_s: float = 0.0
     motion_weight: float = 0.15
     mouth_weight: float = 0.15
     eye_weight: float = 0.0
@@ -125,6 +131,10 @@ class A2VConfig(TrainingConfig):
         for name in ("eye_weight", "flow_gradient_weight", "part_motion_weight", "still_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
+        if not 0 <= self.pose_smoothing_s <= LONGEST_SMOOTHING_S:
+            raise ValueError(
+                f"`pose_smoothing_s` is {self.pose_smoothing_s}, must be in [0, {LONGEST_SMOOTHING_S:g}] seconds"
+            )
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(
@@ -253,6 +263,7 @@ class A2VStage:
             eyes=bool(config.eye_weight),
             timestep_shift=config.timestep_shift,
             crop_px=config.crop_px,
+            pose_smoothing_s=config.pose_smoothing_s,
         )
 
     def validate(self) -> Validation:

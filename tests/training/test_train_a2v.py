@@ -226,6 +226,12 @@ def test_squares_that_cannot_be_cut_are_refused(configs, changes, message):
         replace(configs["a2v"], **changes)
 
 
+@pytest.mark.parametrize("seconds", [-0.1, 2.5])
+def test_poses_are_smoothed_over_two_seconds_at_most(configs, seconds):
+    with pytest.raises(ValueError, match=r"`pose_smoothing_s` is .*, must be in \[0, 2\] seconds"):
+        replace(configs["a2v"], pose_smoothing_s=seconds)
+
+
 def test_known_motion_is_not_estimated_too(configs):
     with pytest.raises(ValueError, match="`cached_references` must be 0"):
         replace(configs["a2v"], motion="known", cached_references=2, colour_jitter=False)

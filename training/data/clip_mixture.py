@@ -84,6 +84,11 @@ class ClipMixture:
         part, own = self._owners[index]
         return part.read_labels(own, names)
 
+    def has_exact_pose(self, index: int) -> bool:
+        """Tell whether the poses of a clip are known, see `ClipShards.has_exact_pose`."""
+        part, own = self._owners[index]
+        return part.has_exact_pose(own)
+
     def read_samples(self, index: int) -> np.ndarray:
         """Read the sound, see `ClipShards.read_samples`."""
         part, own = self._owners[index]

@@ -312,6 +312,10 @@ class ClipShards:
             labels[LABEL] = read_features(path, entry.clip_id)
         return labels
 
+    def has_exact_pose(self, index: int) -> bool:
+        """Tell whether the poses of a clip are known, see `DatasetInfo`."""
+        return self.info.exact_pose
+
     def read_samples(self, index: int) -> np.ndarray:
         """Read the sound of a clip.
 

@@ -19,6 +19,7 @@ class DatasetInfo:
         audio_encoder: Hub id of the encoder that made `audio_features`, or its path, relative to the data set's folder
             or absolute; None: no features are stored.
         audio_dim: Width of the features; None: none are stored.
+        exact_pose: Whether poses are known, as those of synthetic clips are, instead of measured in pictures.
         fps: Frames per second.
         sample_rate_hz: Samples per second.
         format: Version of the storage format.
@@ -27,6 +28,7 @@ class DatasetInfo:
     size_px: int
     audio_encoder: str | None = None
     audio_dim: int | None = None
+    exact_pose: bool = False
     fps: int = FPS
     sample_rate_hz: int = SAMPLE_RATE_HZ
     format: int = FORMAT
@@ -83,7 +85,12 @@ def read_dataset_info(folder: str | os.PathLike) -> DatasetInfo:
         raise ValueError(f"`dataset`: {path} has format {info.format}, must have {FORMAT}")
     numbers = (info.size_px, info.fps, info.sample_rate_hz, 1 if info.audio_dim is None else info.audio_dim)
     texts = "" if info.audio_encoder is None else info.audio_encoder
-    if unknown or not isinstance(texts, str) or not all(isinstance(value, int) and value > 0 for value in numbers):
+    if (
+        unknown
+        or not isinstance(texts, str)
+        or not isinstance(info.exact_pose, bool)
+        or not all(isinstance(value, int) and value > 0 for value in numbers)
+    ):
         raise ValueError(f"`dataset`: {path} holds entries that are unknown or of another kind: {content}")
     return info
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from diffusers_dawn.motion.curves import smooth
 from diffusers_dawn.sampling.conditions import Conditions
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
@@ -194,6 +195,7 @@ class MotionWindows(Dataset):
         timestep_shift: Draws diffusion steps nearer to pure noise; 1: all alike.
         crop_px: Side of a square, mostly around the face, whose motion is given; None: all motion. Needs `cache` and
             `eyes`.
+        pose_smoothing_s: Width of the Gaussian that smooths poses that were measured in pictures [s].
 
     Raises:
         ValueError: The clips have no audio features, or all are too short.
@@ -213,6 +215,7 @@ class MotionWindows(Dataset):
         eyes: bool = False,
         timestep_shift: float = 1.0,
         crop_px: int | None = None,
+        pose_smoothing_s: float = 0.0,
     ) -> None:
         _check_features(clips)
         self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
@@ -227,7 +230,7 @@ class MotionWindows(Dataset):
         self.clips, self.min_frames, self.max_frames = clips, min_frames, max_frames
         self.reference, self.cache = reference, cache
         self.null_probability, self.dropped_share, self.blink_share = null_probability, dropped_share, blink_share
-        self.timestep_shift, self.crop_px = timestep_shift, crop_px
+        self.timestep_shift, self.crop_px, self.pose_smoothing_s = timestep_shift, crop_px, pose_smoothing_s
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter else None
         if cache is not None and cache.depends_on_colours:
@@ -280,6 +283,8 @@ class MotionWindows(Dataset):
             sample["motion"] = self.cache.read(index, reference, first, num_frames)
         sample |= self._pictures(index, reference, range(first, first + num_frames), rng)
         labels = self.clips.read_labels(index, [*self.tracks, "face_box_px"])
+        if self.pose_smoothing_s and not self.clips.has_exact_pose(index):
+            labels["pose"] = smooth(labels["pose"], self.pose_smoothing_s)
         for name in self.tracks:
             sample[name] = torch.from_numpy(labels[name][first : first + num_frames].astype(np.float32))
         for name in ("pose", "blink", "face_box_px"):

@@ -27,6 +27,7 @@ def test_another_data_sets_folder_is_refused(tmp_path):
         ({"size_px": "128"}, "entries that are unknown or of another kind"),
         ({"audio_dim": 0}, "entries that are unknown or of another kind"),
         ({"audio_encoder": 7}, "entries that are unknown or of another kind"),
+        ({"exact_pose": 1}, "entries that are unknown or of another kind"),
         ({"colour": "red"}, "entries that are unknown or of another kind"),
     ],
 )

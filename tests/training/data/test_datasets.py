@@ -1,10 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny_clips import tiny_clip, write_tiny_data_set
 
+from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards, shard_path, write_shard
-from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.dataset_info import (
+    DatasetInfo,
+    read_dataset_info,
+    replace_dataset_info,
+    write_dataset_info,
+)
 from training.data.datasets import MIRRORED_MOUTH, FramePairs, MotionWindows, Tracks
 from training.data.draw import Draw
 
@@ -110,6 +118,23 @@ def test_track_shorter_than_the_clip_is_a_piece_of_it(clips):
     pose = clips.read_labels(0)["pose"]
     assert sample["length"] == 10
     assert any(np.array_equal(sample["pose"], pose[first : first + 10]) for first in range(21))
+
+
+def test_measured_poses_are_smoothed_and_exact_ones_stay(tmp_path):
+    def shaking(name, num_frames):
+        clip = tiny_clip(name, num_frames)
+        clip.labels["pose"][:] = 5.0
+        clip.labels["pose"][::2] += 1
+        return clip
+
+    folders = {exact: write_tiny_data_set(tmp_path / str(exact), 1, make_clip=shaking) for exact in (False, True)}
+    replace_dataset_info(folders[True], replace(read_dataset_info(folders[True]), exact_pose=True))
+    mixture = ClipMixture({str(folder): 1 for folder in folders.values()})
+    windows = MotionWindows(mixture, 30, 30, colour_jitter=False, pose_smoothing_s=0.4)
+    measured, exact = (windows[Draw(index, (0,), 30)] for index in (0, 1))
+    np.testing.assert_array_equal(exact["pose"], mixture.read_labels(1)["pose"])
+    np.testing.assert_allclose(measured["pose"][10:20], 5.5, atol=0.01)
+    np.testing.assert_array_equal(measured["reference_pose"], measured["pose"][0])
 
 
 def test_reference_of_the_first_stage_is_the_first_frame_of_the_window(clips):

@@ -176,9 +176,13 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     if not journal.exists():
         return []
     try:
-        return [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
-    except ValueError as error:
+        lines = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"`path`: {journal} is damaged: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not _tells_of_a_clip(line):
+            raise ValueError(f"`path`: {journal} is damaged: line {number} does not tell of a clip")
+    return lines
 
 
 def check_finished(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -195,12 +199,31 @@ def check_finished(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     size = path.stat().st_size
     if size < end:
         raise ValueError(f"`dataset` holds a shard that is cut short: {path} has less than {end} bytes")
-    journal = path.with_suffix(".jsonl")
-    if size != -(-end // TAR_RECORD) * TAR_RECORD or not journal.read_bytes().endswith(b"\n"):
+    journal, told_to, is_whole = path.with_suffix(".jsonl"), 0, True
+    for line in (line for line in lines if "end" in line):
+        is_whole &= min(offset for offset, _ in line["members"].values()) == told_to + TAR_BLOCK
+        told_to = line["end"]
+    is_whole &= size == -(-end // TAR_RECORD) * TAR_RECORD and journal.read_bytes().endswith(b"\n")
+    if not is_whole:
         raise ValueError(
             f"`dataset` holds a shard whose journal is damaged: {journal} does not tell of all that {path.name} holds;"
             " delete both and prepare them again"
         )
+
+
+def _tells_of_a_clip(line: Any) -> bool:
+    if not isinstance(line, dict) or not isinstance(line.get("clip_id"), str):
+        return False
+    if "skipped" in line:
+        return isinstance(line["skipped"], str)
+    members = line.get("members")
+    places = members.values() if isinstance(members, dict) and members else [None]
+    return (
+        isinstance(line.get("identity"), str)
+        and all(isinstance(line.get(name), int) and line[name] > 0 for name in ("num_frames", "end"))
+        and all(isinstance(place, list) and len(place) == 2 for place in places)
+        and all(isinstance(number, int) and number >= 0 for place in places for number in place)
+    )
 
 
 def _to_disk(file: io.BufferedIOBase) -> None:

@@ -117,6 +117,12 @@ class TrainingConfig:
             value = getattr(self, name, None)
             if value is not None and value > most:
                 raise ValueError(f"`{name}` is {value}, must be at most {most}")
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_weight") and value is not None and value > MOST_WEIGHT:
+                raise ValueError(f"`{item.name}` is {value}, must be at most {MOST_WEIGHT:g}")
+        if self.seed < 0:
+            raise ValueError(f"`seed` is {self.seed}, must not be negative")
         for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -154,6 +160,7 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
 
 # far above what any training has: what is larger is a slip, and would take all memory or all numbers
 MOST = {
+    "seed": 2**32 - 1,  # of numpy's generators
     "train_batch_size": 10_000,
     "gradient_accumulation_steps": 10_000,
     "dataloader_num_workers": 1000,
@@ -164,11 +171,22 @@ MOST = {
     "min_frames": 10_000,
     "max_frames": 10_000,
     "validation_frames": 10_000,
+    "validation_inference_steps": 10_000,
+    "cached_references": 1000,
+    "crop_px": 10_000,
+    "lora_rank": 10_000,
+    "spline_points": 100,
+    "affine_sigma": 1.0,
+    "spline_sigma": 1.0,
+    "clips_per_epoch": 10**9,
+    "seconds": 600.0,
     "learning_rate": 1.0,
     "lr_end": 1.0,
     "adam_epsilon": 1.0,
     "adam_weight_decay": 1000.0,
 }
+MOST_WEIGHT = 1e6  # of a term of a loss
+MOST_YAML_VALUES = 100_000
 
 
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -288,7 +306,7 @@ def read_settings(path: Path, name: str = "--config") -> dict[str, Any]:
         ValueError: The file cannot be read, or holds no keys with values.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+        values = _load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"`{name}` {path} cannot be read: {error.strerror}") from error
     except Exception as error:  # deep nesting, impossible dates and numbers fail in any way
@@ -301,7 +319,25 @@ def read_settings(path: Path, name: str = "--config") -> dict[str, Any]:
 def _counts(config: TrainingConfig) -> list[str]:
     # everything that is counted from one
     names = ("max_train_steps", "num_train_epochs", "clip_repeats", "train_batch_size", "gradient_accumulation_steps")
-    return [*names, "checkpointing_steps", "checkpoints_total_limit", "log_steps", "validation_steps"]
+    names = (*names, "checkpointing_steps", "checkpoints_total_limit", "log_steps", "validation_steps")
+    # which not every training has
+    return [*names, *(name for name in ("validation_inference_steps", "spline_points") if hasattr(config, name))]
+
+
+def _load_yaml(text: str) -> object:
+    """Read YAML whose values are not many more than its letters, as aliases of aliases make them."""
+    values = yaml.load(text, _PlainLoader)
+    rest, num_values = [values], 0
+    while rest:
+        value = rest.pop()
+        num_values += 1
+        if num_values > MOST_YAML_VALUES:
+            raise ValueError(f"it holds more than {MOST_YAML_VALUES} values")
+        if isinstance(value, dict):
+            rest += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            rest += value
+    return values
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -328,7 +364,7 @@ def _value_of(key: str, text: str | None, hint: object) -> object:
     if hint == (str | dict[str, float]) and text is not None and not text.startswith("{"):
         return text
     try:
-        return True if text is None else yaml.load(text, _PlainLoader)
+        return True if text is None else _load_yaml(text)
     except Exception as error:  # as in a file
         raise ValueError(f"`--{key}` is {text!r}, which is not a YAML value") from error
 

@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -363,11 +364,33 @@ def test_a_damaged_file_is_an_error_that_names_clip_and_shard(tmp_path, suffix):
         read[suffix]()
 
 
-def test_a_damaged_journal_is_an_error_that_names_it(tmp_path):
-    made_dataset(tmp_path)
-    (tmp_path / "train-00000.jsonl").write_text("{no json\n")
-    with pytest.raises(ValueError, match=r"train-00000.jsonl is damaged"):
-        ClipShards(tmp_path)
+DAMAGED_LINES = [
+    b"{no json",
+    b"5",
+    b"null",
+    b"[]",
+    b"{}",
+    b"[" * 100_000,
+    b'{"clip_id": "a"}',
+    b'{"clip_id": 3, "skipped": "x"}',
+    b'{"clip_id": "a", "skipped": null}',
+    b'{"clip_id": "a", "identity": "b", "num_frames": -1, "end": 5, "members": {"mp4": [0, 1]}}',
+    b'{"clip_id": "a", "identity": "b", "num_frames": 1, "end": "5", "members": {"mp4": [0, 1]}}',
+    b'{"clip_id": "a", "identity": "b", "num_frames": 1, "end": 5, "members": {}}',
+    b'{"clip_id": "a", "identity": "b", "num_frames": 1, "end": 5, "members": {"mp4": [-1, 1]}}',
+    None,  # it is missing
+]
+
+
+def test_a_damaged_line_of_a_journal_is_an_error_that_names_it(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path, dirs_exist_ok=True)
+    journal = tmp_path / "train-00000.jsonl"
+    whole = journal.read_bytes().splitlines()
+    for damaged in DAMAGED_LINES:
+        lines = [*([] if damaged is None else [damaged]), *whole[1:]]
+        journal.write_bytes(b"\n".join(lines) + b"\n")
+        with pytest.raises(ValueError, match=r"journal is damaged: .*train-00000.jsonl|train-00000.jsonl is damaged"):
+            ClipShards(tmp_path)
 
 
 def test_shards_are_named_by_split_and_number():

@@ -17,6 +17,8 @@ class Settings(TrainingConfig):
     """Settings of a made-up stage."""
 
     widths: tuple[int, ...] = (1, 2)
+    mouth_weight: float = 1.0
+    validation_inference_steps: int = 20
 
 
 def test_command_line_overrides_the_file(tmp_path):
@@ -135,6 +137,10 @@ def test_yaml_text_gives_the_settings_back(tmp_path):
         (["--report_to", "paper"], "`report_to` is 'paper', must be one of"),
         (["7"], "'7' on the command line belongs to no key"),
         (["--seed", "[1"], "is not a YAML value"),
+        (["--seed", "&a [*a]"], "is not a YAML value"),
+        (["--seed", "-1"], "`seed` is -1, must not be negative"),
+        (["--mouth_weight", "1e300"], "`mouth_weight` is 1e\\+300, must be at most 1e\\+06"),
+        (["--validation_inference_steps", "0"], "`validation_inference_steps` is 0, must be at least 1"),
     ],
 )
 def test_bad_setting_is_refused_in_one_sentence(arguments, sentence):
@@ -160,6 +166,11 @@ def test_file_that_is_no_settings_is_refused(tmp_path):
 
 
 HOSTILE_YAML = ["[" * 5000, "seed: !!timestamp 2020-99-99", "seed: 2020-13-45", "seed: !!int x", "? [a]\n: 1", "\x00"]
+# eight aliases of eight aliases, ..., and a list that holds itself
+HOSTILE_YAML += [
+    "model:\n  a0: &a0 [x]\n" + "".join(f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]\n" for i in range(1, 30))
+]
+HOSTILE_YAML += ["seed: &a [*a, *a]"]
 
 
 @pytest.mark.parametrize("text", HOSTILE_YAML)

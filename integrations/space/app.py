@@ -18,13 +18,13 @@ MAX_SECONDS, MAX_SIZE = 20, 256
 START_S, S_PER_VIDEO_S = 15, 3
 
 
-def gpu_seconds(image: str | None, audio: str | None, *settings: object) -> int:
+def gpu_seconds(image: str | None, audio: str | None, *others: object) -> int:
     """Say for how long a job needs the GPU, which depends on its recording.
 
     Args:
         image: File of the portrait.
         audio: File of the recording.
-        *settings: What else the page's functions take.
+        *others: What else the page's functions take.
 
     Returns:
         Seconds, generously.

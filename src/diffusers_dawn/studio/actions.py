@@ -13,22 +13,38 @@ import gradio as gr
 from ..motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
 from .jobs import PREVIEW_S, Cancelled, Made, Studio
 from .progress import Progress
+from .remembered_faces import KnownFaces
 from .settings import Settings
 
 REFUSALS = (ValueError, OSError, ImportError, MemoryError)
 EMPTY_ROW = [None] * len(COLUMNS)
 
 
-def renderer(studio: Studio, preview: bool = False) -> Callable:
+def renderer(studio: Studio, preview: bool = False, on_gpu: Callable[[Callable], Callable] | None = None) -> Callable:
     """Make the function of a button that renders.
 
     Args:
         studio: What it renders with.
         preview: Whether it renders the beginning only.
+        on_gpu: As for `make_page`.
 
     Returns:
         The function; it takes `Controls`, and returns `Results`.
     """
+
+    def draw(
+        image: str | None, audio: str | None, settings: Settings, session: str, faces: KnownFaces, show: gr.Progress
+    ) -> Made:
+        progress = Progress()
+
+        def follow(stage: str, done: int, total: int) -> None:
+            show((done, total), desc=progress.describe(stage, done, total))
+
+        studio.learn_faces(faces)
+        with _said(studio):
+            return studio.animate(image, audio, settings, session, follow, preview)
+
+    drawn = draw if on_gpu is None else on_gpu(draw)
 
     def animate(
         image: str | None,
@@ -75,14 +91,10 @@ def renderer(studio: Studio, preview: bool = False) -> Callable:
         settings = Settings(
             seed, preset, head_motion, motion, size, speech_guidance, label, face_index, enhance, *square
         )
-        progress = Progress()
-
-        def follow(stage: str, done: int, total: int) -> None:
-            show((done, total), desc=progress.describe(stage, done, total))
-
         show(0, desc="reading portrait and speech")
         with _said(studio):
-            made: Made = studio.animate(image, audio, settings, request.session_hash or "", follow, preview)
+            faces = {} if on_gpu is None else studio.faces_for_fork(image, settings)
+        made = drawn(image, audio, settings, request.session_hash or "", faces, show)
         ready = f"the preview of the first {PREVIEW_S:g} s is" if preview else "the video is"
         gr.Info(f"{ready} ready", duration=5)
         return str(made.video), made.fields, made.command, made.report, str(made.motion)

@@ -29,7 +29,7 @@ from ..motion.reading import read_motion
 from ..records import Portrait, Waveform
 from ..speech.features import num_video_frames
 from .found_face import FoundFace, chosen_portrait, show_face
-from .remembered_faces import RememberedFaces
+from .remembered_faces import KnownFaces, RememberedFaces
 from .settings import TRACK_NAME, VIDEO_NAME, Settings, command_line, shown_fields
 from .shown_motion import show_directed, show_made
 
@@ -198,6 +198,32 @@ class Studio:
         """
         with self._unreadable_removed(image):
             return show_face(image, self.pipe, settings)
+
+    def faces_for_fork(self, image: str | None, settings: Settings) -> KnownFaces:
+        """Look for the faces of a portrait here, for a fork of this process, where mediapipe cannot look any more.
+
+        Args:
+            image: File of the portrait; None: there is none.
+            settings: What is set.
+
+        Returns:
+            What the fork has to `learn_faces`, before `animate`.
+
+        Raises:
+            ValueError: As for `find_face`.
+        """
+        if image is not None:
+            with self._unreadable_removed(image):
+                chosen_portrait(read_image(image), self.pipe, settings)
+        return self.pipe.face_detector.known()
+
+    def learn_faces(self, faces: KnownFaces) -> None:
+        """Remember faces that another process found.
+
+        Args:
+            faces: Result of its `faces_for_fork`.
+        """
+        self.pipe.face_detector.learn(faces)
 
     def show_motion(self, image: str | None, audio: str | None, settings: Settings, track: str | None = None) -> str:
         """Draw what is said about the motion, or what a video's was, under the recording's waveform.

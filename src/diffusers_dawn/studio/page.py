@@ -52,8 +52,8 @@ def make_page(
     Args:
         studio: What it renders with.
         examples: Folder with portrait_*.png and speech_*.wav to begin with; None: no examples.
-        on_gpu: Wraps the functions that render, as `spaces.GPU` does; they take the portrait, the recording, and then
-            the settings.
+        on_gpu: Wraps the functions that render, as `spaces.GPU` does; they take the portrait, the recording, and more.
+            It may call them in a fork of this process, and in the same one again.
 
     Returns:
         The page; `launch_page` serves it.
@@ -83,14 +83,11 @@ def make_page(
         drawn = {"fn": motion_shower(studio), "inputs": list(controls), "outputs": motion.plot} | LATEST
         _show_what_was_found(studio, controls, portrait, forecast, drawn)
         _show_motion(controls, motion, drawn)
-        wrap = (lambda function: function) if on_gpu is None else on_gpu
         rendering = [
-            button.click(
-                wrap(function), list(controls), list(results), api_name=name, scroll_to_output=True, **ONE_JOB
-            )
+            button.click(function, list(controls), list(results), api_name=name, scroll_to_output=True, **ONE_JOB)
             for button, name, function in (
-                (buttons.preview, "preview", renderer(studio, preview=True)),
-                (buttons.render, "animate", renderer(studio)),
+                (buttons.preview, "preview", renderer(studio, True, on_gpu)),
+                (buttons.render, "animate", renderer(studio, False, on_gpu)),
             )
         ]
         for made in rendering:

@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from ..face.detector import FaceDetector
 from ..records import FaceState
 
 MOST_PICTURES = 32
+# the faces of a picture, by a digest of it
+KnownFaces: TypeAlias = dict[bytes, tuple[FaceState, ...]]
 
 
 class RememberedFaces:
@@ -37,10 +40,28 @@ class RememberedFaces:
         with self._lock:  # who asks for the same picture meanwhile waits, and does not look again
             if key not in self._found:
                 self._found[key] = tuple(self._made_detector()(image))
-                while len(self._found) > MOST_PICTURES:
-                    self._found.popitem(last=False)
+                self._forget_oldest()
             self._found.move_to_end(key)
             return list(self._found[key])
+
+    def known(self) -> KnownFaces:
+        """Give what is remembered, for `learn` in another process."""
+        with self._lock:
+            return dict(self._found)
+
+    def learn(self, known: KnownFaces) -> None:
+        """Remember what was found in another process.
+
+        Args:
+            known: Result of `known` there.
+        """
+        with self._lock:
+            self._found.update(known)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        while len(self._found) > MOST_PICTURES:
+            self._found.popitem(last=False)
 
     def _made_detector(self) -> FaceDetector:
         if self._detector is None:

@@ -23,7 +23,7 @@ from diffusers_dawn.sampling.scheduler_training import training_config
 from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import FaceReader, labelled_opening
 from training.evaluation.figures import face_sharpness, finite_mean, opening_correlation
-from training.evaluation.guided import FOLLOWED, followed
+from training.evaluation.sections.guided import FOLLOWED, followed
 from training.evaluation.settings import EvaluationSettings
 from training.evaluation.strategies import Stretch
 

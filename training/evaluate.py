@@ -22,41 +22,26 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
-
 from diffusers_dawn.cli.evaluation_reports import read_report
 from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_sampling, presets_of
-from diffusers_dawn.sampling.scheduler_choice import make_scheduler
-from diffusers_dawn.sampling.scheduler_training import training_config
 from training.data.dataset_info import write_text_atomically
 from training.engine import commands
 from training.engine.networks import load_network
 from training.engine.processes import device_of_process
-from training.evaluation import films, guided, paper, portraits, unguided
 from training.evaluation.clips import Evaluation
 from training.evaluation.extractors import FIGURES_OF, load_extractors
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
+from training.evaluation.loading import load_pipeline
 from training.evaluation.provenance import digests_of_networks, split_digest, versions
-from training.evaluation.report import (
-    MARKS_NOTE,
-    LeftOut,
-    SectionReport,
-    report_as_markdown,
-    report_as_numbers,
-    write_report,
-)
+from training.evaluation.report import MARKS_NOTE, report_as_markdown, report_as_numbers, write_report
+from training.evaluation.sections.catalogue import SECTIONS, run_sections, section_names
 from training.evaluation.settings import MOTIONS, EvaluationSettings
 from training.evaluation.strategies import ALL_AT_ONCE, STRATEGIES
 from training.evaluation.variants import VARIED, variants_as_markdown
-
-SECTIONS = guided.SECTIONS | paper.SECTIONS | unguided.SECTIONS | films.SECTIONS | portraits.SECTIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +141,7 @@ def evaluate(options: argparse.Namespace, reuse: bool = False) -> dict[str, Any]
 
 def _checked(options: argparse.Namespace) -> tuple[list[str], EvaluationSettings]:
     """Refuse options that are wrong by themselves; returns the sections and the settings."""
-    names = _section_names(options.sections)
+    names = section_names(options.sections)
     settings = EvaluationSettings(**{
         field.name: getattr(options, field.name) for field in dataclasses.fields(EvaluationSettings)
     })
@@ -176,91 +161,6 @@ def _finished_report(folder: Path, made_of: Mapping[str, Any], names: list[str])
     wanted = json.loads(json.dumps(made_of))
     is_same = all(report.get(key) == value for key, value in wanted.items())
     return report if is_same and list(report["sections"]) == names else None
-
-
-def load_pipeline(
-    name: str,
-    device: torch.device,
-    lora: str | None = None,
-    scheduler: str | None = None,
-    attention_window: int | str | None = None,
-) -> DAWNPipeline:
-    """Load what is evaluated.
-
-    Args:
-        name: Folder or Hub id of the pipeline.
-        device: Where it runs.
-        lora: Folder or Hub id of an adapter of its denoiser.
-        scheduler: Another sampler, by name as `dawn animate` knows it.
-        attention_window: So many frames see each other in time, both sides together as the paper counts; "none": all;
-            None: as the denoiser's config says.
-
-    Returns:
-        The pipeline in float32.
-
-    Raises:
-        ValueError: One of them cannot be loaded, or the sampler cannot sample DAWN.
-    """
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-    # a damaged folder fails in any way: KeyError, SafetensorError, JSONDecodeError, ...
-    try:
-        pipe = DAWNPipeline.from_pretrained(name, dtype=torch.float32)
-    except Exception as error:
-        raise ValueError(f"`pipeline` {name} cannot be loaded: {str(error) or type(error).__name__}") from error
-    pipe.set_progress_bar_config(disable=True)
-    if lora is not None:
-        try:
-            pipe.load_lora_weights(lora)
-        except Exception as error:
-            raise ValueError(f"`lora` {lora} cannot be loaded: {str(error) or type(error).__name__}") from error
-    if scheduler is not None:
-        pipe.scheduler = make_scheduler(scheduler, training_config(pipe.scheduler))
-    if attention_window is not None:
-        pipe.unet.register_to_config(temporal_window=None if attention_window == "none" else attention_window // 2)
-    try:
-        return pipe.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`device` is {device}, which torch cannot use here") from error
-
-
-def run_sections(
-    evaluation: Evaluation, names: Sequence[str]
-) -> tuple[dict[str, SectionReport | str], dict[str, dict[str, float]]]:
-    """Run parts of an evaluation.
-
-    Args:
-        evaluation: The pipeline and the clips.
-        names: Which parts, of `SECTIONS`.
-
-    Returns:
-        By name: what was found, or why the part was left out; and what was rendered for it: `videos`, `frames` and
-        `seconds`, where it was any.
-    """
-    found: dict[str, SectionReport | str] = {}
-    rendering: dict[str, dict[str, float]] = {}
-    for name in names:
-        evaluation.seconds.clear()
-        before = evaluation.num_rendered.copy()
-        try:
-            found[name] = SECTIONS[name](evaluation)
-        except LeftOut as error:
-            found[name] = error.reason
-        videos, frames = (evaluation.num_rendered - before).tolist()
-        if videos:
-            rendering[name] = {"videos": videos, "frames": frames, "seconds": evaluation.seconds["rendering"]}
-    return found, rendering
-
-
-def _section_names(given: str | None) -> list[str]:
-    if given is None:
-        return list(SECTIONS)
-    names = [name.strip() for name in given.split(",")]
-    unknown = [name for name in names if name not in SECTIONS]
-    if unknown:
-        raise ValueError(f"`sections` has {', '.join(map(repr, unknown))}, must be some of {', '.join(SECTIONS)}")
-    return list(dict.fromkeys(names))
 
 
 def _settings(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:

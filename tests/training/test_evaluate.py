@@ -16,8 +16,10 @@ from training.data.dataset_info import DatasetInfo
 from training.data.mouth import LOWER_LIP, UPPER_LIP
 from training.engine.checkpoints import write_trained
 from training.engine.networks import add_lora
-from training.evaluate import SECTIONS, load_pipeline, main
+from training.evaluate import main
 from training.evaluation.clips import Evaluation
+from training.evaluation.loading import load_pipeline
+from training.evaluation.sections.catalogue import SECTIONS
 from training.evaluation.settings import EvaluationSettings
 from training.train_a2v import A2VConfig
 

@@ -8,14 +8,14 @@ from tiny_evaluation import SHORT, quiet_pipeline, write_test_split
 from training.data.dataset_info import DatasetInfo
 from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import FaceReadings, labelled_opening
-from training.evaluation.guided import (
+from training.evaluation.report import LeftOut
+from training.evaluation.sections.guided import (
     control_section,
     fidelity,
     lips_section,
     reader_section,
     reconstruction_section,
 )
-from training.evaluation.report import LeftOut
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from diffusers_dawn.models.pbnet import PoseBlinkNet
 from training.data.dataset_info import DatasetInfo
 from training.evaluation.clips import Evaluation
 from training.evaluation.report import LeftOut
-from training.evaluation.unguided import long_section, recordings_section, tracks_section
+from training.evaluation.sections.unguided import long_section, recordings_section, tracks_section
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from tiny_evaluation import SHORT, quiet_pipeline
 
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
-from training.evaluation import films
 from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.likeness import LANDMARK_LABELS
 from training.evaluation.metrics.image_quality import LARGEST_PSNR_DB
 from training.evaluation.paper_figures import MOVEMENT
 from training.evaluation.report import LeftOut
+from training.evaluation.sections import films
 from training.evaluation.settings import EvaluationSettings
 from training.synthetic.talking_head import make_talking_head
 

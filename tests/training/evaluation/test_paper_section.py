@@ -13,9 +13,9 @@ from training.evaluation.clips import Evaluation
 from training.evaluation.extractors import Extractors
 from training.evaluation.face_reader import FaceReadings, labelled_opening
 from training.evaluation.likeness import LIKENESS_LABELS, PICTURE_LABELS, frame_likeness, landmark_distances
-from training.evaluation.paper import paper_section, pictures_section
 from training.evaluation.paper_figures import MOVEMENT, SYNC, PaperFigures, WatchedClip, movement_figures, without_gaps
 from training.evaluation.report import LeftOut, SectionReport
+from training.evaluation.sections.paper import paper_section, pictures_section
 
 
 def readings_of_clip(clip) -> FaceReadings:

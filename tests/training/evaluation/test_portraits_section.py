@@ -8,12 +8,17 @@ import pytest
 from PIL import Image
 from tiny_evaluation import SHORT, quiet_pipeline
 
-from training.evaluation import portraits
 from training.evaluation.clips import Evaluation
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.identity import FaceEmbedding
-from training.evaluation.portraits import changed_border, eyes_closed_over_open, given_tracks, portraits_section
 from training.evaluation.report import LeftOut
+from training.evaluation.sections import portraits
+from training.evaluation.sections.portraits import (
+    changed_border,
+    eyes_closed_over_open,
+    given_tracks,
+    portraits_section,
+)
 from training.evaluation.settings import EvaluationSettings
 from training.synthetic.talking_head import make_talking_head
 

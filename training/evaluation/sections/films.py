@@ -32,9 +32,9 @@ from training.evaluation.figures import (
 )
 from training.evaluation.likeness import frame_likeness
 from training.evaluation.opening_plot import OpeningPlot
-from training.evaluation.paper import add_likeness, face_embedding
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
+from training.evaluation.sections.paper import add_likeness, face_embedding
 
 # clips with the noise of the same place, apart from that of the other parts
 FILMS = 4

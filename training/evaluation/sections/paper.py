@@ -11,9 +11,9 @@ from training.evaluation.identity import FaceEmbedding
 from training.evaluation.likeness import HIGHER_LIKENESS, LANDMARK_LABELS, LIKENESS_LABELS, PICTURE_LABELS
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport
+from training.evaluation.sections.unguided import tracks_note
 from training.evaluation.settings import GIVEN
 from training.evaluation.side_by_side import SideBySide
-from training.evaluation.unguided import tracks_note
 
 # clips with the noise of the same place, apart from that of the other parts
 PAPER = 6

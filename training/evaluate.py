@@ -4,6 +4,10 @@
 
 Writes report.json, the numbers, report.md, the tables, and videos to look at.
 
+    accelerate launch --multi_gpu --num_processes 4 training/evaluate.py ...
+
+shares the clips among four processes, with the same figures. Stopped, the same command goes on.
+
     python training/evaluate.py ... --vary strategy=all_at_once,sar,ttr
 
 measures with each value of a setting, and writes a table with a row for each, like those of the paper's ablations.
@@ -17,10 +21,14 @@ if __name__ == "__main__" and not __package__:
 
 import argparse
 import dataclasses
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
+
+from accelerate import PartialState
 
 from diffusers_dawn.cli.evaluation_reports import read_report
 from diffusers_dawn.machine.description import describe_machine
@@ -30,18 +38,22 @@ from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_samp
 from training.data.dataset_info import write_text_atomically
 from training.engine import commands
 from training.engine.networks import load_network
-from training.engine.processes import device_of_process
+from training.engine.processes import PATIENCE, device_of_process
 from training.evaluation.clips import Evaluation
 from training.evaluation.extractors import FIGURES_OF, load_extractors
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
 from training.evaluation.loading import load_pipeline
-from training.evaluation.provenance import digests_of_networks, split_digest, versions
+from training.evaluation.provenance import NUM_DIGITS, digests_of_networks, split_digest, versions
 from training.evaluation.report import MARKS_NOTE, report_as_markdown, report_as_numbers, write_report
 from training.evaluation.sections.catalogue import SECTIONS, run_sections, section_names
 from training.evaluation.settings import MOTIONS, EvaluationSettings
+from training.evaluation.shared_work import SharedWork
 from training.evaluation.strategies import ALL_AT_ONCE, STRATEGIES
 from training.evaluation.variants import VARIED, variants_as_markdown
+
+# what clips have said, of a report that is not finished
+ROWS = "rows"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,19 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
-    if options.vary is None:
-        work, said = lambda: evaluate(options), "no report was written"
-    else:
-        work, said = lambda: vary(options, words), "run the same command again to continue"
-    return commands.run("evaluate", work, debug=options.debug, after_interrupt=said)
+    # what the processes tell each other lies in files: they only have to wait for each other
+    state = PartialState(cpu=True, timeout=PATIENCE)
+    work = (lambda: evaluate(options, state)) if options.vary is None else (lambda: vary(options, words, state))
+    try:
+        return commands.run("evaluate", work, debug=options.debug)
+    finally:
+        state.destroy_process_group()
 
 
-def vary(options: argparse.Namespace, words: Sequence[str]) -> None:
+def vary(options: argparse.Namespace, words: Sequence[str], state: PartialState) -> None:
     """Evaluate with several values of one setting; what an earlier run has finished is not done again.
 
     Args:
         options: The parsed options.
         words: The words that they were parsed from.
+        state: This process among the others.
 
     Raises:
         ValueError: As of `evaluate`, or `--vary` is not of the right form.
@@ -82,17 +97,19 @@ def vary(options: argparse.Namespace, words: Sequence[str]) -> None:
         folder = options.output / f"{name}-{value}"
         variants[value] = _parser().parse_args([*words, f"--{name}", value, "--output", str(folder)])
         _checked(variants[value])
-    table = variants_as_markdown(name, {value: evaluate(each, reuse=True) for value, each in variants.items()})
-    write_text_atomically(options.output / f"{name}.md", table)
-    print(table)
-    print(f"wrote {options.output}: {name}.md, and a folder for each value")
+    table = variants_as_markdown(name, {value: evaluate(each, state, reuse=True) for value, each in variants.items()})
+    if state.is_main_process:
+        write_text_atomically(options.output / f"{name}.md", table)
+        print(table)
+        print(f"wrote {options.output}: {name}.md, and a folder for each value")
 
 
-def evaluate(options: argparse.Namespace, reuse: bool = False) -> dict[str, Any]:
+def evaluate(options: argparse.Namespace, state: PartialState, reuse: bool = False) -> dict[str, Any]:
     """Evaluate a pipeline; see `evaluate.py --help`.
 
     Args:
         options: The parsed options.
+        state: This process among the others, which share the clips.
         reuse: Whether a report that is there is taken, if it is of the same settings, weights and versions.
 
     Returns:
@@ -109,7 +126,7 @@ def evaluate(options: argparse.Namespace, reuse: bool = False) -> dict[str, Any]
         except ImportError as error:
             print(f"evaluate: {error}", file=sys.stderr)
             reader = None
-        device = device_of_process(options.device, 0)
+        device = device_of_process(options.device, state.local_process_index)
         extractors = load_extractors(options.extractors, options.trust_remote_code, device)
         pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler, options.attention_window)
         if options.scheduler is not None and settings.num_inference_steps is None:
@@ -126,16 +143,27 @@ def evaluate(options: argparse.Namespace, reuse: bool = False) -> dict[str, Any]
             "versions": versions(),
         }
         finished = _finished_report(options.output, made_of, names) if reuse else None
+        # before one of them writes a report
+        state.wait_for_everyone()
         if finished is not None:
-            print(f"{options.output}: measured before")
+            if state.is_main_process:
+                print(f"{options.output}: measured before")
             return finished
-        options.output.mkdir(parents=True, exist_ok=True)
+        kept = options.output / ROWS
+        kept.mkdir(parents=True, exist_ok=True)
+        evaluation.work = SharedWork(
+            kept / _digest(made_of), state.process_index, state.num_processes, state.wait_for_everyone, options.quiet
+        )
         sections, rendering = run_sections(evaluation, names)
     numbers = report_as_numbers(made_of | {"machine": describe_machine(), "rendering": rendering}, sections)
-    text = report_as_markdown(_heading(numbers["settings"], evaluation), sections) + _made_with(numbers)
-    write_report(options.output, numbers, text)
-    print(text)
-    print(f"wrote {options.output}: report.json, report.md")
+    # before one of them removes what the others still read
+    state.wait_for_everyone()
+    if state.is_main_process:
+        text = report_as_markdown(_heading(numbers["settings"], evaluation), sections) + _made_with(numbers)
+        write_report(options.output, numbers, text)
+        shutil.rmtree(kept)
+        print(text)
+        print(f"wrote {options.output}: report.json, report.md")
     return numbers
 
 
@@ -149,6 +177,11 @@ def _checked(options: argparse.Namespace) -> tuple[list[str], EvaluationSettings
         raise ValueError("give either `preset`, which has its own sampler, or `scheduler`")
     check_folder(options.output, "output")
     return names, settings
+
+
+def _digest(made_of: Mapping[str, Any]) -> str:
+    """Name what a report is made of: what clips said about something else is not taken for it."""
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:NUM_DIGITS]
 
 
 def _finished_report(folder: Path, made_of: Mapping[str, Any], names: list[str]) -> dict[str, Any] | None:

@@ -124,6 +124,24 @@ def test_a_setting_with_several_values_makes_a_row_for_each_and_goes_on(
     assert json.loads((folders["ttr"] / "report.json").read_text())["networks"]["unet"] != "another"
 
 
+def test_a_stopped_evaluation_goes_on_with_what_clips_have_said(speaking, tiny_pipeline_folder, tmp_path, monkeypatch):
+    words = arguments(tiny_pipeline_folder, speaking, tmp_path, "--sections", "pictures")
+    likeness, judged = Evaluation.likeness, []
+
+    def stopped_once(evaluation: Evaluation, place: int) -> dict[str, float]:
+        judged.append(place)
+        if judged == [0, 1]:
+            raise KeyboardInterrupt
+        return likeness(evaluation, place)
+
+    monkeypatch.setattr(Evaluation, "likeness", stopped_once)
+    assert main(words) == 130 and not (tmp_path / "report.json").exists()
+    # what they say with another seed is something else
+    assert main([*words, "--seed", "1", "--output", str(tmp_path)]) == 0 and judged == [0, 1, 0, 1]
+    assert not (tmp_path / "rows").exists()
+    assert figures_of(tmp_path)["pictures"]["figures"]["psnr_db"]["count"] == 2
+
+
 def test_window_of_the_attention_counts_both_sides(tiny_data_set, tiny_pipeline_folder, tmp_path):
     rendered, device = [], torch.device("cpu")
     for window, frames in ((None, 20), (4, 2), ("none", None)):

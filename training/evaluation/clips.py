@@ -1,6 +1,6 @@
 """The held-out clips of an evaluation, and how a pipeline renders them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from diffusers_dawn.machine.stage_timer import timed
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -23,6 +22,7 @@ from training.evaluation.likeness import frame_likeness
 from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.evaluation.report import LeftOut
 from training.evaluation.settings import HELD, EvaluationSettings
+from training.evaluation.shared_work import Place, Row, SharedWork
 from training.evaluation.strategies import Stretch, make_stretches
 from training.evaluation.validation import TruthClip, read_truth_clip
 
@@ -50,8 +50,8 @@ class Evaluation:
         lfg: LFG with its motion estimator, if there is one.
         reader: Reads faces; None: nothing can be read from frames.
         extractors: Networks that metrics need.
-        seconds: Seconds of rendering, by name "rendering", so far.
-        num_rendered: Videos, and frames, that were rendered so far.
+        work: Shares the clips among processes.
+        rendered: Videos, frames and seconds that were rendered so far, in all processes.
 
     Raises:
         ValueError: There is no test split, it has too few clips, or the pipeline does not suit the data set.
@@ -70,8 +70,11 @@ class Evaluation:
         self.extractors = Extractors() if extractors is None else extractors
         self.lfg = pipe.lfg if lfg is None else lfg
         self.reader = reader
-        self.seconds: dict[str, float] = {}
-        self.num_rendered = np.zeros(2, int)
+        self.work = SharedWork(quiet=settings.quiet)
+        self.rendered = np.zeros(3)
+        # those of this process alone
+        self._seconds: dict[str, float] = {"rendering": 0.0}
+        self._num_rendered = np.zeros(2, int)
         self._truth_readings: dict[int, FaceReadings] = {}
         self._own_speech: dict[int, tuple[FaceReadings | None, dict[str, float]]] = {}
         self.shards = ClipShards(dataset, "test")
@@ -100,14 +103,36 @@ class Evaluation:
             raise LeftOut(NO_READER)
         return self.reader
 
-    def progress(self, places: Iterable, title: str) -> tqdm:
-        """Iterate with a progress bar."""
-        return tqdm(places, desc=title, disable=self.settings.quiet)
+    def each(self, title: str, places: Mapping[str, Place], judge: Callable[[Place], Row]) -> list[Row]:
+        """Judge clips, shared among the processes.
+
+        Args:
+            title: What is judged; no two loops share one.
+            places: What `judge` takes, by name.
+            judge: Returns what a clip says, see `shared_work.Row`.
+
+        Returns:
+            What each says, in their order.
+        """
+
+        def judged(place: Place) -> Row:
+            before = self._own_rendered()
+            row = judge(place)
+            return {"row": row, "rendered": self._own_rendered() - before}
+
+        found = self.work.rows(title, places, judged)
+        self.rendered += sum(kept["rendered"] for kept in found)
+        return [kept["row"] for kept in found]
 
     @property
     def clip_ids(self) -> list[str]:
         """Names of the clips."""
         return [self.shards.entries[index].clip_id for index in self.indices]
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Places of the clips, which the other methods take, by name."""
+        return {clip_id: place for place, clip_id in enumerate(self.clip_ids)}
 
     def num_frames(self, place: int) -> int:
         """Count the frames of a clip that are looked at."""
@@ -197,8 +222,8 @@ class Evaluation:
         def draw(stretch: Stretch, frame: int) -> Portrait:
             return as_portrait(self._drawn(stretch)[0], portrait.face, pose[frame].numpy(), blink[frame].numpy())
 
-        self.num_rendered += (1, len(speech))
-        with timed(self.seconds, "rendering"):
+        self._num_rendered += (1, len(speech))
+        with timed(self._seconds, "rendering"):
             return make_stretches(self.settings.strategy, portrait, len(speech), animate, draw)
 
     def pictures(self, stretches: Sequence[Stretch], frames: slice = slice(None)) -> np.ndarray:
@@ -213,7 +238,7 @@ class Evaluation:
         """
         start, stop, _ = frames.indices(sum(stretch.latents.shape[2] for stretch in stretches))
         pictures, first = [], 0
-        with timed(self.seconds, "rendering"):
+        with timed(self._seconds, "rendering"):
             for latents, portrait in stretches:
                 wanted = latents[:, :, max(start - first, 0) : max(stop - first, 0)]
                 first += latents.shape[2]
@@ -279,6 +304,9 @@ class Evaluation:
         num_frames = min(self.num_frames(place), self.num_frames(speaker))
         tracks = tuple(torch.from_numpy(labels[name][:num_frames]) for name in ("pose", "blink"))
         return self.pictures(self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place)))
+
+    def _own_rendered(self) -> np.ndarray:
+        return np.array([*self._num_rendered, self._seconds["rendering"]])
 
     def _drawn(self, stretch: Stretch) -> np.ndarray:
         pieces = self.pipe.decode_motion(stretch.latents, [stretch.portrait], PICTURES_AT_ONCE)

@@ -1,6 +1,7 @@
 """The figures of the paper's tables, of made videos beside the films whose portrait and sound they have."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from training.evaluation.metrics.frechet_distance import FeatureStatistics, frec
 from training.evaluation.metrics.lip_sync import lip_sync
 from training.evaluation.metrics.movement import blink_rate, mean_jerk, motion_diversity
 from training.evaluation.report import SectionReport
+from training.evaluation.shared_work import Row
 
 DISTANCES = {"fid": "FID", "fvd16": "FVD16", "fvd32": "FVD32"}
 WINDOWS = {"fvd16": 16, "fvd32": 32}
@@ -51,7 +53,7 @@ class WatchedClip:
 
 
 class PaperFigures:
-    """Collect figures clip by clip, holding none of their frames.
+    """Find the figures, clip by clip.
 
     Args:
         extractors: The networks that are there.
@@ -60,11 +62,8 @@ class PaperFigures:
 
     def __init__(self, extractors: Extractors, embed: FaceEmbedding | None) -> None:
         self._extractors, self._embed = extractors, embed
-        self._rows: list[tuple[dict[str, float], dict[str, float]]] = []
-        self._statistics = {name: (FeatureStatistics(), FeatureStatistics()) for name in DISTANCES}
-        self._num_unseen = 0
 
-    def add(self, made: WatchedClip, truth: WatchedClip, samples: np.ndarray) -> None:
+    def row(self, made: WatchedClip, truth: WatchedClip, samples: np.ndarray) -> Row:
         """Look at a made video and at the film whose first frame and sound it has.
 
         Args:
@@ -72,46 +71,55 @@ class PaperFigures:
             truth: The film, as long.
             samples: The sound at 16 kHz, 640 samples per frame.
 
+        Returns:
+            What the two say, for `report`; an entry for the video and one for the film in each list.
+
         Raises:
             ValueError: The lengths differ, or a network returns what it must not.
         """
+        clips = made, truth
         if made.frames.shape != truth.frames.shape:
             raise ValueError(f"`made` has frames {made.frames.shape}, `truth` {truth.frames.shape}; must be equal")
-        self._count_features(made.frames, truth.frames)
-        rows = tuple(self._heard_and_read(clip, samples) for clip in (made, truth))
+        figures = [self._heard_and_read(clip, samples) for clip in clips]
         for name, similarities in self._face_similarities(made, truth).items():
-            for row, similarity in zip(rows, similarities, strict=True):
-                row[name] = similarity
-        self._rows.append(rows)
-        self._num_unseen += made.readings is not None and not made.readings.show_face()
+            for found, similarity in zip(figures, similarities, strict=True):
+                found[name] = similarity
+        return {
+            "figures": figures,
+            "features": [self._features(clip.frames) for clip in clips],
+            "is_unseen": made.readings is not None and not made.readings.show_face(),
+        }
 
-    def report(self, report: SectionReport, seed: int) -> None:
+    def report(self, report: SectionReport, rows: Sequence[Row], seed: int) -> None:
         """Add the figures, and what is left out.
 
         Args:
             report: The part of the report that gets them.
+            rows: What each video and its film say, see `row`.
             seed: Seed of the intervals.
         """
+        statistics = {name: tuple(_statistics(rows, name, side) for side in range(2)) for name in DISTANCES}
         for name, label in DISTANCES.items():
-            first, second = self._statistics[name]
+            first, second = statistics[name]
             if first.count > 1:
                 distance = frechet_distance(first, second)
                 report.add(name, label, distance, count=first.count, better=LOWER)
         for name, label in (SYNC | IDENTITY | MOVEMENT).items():
-            if any(name in made for made, _ in self._rows):
-                made, filmed = zip(*((row[name] for row in rows) for rows in self._rows), strict=True)
+            if any(name in row["figures"][0] for row in rows):
+                made, filmed = ([row["figures"][side][name] for row in rows] for side in range(2))
                 beside = finite_mean(filmed)
                 report.add_mean(name, label, made, seed, beside=beside, better=BETTER.get(name, beside))
-        report.notes += self._notes()
+        report.notes += self._notes(rows, {name: pair[0] for name, pair in statistics.items()})
 
-    def _notes(self) -> list[str]:
+    def _notes(self, rows: Sequence[Row], made: Mapping[str, FeatureStatistics]) -> list[str]:
         notes = []
-        if self._num_unseen:
+        num_unseen = sum(row["is_unseen"] for row in rows)
+        if num_unseen:
             notes.append(
-                f"In {self._num_unseen} of {len(self._rows)} videos the reader sees the face in less than 90 % of the "
+                f"In {num_unseen} of {len(rows)} videos the reader sees the face in less than 90 % of the "
                 "frames: they do not count in what is read from faces."
             )
-        few = [name for name, pair in self._statistics.items() if 1 < pair[0].count <= len(pair[0].mean)]
+        few = [name for name, found in made.items() if 1 < found.count <= len(found.mean)]
         if few:
             notes.append(
                 f"{', '.join(few).upper()}: fewer pictures or windows (n) than features, so the distance is too high, "
@@ -123,21 +131,22 @@ class PaperFigures:
             listed = ", ".join(f"{FIGURES_OF[name]} ({name})" for name in missing)
             notes.append(f"Left out, as `--extractors` has no network for them: {listed}. See docs/evaluation.md.")
         if "i3d" not in missing:
-            short = [name for name in WINDOWS if self._statistics[name][0].count < 2]
+            short = [name for name in WINDOWS if made[name].count < 2]
             notes += [f"Left out: {name.upper()}, for want of two windows of its length." for name in short]
         if self._embed is None:
             notes.append("Left out: CSIM (dlib), which needs the extra `identity`.")
         return notes
 
-    def _count_features(self, made: np.ndarray, truth: np.ndarray) -> None:
-        for side, frames in enumerate((made, truth)):
-            if self._extractors.inception is not None:
-                self._statistics["fid"][side].update(self._extractors.picture_features(frames))
-            for name, length in WINDOWS.items():
-                starts = window_starts(len(frames), length)
-                if self._extractors.i3d is not None and len(starts):
-                    windows = np.stack([frames[start : start + length] for start in starts])
-                    self._statistics[name][side].update(self._extractors.window_features(windows))
+    def _features(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+        found = {}
+        if self._extractors.inception is not None:
+            found["fid"] = self._extractors.picture_features(frames)
+        for name, length in WINDOWS.items():
+            starts = window_starts(len(frames), length)
+            if self._extractors.i3d is not None and len(starts):
+                windows = np.stack([frames[start : start + length] for start in starts])
+                found[name] = self._extractors.window_features(windows)
+        return found
 
     def _heard_and_read(self, clip: WatchedClip, samples: np.ndarray) -> dict[str, float]:
         readings = clip.readings
@@ -178,6 +187,15 @@ class PaperFigures:
 
     def _described_by_dlib(self, frames: np.ndarray, face_box_px: np.ndarray) -> np.ndarray:
         return np.stack([self._embed(*pair) for pair in zip(frames, face_box_px, strict=True)])
+
+
+def _statistics(rows: Sequence[Row], name: str, side: int) -> FeatureStatistics:
+    """Of what `DISTANCES` names, statistics of the made videos (side 0) or the films (1)."""
+    statistics = FeatureStatistics()
+    for row in rows:
+        if name in row["features"][side]:
+            statistics.update(row["features"][side][name])
+    return statistics
 
 
 def movement_figures(readings: FaceReadings, samples: np.ndarray) -> dict[str, float]:

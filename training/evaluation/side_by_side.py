@@ -1,5 +1,6 @@
 """What was made beside what was filmed, to look at: a video of each clip, and one picture of all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,40 +16,37 @@ SHEET_NAME = "contact_sheet.png"
 COMMENT = "left: filmed; right: synthetic, made by diffusers_dawn"
 
 
-class SideBySide:
-    """Write videos and a contact sheet.
+def write_pair(folder: Path, name: str, filmed: np.ndarray, made: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Write the video of a clip.
 
     Args:
-        folder: Where; made when there is something to write.
-        num_clips: Of how many clips, the first that come.
+        folder: Where; made if it is not there.
+        name: The clip's name.
+        filmed: uint8 frames (F, S, S, 3).
+        made: uint8 frames (F, S, S, 3).
+        samples: Its sound at 16 kHz.
+
+    Returns:
+        The clip's part of the contact sheet, uint8 (2 * `CELL_PX`, W, 3): a row of what was filmed, and below it one
+        of what was made.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    sound = Waveform(np.asarray(samples, np.float32), SAMPLE_RATE_HZ)
+    with VideoWriter(folder / f"{name}.mp4", waveform=sound, metadata={"comment": COMMENT}) as writer:
+        writer.write(np.concatenate([filmed, made], axis=2))
+    chosen = spread_evenly(len(filmed), FRAMES_PER_ROW)
+    return np.concatenate([_row(video[chosen]) for video in (filmed, made)])
 
-    def __init__(self, folder: Path, num_clips: int) -> None:
-        self._folder, self._num_clips = folder, num_clips
-        self._rows: list[np.ndarray] = []
 
-    def add(self, name: str, filmed: np.ndarray, made: np.ndarray, samples: np.ndarray) -> None:
-        """Show a clip, or leave it out if there are enough.
+def write_sheet(folder: Path, parts: Sequence[np.ndarray]) -> None:
+    """Write the contact sheet.
 
-        Args:
-            name: Its name.
-            filmed: uint8 frames (F, S, S, 3).
-            made: uint8 frames (F, S, S, 3).
-            samples: Its sound at 16 kHz.
-        """
-        if len(self._rows) == self._num_clips:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        sound = Waveform(np.asarray(samples, np.float32), SAMPLE_RATE_HZ)
-        with VideoWriter(self._folder / f"{name}.mp4", waveform=sound, metadata={"comment": COMMENT}) as writer:
-            writer.write(np.concatenate([filmed, made], axis=2))
-        chosen = spread_evenly(len(filmed), FRAMES_PER_ROW)
-        self._rows.append(np.concatenate([_row(video[chosen]) for video in (filmed, made)]))
-
-    def write_sheet(self) -> None:
-        """Write the contact sheet: for each clip a row of what was filmed, and below it one of what was made."""
-        if self._rows:
-            Image.fromarray(np.concatenate(self._rows)).save(self._folder / SHEET_NAME)
+    Args:
+        folder: Where; there already if there is something to write.
+        parts: A part per clip, see `write_pair`.
+    """
+    if parts:
+        Image.fromarray(np.concatenate(parts)).save(folder / SHEET_NAME)
 
 
 def _row(frames: np.ndarray) -> np.ndarray:

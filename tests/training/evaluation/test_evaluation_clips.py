@@ -49,7 +49,9 @@ def test_rendered_pictures_are_those_of_the_pipeline(pipe, data_set):
     evaluation = Evaluation(pipe, data_set, SHORT, None)
     portrait, speech, labels = evaluation.portrait(0), evaluation.speech(0), evaluation.labels(0)
     tracks = tuple(torch.from_numpy(labels[name]) for name in ("pose", "blink"))
-    stretches = evaluation.render(portrait, speech, tracks, evaluation.random(0, 0))
+    (stretches,) = evaluation.each(
+        "videos", {"a": 0}, lambda place: evaluation.render(portrait, speech, tracks, evaluation.random(place, 0))
+    )
     expected = pipe(
         image=portrait,
         audio_embeds=speech,
@@ -60,7 +62,7 @@ def test_rendered_pictures_are_those_of_the_pipeline(pipe, data_set):
         output_type="np",
     ).frames[0]
     np.testing.assert_array_equal(evaluation.pictures(stretches), (expected * 255).round().astype(np.uint8))
-    assert evaluation.num_rendered.tolist() == [1, len(speech)] and evaluation.seconds["rendering"] > 0
+    assert evaluation.rendered[:2].tolist() == [1, len(speech)] and evaluation.rendered[2] > 0
 
 
 def test_without_pbnet_the_head_is_held(pipe, data_set):

@@ -42,11 +42,11 @@ NETWORKS = Extractors(
 
 def figures_of(clips: list[tuple], extractors: Extractors) -> tuple[dict, list[str]]:
     """Figures of pairs of clips, made and true, and the notes."""
-    found, report = PaperFigures(extractors, None), SectionReport("title")
+    found, report, rows = PaperFigures(extractors, None), SectionReport("title"), []
     for made, truth in clips:
         pair = (WatchedClip(clip.frames, readings_of_clip(clip)) for clip in (made, truth))
-        found.add(*pair, truth.samples)
-    found.report(report, 0)
+        rows.append(found.row(*pair, truth.samples))
+    found.report(report, rows, 0)
     return {figure.key: figure for figure in report.figures}, report.notes
 
 
@@ -99,8 +99,8 @@ def test_videos_without_a_face_do_not_count_in_what_is_read_from_faces():
     readings.opening[:5] = np.nan
     assert all(math.isnan(value) for value in movement_figures(readings, clip.samples).values())
     report, found = SectionReport("title"), PaperFigures(NETWORKS, None)
-    found.add(WatchedClip(clip.frames, readings), WatchedClip(clip.frames, readings_of_clip(clip)), clip.samples)
-    found.report(report, 0)
+    watched = WatchedClip(clip.frames, readings), WatchedClip(clip.frames, readings_of_clip(clip))
+    found.report(report, [found.row(*watched, clip.samples)], 0)
     figures = {figure.key: figure for figure in report.figures}
     for name in (*SYNC, "csim"):
         assert figures[name].count == 0 and math.isfinite(figures[name].beside), name
@@ -116,7 +116,7 @@ def test_videos_of_another_length_are_refused():
     clip = tiny_clip("test-0")
     watched = WatchedClip(clip.frames, None), WatchedClip(clip.frames[:5], None)
     with pytest.raises(ValueError, match="`made` has frames .*, `truth`"):
-        PaperFigures(Extractors(), None).add(*watched, clip.samples)
+        PaperFigures(Extractors(), None).row(*watched, clip.samples)
 
 
 def test_likeness_of_the_truth_is_full_and_its_first_frame_does_not_count():

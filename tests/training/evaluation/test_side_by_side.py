@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from diffusers_dawn.media.videos import read_video
-from training.evaluation.side_by_side import CELL_PX, FRAMES_PER_ROW, SHEET_NAME, SideBySide
+from training.evaluation.side_by_side import CELL_PX, FRAMES_PER_ROW, SHEET_NAME, write_pair, write_sheet
 
 NUM_FRAMES, SIZE_PX = 20, 64
 
@@ -13,10 +13,8 @@ def grey(level: int) -> np.ndarray:
 
 
 def test_film_is_left_and_above_what_was_made(tmp_path):
-    shown = SideBySide(tmp_path / "videos", 2)
-    for name in ("a", "b", "c"):
-        shown.add(name, grey(40), grey(200), np.zeros(640 * NUM_FRAMES))
-    shown.write_sheet()
+    folder, sound = tmp_path / "videos", np.zeros(640 * NUM_FRAMES)
+    write_sheet(folder, [write_pair(folder, name, grey(40), grey(200), sound) for name in ("a", "b")])
     assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["a.mp4", "b.mp4", SHEET_NAME]
     frames, _ = read_video(tmp_path / "videos" / "a.mp4")
     assert frames.shape == (NUM_FRAMES, SIZE_PX, 2 * SIZE_PX, 3)
@@ -30,7 +28,5 @@ def test_film_is_left_and_above_what_was_made(tmp_path):
 
 
 def test_nothing_is_written_of_no_clip(tmp_path):
-    shown = SideBySide(tmp_path / "videos", 0)
-    shown.add("a", grey(40), grey(200), np.zeros(640 * NUM_FRAMES))
-    shown.write_sheet()
+    write_sheet(tmp_path / "videos", [])
     assert list(tmp_path.iterdir()) == []

@@ -46,13 +46,12 @@ def run_sections(
     found: dict[str, SectionReport | str] = {}
     rendering: dict[str, dict[str, float]] = {}
     for name in names:
-        evaluation.seconds.clear()
-        before = evaluation.num_rendered.copy()
+        before = evaluation.rendered.copy()
         try:
             found[name] = SECTIONS[name](evaluation)
         except LeftOut as error:
             found[name] = error.reason
-        videos, frames = (evaluation.num_rendered - before).tolist()
+        videos, frames, seconds = (evaluation.rendered - before).tolist()
         if videos:
-            rendering[name] = {"videos": videos, "frames": frames, "seconds": evaluation.seconds["rendering"]}
+            rendering[name] = {"videos": int(videos), "frames": int(frames), "seconds": seconds}
     return found, rendering

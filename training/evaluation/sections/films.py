@@ -31,10 +31,11 @@ from training.evaluation.figures import (
     spread_evenly,
 )
 from training.evaluation.likeness import frame_likeness
-from training.evaluation.opening_plot import OpeningPlot
+from training.evaluation.opening_plot import draw_openings
 from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
 from training.evaluation.sections.paper import add_likeness, face_embedding
+from training.evaluation.shared_work import Row
 
 # clips with the noise of the same place, apart from that of the other parts
 FILMS = 4
@@ -74,42 +75,50 @@ def films_section(evaluation: Evaluation) -> SectionReport:
     reader = evaluation.needed_reader()
     if evaluation.settings.real_clips is None:
         raise LeftOut("no `--real_clips` are given")
-    films = _read_films(evaluation)
+    root, names = _chosen_films(evaluation)
     title = "Films: first frame and own sound against what was filmed, poses and blinks PBNet's"
-    report = SectionReport(title, [film.name for film in films])
-    truths = [reader(film.frames) for film in evaluation.progress(films, "films, as filmed")]
+    report = SectionReport(title, names)
     report.beside = "the films themselves"
-    paper, likenesses = PaperFigures(evaluation.extractors, face_embedding()), []
-    plot = OpeningPlot(evaluation.settings.output / "mouths_of_films.png", evaluation.settings.num_videos)
-    rows, lags, unseen = [], [], 0
-    for place, film in enumerate(evaluation.progress(films, "films, own sound")):
-        pictures = _rendered(evaluation, film, film.waveform, place)
-        made = reader(pictures)
-        rows.append(_followed(film, truths[place], made, pictures))
-        plot.add(film.name, truths[place].opening, made.opening, rows[-1]["opening"])
-        lags.append(opening_lag(truths[place].opening, made))
-        unseen += not made.show_face()
-        paper.add(WatchedClip(pictures, made), WatchedClip(film.frames, truths[place]), film.waveform.samples)
-        likenesses.append(frame_likeness(pictures, film.frames, made, truths[place], evaluation.extractors))
+    paper, partners = PaperFigures(evaluation.extractors, face_embedding()), _partners(evaluation, names)
+
+    def judge(place: int) -> Row:
+        film = _read_film(evaluation, root, names[place])
+        truth, pictures = reader(film.frames), _rendered(evaluation, film, film.waveform, place)
+        made, found = reader(pictures), {}
+        if partners:
+            other = _film_sound(evaluation, root, names[partners[place]])
+            found["other_sound"] = _opening(truth, reader(_rendered(evaluation, film, other, place)))
+        row = found | _followed(film, truth, made, pictures)
+        return row | {
+            "lag": opening_lag(truth.opening, made),
+            "is_unseen": not made.show_face(),
+            "curves": (film.name, truth.opening, made.opening, row["opening"]),
+            "paper": paper.row(WatchedClip(pictures, made), WatchedClip(film.frames, truth), film.waveform.samples),
+            "likeness": frame_likeness(pictures, film.frames, made, truth, evaluation.extractors),
+        }
+
+    rows = evaluation.each("films", {name: place for place, name in enumerate(names)}, judge)
     seed = evaluation.settings.seed
     for key, label in FIGURES.items():
         report.add_mean(key, label, [row[key] for row in rows], seed, better=BETTER[key])
-    if len(films) > 1:
-        other = _other_sound(evaluation, films, truths)
+    if partners:
+        other = [row["other_sound"] for row in rows]
         report.add_mean("other_sound", "mouth opening with another film's sound, r", other, seed)
+    lags = [row["lag"] for row in rows]
     within = [float(abs(lag) <= 1) if math.isfinite(lag) else math.nan for lag in lags]
     report.add_mean("lag_within_1", "share of films whose best lag is within ±1 frame", within, seed, better=HIGHER)
-    add_likeness(report, likenesses, evaluation)
-    paper.report(report, seed)
+    add_likeness(report, [row["likeness"] for row in rows], evaluation)
+    paper.report(report, [row["paper"] for row in rows], seed)
     report.notes.append(
         f"Films up to {evaluation.settings.clip_seconds:g} s. Mouths that hardly open (std below {MIN_OPENING_STD}) "
         "do not count. Pauses: energy below a tenth of its 95th percentile for 0.16 s or more."
     )
-    drawn = plot.write()
-    if drawn:
-        report.notes.append(drawn)
+    if evaluation.work.is_main:
+        shown = [row["curves"] for row in rows[: evaluation.settings.num_videos]]
+        report.notes += draw_openings(evaluation.settings.output / "mouths_of_films.png", shown)
+    unseen = sum(row["is_unseen"] for row in rows)
     if unseen:
-        report.notes.append(unseen_note(unseen, f"{len(films)} films"))
+        report.notes.append(unseen_note(unseen, f"{len(rows)} films"))
     return report
 
 
@@ -123,11 +132,14 @@ FIGURES = {
 BETTER = {"opening": HIGHER, "opening_size": 1.0, "width": HIGHER, "pauses": 0.0, "sharpness": 1.0}
 
 
-def _read_films(evaluation: Evaluation) -> list[Film]:
-    settings = evaluation.settings
-    root, names = list_videos(settings.real_clips)
-    chosen = [names[index] for index in spread_evenly(len(names), settings.num_clips)]
-    return [_read_film(evaluation, root, name) for name in evaluation.progress(chosen, "films")]
+def _chosen_films(evaluation: Evaluation) -> tuple[Path, list[str]]:
+    root, names = list_videos(evaluation.settings.real_clips)
+    return root, [names[index] for index in spread_evenly(len(names), evaluation.settings.num_clips)]
+
+
+def _partners(evaluation: Evaluation, names: list[str]) -> list[int]:
+    """Whose sound each film gets besides its own; none of a single film."""
+    return derangement(len(names), evaluation.settings.seed) if len(names) > 1 else []
 
 
 def _read_film(evaluation: Evaluation, root: Path, name: str) -> Film:
@@ -140,8 +152,18 @@ def _read_film(evaluation: Evaluation, root: Path, name: str) -> Film:
     upright = [np.rot90(frame, portrait.quarter_turns) for frame in frames]
     squares = [frame if portrait.crop is None else crop_square(frame, portrait.crop) for frame in upright]
     scaled = np.stack([resized(square, size_px) for square in squares])
-    samples = fit_samples(resample(read_waveform(root / name, name="real_clips"), SAMPLE_RATE_HZ), len(frames))
-    return Film(name, portrait, scaled, Waveform(samples, SAMPLE_RATE_HZ))
+    return Film(name, portrait, scaled, _sound(root / name, len(frames)))
+
+
+def _film_sound(evaluation: Evaluation, root: Path, name: str) -> Waveform:
+    """Read the sound of the beginning of a film, as `_read_film` does."""
+    num_frames = sum(1 for _ in islice(stream_video(root / name, FPS), evaluation.settings.num_frames))
+    return _sound(root / name, num_frames)
+
+
+def _sound(path: Path, num_frames: int) -> Waveform:
+    samples = fit_samples(resample(read_waveform(path, name="real_clips"), SAMPLE_RATE_HZ), num_frames)
+    return Waveform(samples, SAMPLE_RATE_HZ)
 
 
 def _rendered(evaluation: Evaluation, film: Film, sound: Waveform, place: int) -> np.ndarray:
@@ -156,7 +178,7 @@ def _followed(film: Film, truth: FaceReadings, made: FaceReadings, pictures: np.
     pauses, _ = pauses_and_voice(sound_energy(film.waveform.samples, num_frames))
     moves = truth.opening[truth.seen].std() >= MIN_OPENING_STD
     return {
-        "opening": opening_correlation(truth.opening[: len(made.opening)], made),
+        "opening": _opening(truth, made),
         "opening_size": quotient(_spread(made.opening), _spread(truth.opening)) if moves else math.nan,
         "width": correlation_where_seen(truth.width, made.width) if moves else math.nan,
         "pauses": finite_mean(made.opening[pauses]) - float(made.opening[0]),
@@ -171,15 +193,10 @@ def _spread(opening: np.ndarray) -> float:
     return float(seen.std()) if len(seen) else 0.0
 
 
-def _other_sound(evaluation: Evaluation, films: list[Film], truths: list[FaceReadings]) -> list[float]:
-    partners, reader = derangement(len(films), evaluation.settings.seed), evaluation.needed_reader()
-    found = []
-    for place, film in enumerate(evaluation.progress(films, "films, other sound")):
-        readings = reader(_rendered(evaluation, film, films[partners[place]].waveform, place))
-        # a film that is shorter than the other's sound
-        readings = readings.first(len(truths[place].opening))
-        found.append(opening_correlation(truths[place].opening[: len(readings.opening)], readings))
-    return found
+def _opening(truth: FaceReadings, made: FaceReadings) -> float:
+    """Correlation of two openings, as long as both last: a sound may be longer than a film, or shorter."""
+    made = made.first(len(truth.opening))
+    return opening_correlation(truth.opening[: len(made.opening)], made)
 
 
 SECTIONS = {"films": films_section}

@@ -23,8 +23,9 @@ from training.evaluation.figures import (
 )
 from training.evaluation.metrics.image_quality import LARGEST_PSNR_DB, psnr
 from training.evaluation.metrics.movement import blink_rate
-from training.evaluation.opening_plot import OpeningPlot
+from training.evaluation.opening_plot import draw_openings
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
+from training.evaluation.shared_work import Row
 from training.evaluation.validation import TruthClip, box_inside, mouth_box
 from training.objectives.box_masks import open_eye_boxes
 
@@ -50,17 +51,18 @@ def reader_section(evaluation: Evaluation) -> SectionReport:
     """
     title = "Reader: what it reads from the truth's own frames, the ceiling of what follows"
     report = SectionReport(title, evaluation.clip_ids)
-    openings, rows, unseen = [], [], 0
-    for place in evaluation.progress(range(len(evaluation)), "reader"):
+    evaluation.needed_reader()
+
+    def judge(place: int) -> Row:
         readings, labels = evaluation.truth_readings(place), evaluation.labels(place)
-        openings.append(_opening_correlation(labels, readings))
-        rows.append(followed(labels, readings))
-        unseen += not readings.show_face()
+        return _opening_correlation(labels, readings), followed(labels, readings), not readings.show_face()
+
+    openings, rows, unseen = zip(*evaluation.each("reader", evaluation.places, judge), strict=True)
     seed = evaluation.settings.seed
     report.add_mean("mouth_opening", "mouth opening, r", openings, seed)
     for (key, label), values in zip(FOLLOWED.items(), zip(*rows, strict=True), strict=True):
         report.add_mean(key, f"{label}, r", values, seed)
-    report.notes += [_movement_note(), *_unseen(unseen, evaluation)]
+    report.notes += [_movement_note(), *_unseen(sum(unseen), evaluation)]
     return report
 
 
@@ -76,20 +78,27 @@ def lips_section(evaluation: Evaluation) -> SectionReport:
     title = "Lips: mouth opening read from the video against the truth, pose and blinks given"
     report = SectionReport(title, evaluation.clip_ids)
     report.beside = CEILING
-    plot = OpeningPlot(evaluation.settings.output / "mouths_of_clips.png", evaluation.settings.num_videos)
-    own, ceiling, lags, unseen = [], [], [], 0
-    for place in evaluation.progress(range(len(evaluation)), "lips, own speech"):
+    evaluation.needed_reader()
+
+    def judge(place: int) -> Row:
         readings, labels = evaluation.readings(place, place), evaluation.labels(place)
-        own.append(_opening_correlation(labels, readings))
-        plot.add(evaluation.clip_ids[place], labelled_opening(labels), readings.opening, own[-1])
-        ceiling.append(_opening_correlation(labels, evaluation.truth_readings(place)))
-        lags.append(opening_lag(labelled_opening(labels), readings) if math.isfinite(own[-1]) else None)
-        unseen += not readings.show_face()
+        correlation, truth = _opening_correlation(labels, readings), labelled_opening(labels)
+        return {
+            "own": correlation,
+            "ceiling": _opening_correlation(labels, evaluation.truth_readings(place)),
+            "lag": opening_lag(truth, readings) if math.isfinite(correlation) else None,
+            "is_unseen": not readings.show_face(),
+            "curves": (evaluation.clip_ids[place], truth, readings.opening, correlation),
+        }
+
+    rows = evaluation.each("lips, own speech", evaluation.places, judge)
+    own, ceiling, lags = ([row[name] for row in rows] for name in ("own", "ceiling", "lag"))
+    unseen = sum(row["is_unseen"] for row in rows)
     seed = evaluation.settings.seed
     beside = finite_mean(ceiling)
     report.add_mean("own_speech", "with the clip's own speech, r", own, seed, beside=beside, better=HIGHER)
     if len(evaluation) > 1:
-        report.add_mean("other_speech", "with the speech of another clip, r", list(_other_speech(evaluation)), seed)
+        report.add_mean("other_speech", "with the speech of another clip, r", _other_speech(evaluation), seed)
     else:
         report.notes.append("There is one clip only: none has the speech that it could be tried with.")
     told = [lag for lag in lags if lag is not None and math.isfinite(lag)]
@@ -99,9 +108,9 @@ def lips_section(evaluation: Evaluation) -> SectionReport:
     within = [math.nan if lag is None else float(abs(lag) <= 1) for lag in lags]
     report.add_mean("lag_within_1", "share of clips whose best lag is within ±1 frame", within, seed, better=HIGHER)
     report.notes += _unseen(unseen, evaluation)
-    drawn = plot.write()
-    if drawn:
-        report.notes.append(drawn)
+    if evaluation.work.is_main:
+        shown = [row["curves"] for row in rows[: evaluation.settings.num_videos]]
+        report.notes += draw_openings(evaluation.settings.output / "mouths_of_clips.png", shown)
     still = sum(math.isnan(value) for value in own)
     if still:
         report.notes.append(f"{still} clips whose mouth hardly opens (std below {MIN_OPENING_STD}) do not count.")
@@ -121,12 +130,14 @@ def control_section(evaluation: Evaluation) -> SectionReport:
     title = "Control: pose and blinks read from the video against those that were given"
     report = SectionReport(title, evaluation.clip_ids)
     report.beside = CEILING
-    rows, unseen = [], 0
-    for place in evaluation.progress(range(len(evaluation)), "control"):
+    evaluation.needed_reader()
+
+    def judge(place: int) -> Row:
         made, truth = evaluation.readings(place, place), evaluation.truth_readings(place)
         labels = evaluation.labels(place)
-        rows.append([followed(labels, made), followed(labels, truth), followed(labels, made, truth)])
-        unseen += not made.show_face()
+        return (followed(labels, made), followed(labels, truth), followed(labels, made, truth)), not made.show_face()
+
+    rows, unseen = zip(*evaluation.each("control", evaluation.places, judge), strict=True)
     given, ceiling, as_read = np.array(rows).transpose(1, 2, 0)
     seed = evaluation.settings.seed
     for column, (key, label) in enumerate(FOLLOWED.items()):
@@ -135,7 +146,7 @@ def control_section(evaluation: Evaluation) -> SectionReport:
     for column, (key, label) in enumerate(FOLLOWED.items()):
         label = f"{label}, r with what is {CEILING}"
         report.add_mean(f"{key}_as_read", label, as_read[column], seed, better=HIGHER)
-    report.notes += [_movement_note(), *_unseen(unseen, evaluation)]
+    report.notes += [_movement_note(), *_unseen(sum(unseen), evaluation)]
     return report
 
 
@@ -157,19 +168,20 @@ def reconstruction_section(evaluation: Evaluation) -> SectionReport:
     title = "Reconstruction: LFG draws the frames of a clip from the first one"
     report = SectionReport(title, evaluation.clip_ids)
     report.beside = "source left as it is"
-    rows, unseen = [], 0
-    for place in evaluation.progress(range(len(evaluation)), "reconstruction"):
+
+    def judge(place: int) -> Row:
         source, frames, labels = _pairs(evaluation.truth(place), evaluation.settings.frame_stride)
         drawn = evaluation.reconstruct(source, frames)
         row = dict(fidelity(source, frames, drawn, labels))
         row["sharpness"] = quotient(*(face_sharpness(pictures, labels["face_box_px"]) for pictures in (drawn, frames)))
         if evaluation.reader is not None:
             readings = evaluation.reader(drawn)
-            row["opening"] = _opening_correlation(labels, readings)
-            unseen += not readings.show_face()
-        rows.append(row)
+            row |= {"opening": _opening_correlation(labels, readings), "is_unseen": not readings.show_face()}
+        return row
+
+    rows = evaluation.each("reconstruction", evaluation.places, judge)
     _add_reconstruction(report, rows, evaluation.settings.seed)
-    report.notes += _unseen(unseen, evaluation)
+    report.notes += _unseen(sum(row.get("is_unseen", 0) for row in rows), evaluation)
     return report
 
 
@@ -201,11 +213,14 @@ def fidelity(
         yield name, tuple(finite_mean(values[changed].clamp(max=LARGEST_PSNR_DB).tolist()) for values in measured)
 
 
-def _other_speech(evaluation: Evaluation) -> Iterator[float]:
+def _other_speech(evaluation: Evaluation) -> list[float]:
     """Correlation with a clip's own truth when it speaks as another one."""
     partners = derangement(len(evaluation), evaluation.settings.seed)
-    for place in evaluation.progress(range(len(evaluation)), "lips, other speech"):
-        yield _opening_correlation(evaluation.labels(place), evaluation.readings(place, partners[place]))
+
+    def judge(place: int) -> float:
+        return _opening_correlation(evaluation.labels(place), evaluation.readings(place, partners[place]))
+
+    return evaluation.each("lips, other speech", evaluation.places, judge)
 
 
 def _opening_correlation(labels: Labels, readings: FaceReadings) -> float:

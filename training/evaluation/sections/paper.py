@@ -13,7 +13,8 @@ from training.evaluation.paper_figures import PaperFigures, WatchedClip
 from training.evaluation.report import LeftOut, SectionReport
 from training.evaluation.sections.unguided import tracks_note
 from training.evaluation.settings import GIVEN
-from training.evaluation.side_by_side import SideBySide
+from training.evaluation.shared_work import Row
+from training.evaluation.side_by_side import write_pair, write_sheet
 
 # clips with the noise of the same place, apart from that of the other parts
 PAPER = 6
@@ -37,9 +38,10 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
         raise LeftOut(NO_READER)
     report = SectionReport("Paper: each clip's portrait speaks with its sound, and moves freely", evaluation.clip_ids)
     report.beside = "the clips themselves"
-    found, is_given = PaperFigures(extractors, face_embedding()), evaluation.settings.motion == GIVEN
-    shown = SideBySide(evaluation.settings.output / "videos", evaluation.settings.num_videos)
-    for place in evaluation.progress(range(len(evaluation)), "paper"):
+    figures, is_given = PaperFigures(extractors, face_embedding()), evaluation.settings.motion == GIVEN
+    folder = evaluation.settings.output / "videos"
+
+    def judge(place: int) -> Row:
         truth, portrait, speech = evaluation.truth(place), evaluation.portrait(place), evaluation.speech(place)
         generator = evaluation.random(PAPER, place)
         if is_given:
@@ -47,13 +49,19 @@ def paper_section(evaluation: Evaluation) -> SectionReport:
         else:
             tracks = evaluation.free_tracks(portrait, speech, generator)
         pictures = evaluation.pictures(evaluation.render(portrait, speech, tracks, generator))
-        shown.add(evaluation.clip_ids[place], truth.frames, pictures, truth.samples)
+        shown = None
+        if place < evaluation.settings.num_videos:
+            shown = write_pair(folder, truth.clip_id, truth.frames, pictures, truth.samples)
         made, filmed = None, None
         if evaluation.reader is not None:
             made, filmed = evaluation.reader(pictures), evaluation.truth_readings(place)
-        found.add(WatchedClip(pictures, made), WatchedClip(truth.frames, filmed), truth.samples)
-    shown.write_sheet()
-    found.report(report, evaluation.settings.seed)
+        row = figures.row(WatchedClip(pictures, made), WatchedClip(truth.frames, filmed), truth.samples)
+        return row | {"shown": shown}
+
+    rows = evaluation.each("paper", evaluation.places, judge)
+    if evaluation.work.is_main:
+        write_sheet(folder, [row["shown"] for row in rows if row["shown"] is not None])
+    figures.report(report, rows, evaluation.settings.seed)
     whose = "pose and eye openness are the clip's own" if is_given else tracks_note(evaluation)
     report.notes.append(f"Of each clip the first {evaluation.settings.clip_seconds:g} s; {whose}.")
     if evaluation.reader is None:
@@ -72,7 +80,7 @@ def pictures_section(evaluation: Evaluation) -> SectionReport:
     """
     title = "Pictures: frame by frame against the truth, own speech, pose and blinks given"
     report = SectionReport(title, evaluation.clip_ids)
-    rows = [evaluation.likeness(place) for place in evaluation.progress(range(len(evaluation)), "pictures")]
+    rows = evaluation.each("pictures", evaluation.places, evaluation.likeness)
     add_likeness(report, rows, evaluation)
     return report
 
@@ -91,7 +99,7 @@ def add_likeness(report: SectionReport, rows: list[dict[str, float]], evaluation
             better = HIGHER if name in HIGHER_LIKENESS else LOWER
             report.add_mean(name, label, [row[name] for row in rows], evaluation.settings.seed, better=better)
     if evaluation.reader is None:
-        report.notes.append(f"Left out: {', '.join(LANDMARK_LABELS)}, as {NO_READER}.")
+        report.notes.append(f"Left out: {', '.join(LANDMARK_LABELS.values())}, as {NO_READER}.")
     if evaluation.extractors.lpips is None:
         report.notes.append(f"Left out, as `--extractors` has no network for it: {FIGURES_OF['lpips']} (lpips).")
 

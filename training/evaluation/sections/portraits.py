@@ -78,11 +78,11 @@ def portraits_section(evaluation: Evaluation) -> SectionReport:
     except ImportError as error:
         report.notes.append(f"Identity is left out: {error}.")
         embed = None
-    segment, rows, unseen = PersonSegmenter(), [], 0
-    for place, portrait in enumerate(evaluation.progress(portraits, "portraits")):
-        row, is_seen = _judged(evaluation, portrait, place, embed, segment)
-        rows.append(row)
-        unseen += not is_seen
+    segment = PersonSegmenter()
+    places = dict(zip(names, enumerate(portraits), strict=True))
+    found = evaluation.each("portraits", places, lambda which: _judged(evaluation, *which, embed, segment))
+    rows, seen = zip(*found, strict=True)
+    unseen = len(seen) - sum(seen)
     for key, label in FIGURES.items():
         if key != "identity" or embed is not None:
             report.add_mean(key, label, [row[key] for row in rows], settings.seed, better=BETTER[key])
@@ -179,8 +179,8 @@ def _read_portraits(evaluation: Evaluation) -> tuple[list[str], list[Portrait], 
 
 def _judged(
     evaluation: Evaluation,
-    portrait: Portrait,
     place: int,
+    portrait: Portrait,
     embed: FaceEmbedding | None,
     segment: PersonSegmenter,
 ) -> tuple[dict[str, float], bool]:

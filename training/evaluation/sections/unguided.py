@@ -31,6 +31,7 @@ from training.evaluation.figures import (
 )
 from training.evaluation.metrics.movement import blink_rate
 from training.evaluation.report import LeftOut, SectionReport, unseen_note
+from training.evaluation.shared_work import Row
 
 # enough for the distribution of the training split's movements
 MAX_TRAINING_CLIPS = 1000
@@ -58,15 +59,16 @@ def tracks_section(evaluation: Evaluation) -> SectionReport:
     title = "Tracks: pose and blinks that PBNet makes for the speech of the test split"
     report = SectionReport(title, evaluation.clip_ids)
     report.beside = "training split"
-    rates, differences, speeds = [], [], []
-    for place in evaluation.progress(range(len(evaluation)), "tracks"):
+
+    def judge(place: int) -> Row:
         portrait, speech = evaluation.portrait(place), evaluation.speech(place)
         (pose, blink), (other_pose, _) = (
             evaluation.free_tracks(portrait, speech, evaluation.random(TRACKS, place, sample)) for sample in range(2)
         )
-        rates.append(blink_rate(blink, FPS))
-        differences.append(float((pose - other_pose)[:, 0].abs().mean()))
-        speeds.append(angular_speed(pose.numpy()))
+        difference = float((pose - other_pose)[:, 0].abs().mean())
+        return blink_rate(blink, FPS), difference, angular_speed(pose.numpy())
+
+    rates, differences, speeds = zip(*evaluation.each("tracks", evaluation.places, judge), strict=True)
     training_rate, training_speeds = _training_movement(evaluation, report)
     seed = evaluation.settings.seed
     if pbnet.makes_blink:
@@ -108,8 +110,13 @@ def long_section(evaluation: Evaluation) -> SectionReport:
     ends = f"{settings.clip_seconds:g} s"
     title = f"Long: the first and the last {ends} of videos of {settings.long_seconds:g} s"
     report = SectionReport(title, [f"from {evaluation.clip_ids[group[0]]}" for group in groups])
-    runs = [(group[0], order) for group in groups for order in (group, group[::-1])]
-    found = [_long_run(evaluation, *run) for run in evaluation.progress(runs, "long")]
+    orders = {"forwards": slice(None), "backwards": slice(None, None, -1)}
+    runs = {
+        f"{name}, {order}": (group[0], group[direction])
+        for name, group in zip(report.clips, groups, strict=True)
+        for order, direction in orders.items()
+    }
+    found = evaluation.each("long", runs, lambda run: _long_run(evaluation, *run))
     seed = settings.seed
     _add_ends(report, "mouth_opening", f"mouth opening, r, {{}} {ends}", [run[0] for run in found], seed, HIGHER)
     _add_ends(report, "sharpness", f"sharpness of the face, {{}} {ends}", [run[1] for run in found], seed)
@@ -143,19 +150,27 @@ def recordings_section(evaluation: Evaluation) -> SectionReport:
     title = "Recordings: mouth opening read from the video against the energy of the sound"
     report = SectionReport(title, [evaluation.clip_ids[place] for place in places])
     for number, path in enumerate(evaluation.settings.recordings, 1):
-        waveform = read_waveform(path, name="recordings")
-        speech = evaluation.pipe.encode_audio(waveform).cpu()
-        energy = sound_energy(fit_samples(resample(waveform, SAMPLE_RATE_HZ), len(speech)), len(speech))
-        rows = []
-        for place in evaluation.progress(places, f"recordings, {path.name}"):
-            video = evaluation.settings.output / f"recording_{number}-{evaluation.clip_ids[place]}.mp4"
-            rows.append(_spoken(evaluation, place, speech, energy, video, waveform))
+        rows = _recording_rows(evaluation, number, path, places)
         _add_recording(report, number, path.name, rows, evaluation.settings.seed)
     report.notes.append(
         f"Portraits from the test split; {tracks_note(evaluation)}. Pauses: energy below a tenth of its 95th "
         "percentile for 0.16 s or more; speech: above three tenths of it."
     )
     return report
+
+
+def _recording_rows(evaluation: Evaluation, number: int, path: Path, places: list[int]) -> list[Row]:
+    """What each portrait says that speaks a recording, see `_spoken`."""
+    waveform = read_waveform(path, name="recordings")
+    speech = evaluation.pipe.encode_audio(waveform).cpu()
+    energy = sound_energy(fit_samples(resample(waveform, SAMPLE_RATE_HZ), len(speech)), len(speech))
+
+    def judge(place: int) -> Row:
+        video = evaluation.settings.output / f"recording_{number}-{evaluation.clip_ids[place]}.mp4"
+        return _spoken(evaluation, place, speech, energy, video, waveform)
+
+    chosen = {evaluation.clip_ids[place]: place for place in places}
+    return evaluation.each(f"recording {number}, {path.name}", chosen, judge)
 
 
 def _training_movement(evaluation: Evaluation, report: SectionReport) -> tuple[float | None, np.ndarray | None]:
@@ -166,7 +181,7 @@ def _training_movement(evaluation: Evaluation, report: SectionReport) -> tuple[f
         return None, None
     rates, speeds = [], []
     chosen = spread_evenly(len(shards), MAX_TRAINING_CLIPS)
-    for index in evaluation.progress(chosen, "tracks, training split"):
+    for index in evaluation.work.progress(chosen, "tracks, training split"):
         labels = shards.read_labels(index, ["pose", "blink"])
         pose, blink = (labels[name][: evaluation.settings.num_frames] for name in ("pose", "blink"))
         rates.append(blink_rate(torch.from_numpy(blink), FPS))

@@ -27,12 +27,13 @@ from training.train_a2v import A2VConfig
 from training.train_audio_encoder import AudioEncoderConfig
 from training.train_lfg import LFGConfig
 from training.train_pbnet import PBNetConfig
+from training.train_syncnet import SyncConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "training/README.md", "benchmarks/README.md"))]
-CONFIGS = (A2VConfig, AudioEncoderConfig, LFGConfig, PBNetConfig)
+CONFIGS = (A2VConfig, AudioEncoderConfig, LFGConfig, PBNetConfig, SyncConfig)
 # the only block that needs no package of ours
 SHARED = "DiffusionPipeline.from_pretrained("
 # of pip, accelerate, diffusers-cli, pytest and ruff

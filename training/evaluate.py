@@ -40,7 +40,8 @@ from training.engine import commands
 from training.engine.networks import load_network
 from training.engine.processes import PATIENCE, device_of_process
 from training.evaluation.clips import Evaluation
-from training.evaluation.extractors import FIGURES_OF, load_extractors
+from training.evaluation.extractor_files import load_extractors
+from training.evaluation.extractors import FIGURES_OF
 from training.evaluation.face_reader import FaceReader
 from training.evaluation.figures import NUM_RESAMPLES
 from training.evaluation.loading import load_pipeline
@@ -267,8 +268,9 @@ def _parser() -> argparse.ArgumentParser:
         "--extractors",
         nargs="+",
         default=(),
-        metavar="NAME=FILE",
-        help=f"networks of metrics: NAME of {', '.join(FIGURES_OF)}; FILE.pt (TorchScript) or FILE.py:FUNCTION",
+        metavar="NAME=PLACE",
+        help=f"networks of metrics: NAME of {', '.join(FIGURES_OF)}; FILE.pt (TorchScript), FILE.py:FUNCTION, of the "
+        "Hub OWNER/REPOSITORY:FILE; of dawn_sync the folder or Hub id",
     )
     add("--trust_remote_code", action="store_true", help="let the files of --extractors, which are programs, run")
     counts = {

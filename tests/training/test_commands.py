@@ -22,6 +22,7 @@ from training.train_a2v import main as train_a2v
 from training.train_audio_encoder import main as train_audio_encoder
 from training.train_lfg import main as train_lfg
 from training.train_pbnet import main as train_pbnet
+from training.train_syncnet import main as train_syncnet
 
 TOY = Path(__file__).parents[2] / "training" / "configs" / "toy"
 ONE_STEP = [
@@ -135,6 +136,7 @@ SETTINGS = {
         *(f"a2v_{size}_stage{stage}" for size in (128, 256) for stage in (1, 2)),
         *("toy/a2v", "open/a2v"),
     ],
+    train_syncnet: ["open/syncnet"],
     train_audio_encoder: ["toy/audio_encoder", "open/synthetic_voices", "open/audio_encoder"],
 }
 

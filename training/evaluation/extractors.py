@@ -1,11 +1,7 @@
-"""Networks that metrics need and this project does not ship: files or functions of the user's, never downloaded."""
+"""Networks that metrics need and this project does not ship, and what they take and return."""
 
-import hashlib
-import importlib.util
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +12,7 @@ FIGURES_OF = {
     "inception": "FID",
     "i3d": "FVD16 and FVD32",
     "syncnet": "LSE-C and LSE-D",
+    "dawn_sync": "LSE-C (dawn-sync) and LSE-D (dawn-sync)",
     "arcface": "CSIM",
     "lpips": "LPIPS",
 }
@@ -35,6 +32,7 @@ class Extractors:
         i3d: Videos (B, 3, F, H, W) to features (B, D).
         syncnet: Pictures (F, 3, H, W), samples (640 F,) at 16 kHz and face boxes (F, 4) as x_min, x_max, y_min,
             y_max [px] to embeddings of the lips (F, D) and of the sound (F, D).
+        dawn_sync: The same, by this project's own network (`training/train_syncnet.py`).
         arcface: Pictures (B, 3, H, W) and face boxes (B, 4) to embeddings (B, D).
         lpips: Pictures (B, 3, H, W) and their truth, of the same shape, to distances (B,).
         sources: Where each comes from, for the report.
@@ -43,6 +41,7 @@ class Extractors:
     inception: Network | None = None
     i3d: Network | None = None
     syncnet: Network | None = None
+    dawn_sync: Network | None = None
     arcface: Network | None = None
     lpips: Network | None = None
     sources: dict[str, str] = field(default_factory=dict)
@@ -100,11 +99,12 @@ class Extractors:
         return np.concatenate([self._run("arcface", *pair) for pair in pairs])
 
     def sync_embeddings(
-        self, frames: np.ndarray, samples: np.ndarray, face_box_px: np.ndarray
+        self, name: str, frames: np.ndarray, samples: np.ndarray, face_box_px: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute SyncNet's embeddings of lips and sound.
+        """Compute embeddings of lips and sound.
 
         Args:
+            name: By which network: "syncnet" or "dawn_sync".
             frames: uint8 frames (F, H, W, 3).
             samples: Their sound at 16 kHz (640 F,).
             face_box_px: x_min, x_max, y_min, y_max (F, 4) [px], finite.
@@ -116,10 +116,10 @@ class Extractors:
             ValueError: The network returns something else.
         """
         inputs = as_images(frames), *(torch.from_numpy(np.array(x, np.float32)) for x in (samples, face_box_px))
-        found = self._call("syncnet", *inputs)
+        found = self._call(name, *inputs)
         if not isinstance(found, tuple | list) or len(found) != 2:
-            raise ValueError("`syncnet` must return two tensors: embeddings of the lips and of the sound")
-        return tuple(_checked("syncnet", part, (len(frames), None)) for part in found)
+            raise ValueError(f"`{name}` must return two tensors: embeddings of the lips and of the sound")
+        return tuple(_checked(name, part, (len(frames), None)) for part in found)
 
     def perceptual_distances(self, made: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Compute LPIPS between frames.
@@ -150,107 +150,9 @@ class Extractors:
         return _checked(name, found, (len(inputs[0]),) if name == "lpips" else (len(inputs[0]), None))
 
 
-class ScriptedNetwork:
-    """A network from a TorchScript file.
-
-    The files in which Inception and I3D are usually passed on take bytes, scale and resize them themselves, and return
-    features only when asked; they have an argument `return_features`, by which they are known.
-
-    Args:
-        module: The network.
-        device: Where it runs.
-    """
-
-    def __init__(self, module: torch.jit.ScriptModule, device: torch.device) -> None:
-        self._module, self._device = module.to(device).eval(), device
-        arguments = {argument.name for argument in module.forward.schema.arguments}
-        self._takes_bytes = "return_features" in arguments
-        names = arguments & {"return_features", "rescale", "resize"} if self._takes_bytes else ()
-        self._options = dict.fromkeys(sorted(names), True)
-
-    def __call__(self, *inputs: torch.Tensor) -> Any:
-        """Run the network on its device."""
-        inputs = [tensor.to(self._device) for tensor in inputs]
-        if self._takes_bytes:
-            inputs[0] = (inputs[0] * 255).round().byte()
-        return self._module(*inputs, **self._options)
-
-
-def load_extractors(given: Sequence[str], trust_remote_code: bool, device: torch.device) -> Extractors:
-    """Load networks from files.
-
-    Args:
-        given: NAME=FILE.pt, a TorchScript file, or NAME=FILE.py:FUNCTION, a function that takes nothing and returns
-            the network; NAME as in `Extractors`.
-        trust_remote_code: Whether the files may run: both kinds are programs.
-        device: Where TorchScript runs.
-
-    Returns:
-        The networks.
-
-    Raises:
-        ValueError: A name is unknown or comes twice, a file cannot be loaded, or may not run.
-    """
-    networks, sources = {}, {}
-    for words in given:
-        name, _, where = words.partition("=")
-        if name not in FIGURES_OF or not where:
-            raise ValueError(
-                f"`extractors` has {words!r}, must be NAME=FILE.pt or NAME=FILE.py:FUNCTION, NAME one of "
-                f"{', '.join(FIGURES_OF)}"
-            )
-        if name in networks:
-            raise ValueError(f"`extractors` has {name} twice, must have it once")
-        path, function = _split_place(where)
-        if not path.is_file():
-            raise ValueError(f"`extractors` has {words!r}, but {path} is not a file")
-        if not function and path.suffix not in (".pt", ".pth", ".ts", ".torchscript"):
-            raise ValueError(
-                f"`extractors` has {words!r}, must be TorchScript (FILE.pt) or FILE.py:FUNCTION: weights alone, such "
-                "as safetensors, do not say what network they belong to"
-            )
-        if not trust_remote_code:
-            raise ValueError(f"`extractors` has {words!r}, which is a program: pass `trust_remote_code` to let it run")
-        networks[name] = _from_function(path, function) if function else _from_script(path, device)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        sources[name] = f"{path.name}{':' + function if function else ''}, SHA-256 {digest[:12]}"
-    return Extractors(**networks, sources=sources)
-
-
 def as_images(frames: np.ndarray) -> torch.Tensor:
     """Turn uint8 frames (F, H, W, 3) into float32 images (F, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-
-
-def _split_place(where: str) -> tuple[Path, str]:
-    path, _, function = where.rpartition(":")
-    return (Path(path), function) if path.endswith(".py") else (Path(where), "")
-
-
-def _from_script(path: Path, device: torch.device) -> ScriptedNetwork:
-    try:
-        return ScriptedNetwork(torch.jit.load(path, map_location="cpu"), device)
-    except (RuntimeError, ValueError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`extractors`: {path} cannot be loaded as TorchScript: {reason}") from error
-
-
-def _from_function(path: Path, function: str) -> Network:
-    name = f"extractors_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    # the user's own program may fail in any way
-    try:
-        spec.loader.exec_module(module)
-        network = getattr(module, function)()
-    except Exception as error:
-        raise ValueError(
-            f"`extractors`: {path}:{function} cannot be loaded: {str(error) or type(error).__name__}"
-        ) from error
-    if not callable(network):
-        raise ValueError(f"`extractors`: {path}:{function} returns {type(network).__name__}, must return a function")
-    return network
 
 
 def _checked(name: str, found: Any, shape: tuple[int | None, ...]) -> np.ndarray:

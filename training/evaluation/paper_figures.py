@@ -32,9 +32,19 @@ MOVEMENT = {
     "opening_in_silence": "mouth opening in silence [face heights]",
 }
 SYNC = {"lse_c": "LSE-C", "lse_d": "LSE-D", "offset_frames": "offset of lips after sound [frames]"}
+# the same by the network of `train_syncnet.py`
+DAWN_SYNC = {f"{name}_dawn_sync": f"{label} (dawn-sync)" for name, label in SYNC.items()}
+SYNC_NETWORKS = {"syncnet": SYNC, "dawn_sync": DAWN_SYNC}
 IDENTITY = {"csim": "CSIM", "csim_dlib": "CSIM (dlib)"}
 # of the others, what is nearer to the films' own figure is better
-BETTER = {"lse_c": HIGHER, "lse_d": LOWER, "csim": HIGHER, "csim_dlib": HIGHER}
+BETTER = {
+    "lse_c": HIGHER,
+    "lse_d": LOWER,
+    "lse_c_dawn_sync": HIGHER,
+    "lse_d_dawn_sync": LOWER,
+    "csim": HIGHER,
+    "csim_dlib": HIGHER,
+}
 # dlib's embedding takes 20 ms a face
 EMBEDDED_EVERY = 10
 
@@ -104,7 +114,7 @@ class PaperFigures:
             if first.count > 1:
                 distance = frechet_distance(first, second)
                 report.add(name, label, distance, count=first.count, better=LOWER)
-        for name, label in (SYNC | IDENTITY | MOVEMENT).items():
+        for name, label in (SYNC | DAWN_SYNC | IDENTITY | MOVEMENT).items():
             if any(name in row["figures"][0] for row in rows):
                 made, filmed = ([row["figures"][side][name] for row in rows] for side in range(2))
                 beside = finite_mean(filmed)
@@ -153,12 +163,13 @@ class PaperFigures:
         if readings is None:
             return {}
         found = movement_figures(readings, samples)
-        if self._extractors.syncnet is not None:
-            sync = (math.nan,) * len(SYNC)
-            if readings.show_face():
-                boxes = without_gaps(readings.face_box_px)
-                sync = lip_sync(*self._extractors.sync_embeddings(clip.frames, samples, boxes))
-            found |= dict(zip(SYNC, sync, strict=True))
+        for network, names in SYNC_NETWORKS.items():
+            if getattr(self._extractors, network) is not None:
+                sync = (math.nan,) * len(names)
+                if readings.show_face():
+                    boxes = without_gaps(readings.face_box_px)
+                    sync = lip_sync(*self._extractors.sync_embeddings(network, clip.frames, samples, boxes))
+                found |= dict(zip(names, sync, strict=True))
         return found
 
     def _face_similarities(self, made: WatchedClip, truth: WatchedClip) -> dict[str, tuple[float, float]]:

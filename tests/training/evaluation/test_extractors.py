@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluation.extractors import FIGURES_OF, Extractors, as_images, load_extractors
+from training.evaluation import extractor_files
+from training.evaluation.extractor_files import load_extractors
+from training.evaluation.extractors import FIGURES_OF, Extractors, as_images
+from training.objectives.sync_network import SyncNetwork
 
 CPU = torch.device("cpu")
 FRAMES = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
@@ -62,7 +65,7 @@ def test_function_and_torchscript_give_the_same_features(files):
     expected = FRAMES.mean(axis=(1, 2)) / 255
     np.testing.assert_allclose(scripted.picture_features(FRAMES), expected, atol=1e-6)
     np.testing.assert_allclose(written.picture_features(FRAMES), expected, atol=1e-6)
-    assert scripted.missing() == ["i3d", "syncnet", "arcface", "lpips"]
+    assert scripted.missing() == ["i3d", "syncnet", "dawn_sync", "arcface", "lpips"]
     assert scripted.sources["inception"].startswith("inception.pt, SHA-256 ")
     assert written.sources["inception"].startswith("mine.py:inception, SHA-256 ")
 
@@ -77,6 +80,31 @@ def test_faces_come_with_their_boxes(files):
     np.testing.assert_allclose(found[:, 3:], BOXES)
 
 
+def test_a_file_of_the_hub_is_had_from_its_repository(files, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        extractor_files, "hf_hub_download", lambda *words: asked.append(words) or str(files / words[1].split("/")[-1])
+    )
+    given = ["inception=me/networks:scripts/inception.pt", "arcface=me/networks:mine.py:arcface"]
+    found = load_extractors(given, True, CPU)
+    assert asked == [("me/networks", "scripts/inception.pt"), ("me/networks", "mine.py")]
+    np.testing.assert_allclose(found.picture_features(FRAMES), FRAMES.mean(axis=(1, 2)) / 255, atol=1e-6)
+    assert found.sources["arcface"].startswith("mine.py:arcface, SHA-256 ")
+    with pytest.raises(ValueError, match="pass `trust_remote_code`"):
+        load_extractors(given, False, CPU)
+    assert len(asked) == 2
+
+
+def test_own_sync_network_is_a_folder_that_needs_no_trust(tmp_path):
+    SyncNetwork(channels=(4, 4, 4), width=8, embedding_dim=6).save_pretrained(tmp_path / "syncnet")
+    found = load_extractors([f"dawn_sync={tmp_path / 'syncnet'}"], False, CPU)
+    sound = np.random.default_rng(0).normal(size=20 * 640)
+    for embeddings in found.sync_embeddings("dawn_sync", FRAMES, sound, BOXES):
+        assert embeddings.shape == (20, 6)
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    assert found.sources["dawn_sync"].startswith("syncnet, SHA-256 ")
+
+
 def test_nothing_runs_without_trust(files):
     (files / "touch.py").write_text(f"open({str(files / 'touched')!r}, 'w')\n")
     for where in ("touch.py:inception", "inception.pt"):
@@ -89,7 +117,9 @@ def test_nothing_runs_without_trust(files):
     ("given", "message"),
     [
         (["inception"], "`extractors` has 'inception', must be NAME=FILE.pt or NAME=FILE.py:FUNCTION"),
-        (["resnet=mine.py:inception"], "NAME one of inception, i3d, syncnet, arcface, lpips"),
+        (["resnet=mine.py:inception"], "NAME one of inception, i3d, syncnet, dawn_sync, arcface"),
+        (["dawn_sync=nowhere"], "nowhere holds no network of train_syncnet.py"),
+        (["inception=me/networks:no.pt"], "'inception=me/networks:no.pt', which cannot be had from the Hub"),
         (["inception=inception.pt", "inception=inception.pt"], "`extractors` has inception twice"),
         (["inception=nowhere.pt"], "nowhere.pt is not a file"),
         (["inception=weights.safetensors"], "weights alone, such as safetensors, do not say what network"),
@@ -131,7 +161,7 @@ def test_a_network_that_fails_is_named():
 
     for call, name in (
         (lambda given: given.picture_features(FRAMES), "inception"),
-        (lambda given: given.sync_embeddings(FRAMES, np.zeros(20 * 640), BOXES), "syncnet"),
+        (lambda given: given.sync_embeddings("syncnet", FRAMES, np.zeros(20 * 640), BOXES), "syncnet"),
     ):
         with pytest.raises(ValueError, match=f"`{name}` fails: no memory"):
             call(Extractors(**{name: failing}))
@@ -139,7 +169,7 @@ def test_a_network_that_fails_is_named():
 
 def test_sync_needs_two_embeddings_per_frame():
     def embeddings(network):
-        return Extractors(syncnet=network).sync_embeddings(FRAMES, np.zeros(20 * 640), BOXES)
+        return Extractors(syncnet=network).sync_embeddings("syncnet", FRAMES, np.zeros(20 * 640), BOXES)
 
     lips, sound = embeddings(
         lambda pictures, samples, boxes: (pictures.mean(dim=(2, 3)), samples.view(20, 640)[:, :3])

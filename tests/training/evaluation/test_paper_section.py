@@ -13,7 +13,15 @@ from training.evaluation.clips import Evaluation
 from training.evaluation.extractors import Extractors
 from training.evaluation.face_reader import FaceReadings, labelled_opening
 from training.evaluation.likeness import LIKENESS_LABELS, PICTURE_LABELS, frame_likeness, landmark_distances
-from training.evaluation.paper_figures import MOVEMENT, SYNC, PaperFigures, WatchedClip, movement_figures, without_gaps
+from training.evaluation.paper_figures import (
+    DAWN_SYNC,
+    MOVEMENT,
+    SYNC,
+    PaperFigures,
+    WatchedClip,
+    movement_figures,
+    without_gaps,
+)
 from training.evaluation.report import LeftOut, SectionReport
 from training.evaluation.sections.paper import paper_section, pictures_section
 
@@ -35,6 +43,7 @@ NETWORKS = Extractors(
     inception=lambda pictures: pictures[:, :, ::32, ::32].flatten(1),
     i3d=lambda videos: videos.mean(dim=(3, 4)).flatten(1),
     syncnet=lambda pictures, samples, boxes: (pictures.mean(dim=(2, 3)), samples.view(-1, 640)[:, :3]),
+    dawn_sync=lambda pictures, samples, boxes: (pictures.mean(dim=(2, 3)), samples.view(-1, 640)[:, 3:6]),
     arcface=average_faces,
     lpips=lambda made, truth: (made - truth).abs().mean(dim=(1, 2, 3)),
 )
@@ -60,10 +69,10 @@ def clips(count: int, num_frames: int = 40) -> list:
 
 def test_a_video_that_is_the_film_is_without_distance_and_as_the_film():
     figures, notes = figures_of([(clip, clip) for clip in clips(2)], NETWORKS)
-    assert list(figures) == ["fid", "fvd16", "fvd32", *SYNC, "csim", *MOVEMENT]
+    assert list(figures) == ["fid", "fvd16", "fvd32", *SYNC, *DAWN_SYNC, "csim", *MOVEMENT]
     for name in ("fid", "fvd16", "fvd32"):
         assert figures[name].value == pytest.approx(0, abs=1e-6), name
-    for name in (*SYNC, "csim", *MOVEMENT):
+    for name in (*SYNC, *DAWN_SYNC, "csim", *MOVEMENT):
         assert figures[name].value == figures[name].beside, name
     assert [figures[name].count for name in ("fid", "fvd16", "fvd32")] == [80, 4, 2]
     assert any(note.startswith("FVD16, FVD32: fewer pictures or windows") for note in notes)
@@ -82,7 +91,13 @@ def test_without_networks_their_figures_are_left_out_by_name():
     figures, notes = figures_of([(clip, clip) for clip in clips(2)], Extractors())
     assert list(figures) == list(MOVEMENT)
     (left_out,) = [note for note in notes if note.startswith("Left out, as")]
-    for name in ("FID (inception)", "FVD16 and FVD32 (i3d)", "LSE-C and LSE-D (syncnet)", "CSIM (arcface)"):
+    for name in (
+        "FID (inception)",
+        "FVD16 and FVD32 (i3d)",
+        "LSE-C and LSE-D (syncnet)",
+        "LSE-D (dawn-sync) (dawn_sync)",
+        "CSIM (arcface)",
+    ):
         assert name in left_out
     assert "Left out: CSIM (dlib), which needs the extra `identity`." in notes
 

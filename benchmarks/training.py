@@ -33,8 +33,9 @@ from torch.utils.data import Dataset  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor  # noqa: E402
 
-from training.data.clip_shards import shard_path, write_shard  # noqa: E402
 from training.data.dataset_info import DatasetInfo, write_dataset_info  # noqa: E402
+from training.data.shard_journal import shard_path  # noqa: E402
+from training.data.shard_writing import write_shard  # noqa: E402
 from training.engine.config import TrainingConfig, parse_config  # noqa: E402
 from training.engine.loop import Stage, train  # noqa: E402
 from training.engine.training_plan import Draw  # noqa: E402

@@ -19,9 +19,10 @@ from tqdm.auto import tqdm
 
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from training.data.clip_plan import SPLITS
-from training.data.clip_shards import ClipShards, finished_shards
+from training.data.clip_shards import ClipShards
 from training.data.dataset_info import read_dataset_info, replace_dataset_info
 from training.data.features_beside import features_path, remove_other_features, write_features
+from training.data.shard_journal import finished_shards
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.engine import commands
 from training.engine.processes import device_of_process

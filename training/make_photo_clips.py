@@ -29,9 +29,10 @@ from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.data.clip_members import PreparedClip
 from training.data.clip_plan import SPLITS, identities_by_share, identities_in_list, read_names
-from training.data.clip_shards import read_journal, shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info, write_text_atomically
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.data.shard_journal import read_journal, shard_path
+from training.data.shard_writing import write_shard
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.engine import commands
 from training.engine.processes import run_workers

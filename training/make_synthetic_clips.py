@@ -25,9 +25,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.records import FPS
-from training.data.clip_shards import read_journal
 from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.data.shard_journal import read_journal
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.engine import commands
 from training.engine.checkpoints import list_checkpoints

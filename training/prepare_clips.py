@@ -33,6 +33,7 @@ from diffusers_dawn.face.pose import box_area, landmark_box
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
+from training.data.clip_members import PreparedClip
 from training.data.clip_plan import (
     SourceVideo,
     identities_by_share,
@@ -46,9 +47,10 @@ from training.data.clip_plan import (
     read_plan,
     write_plan,
 )
-from training.data.clip_shards import PreparedClip, read_journal, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
+from training.data.shard_journal import read_journal
+from training.data.shard_writing import write_shard
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.data.video_clips import ClipMaker, ClipSettings
 from training.engine import commands

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from training.data.clip_members import SAMPLES_PER_FRAME
-from training.data.clip_shards import ClipSkipped, PreparedClip, shard_path, write_shard
+from training.data.clip_members import SAMPLES_PER_FRAME, PreparedClip
 from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import ClipSkipped, write_shard
 
 SIZE_PX = 32
 

@@ -5,8 +5,9 @@ import torch
 from tiny_clips import AUDIO_DIM, tiny_clip, write_tiny_data_set
 from tiny_stages import first_batch
 
-from training.data.clip_shards import shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 from training.train_pbnet import PBNetConfig, PBNetStage
 
 MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 16, "feed_forward_dim": 16}

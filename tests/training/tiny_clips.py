@@ -8,8 +8,9 @@ import numpy as np
 
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from training.data.clip_members import PreparedClip
-from training.data.clip_shards import shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 
 AUDIO_DIM = 32
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from training.data.clip_members import PreparedClip
-from training.data.clip_shards import shard_path, write_shard
 from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 from training.evaluation.settings import EvaluationSettings
 
 SHORT = EvaluationSettings(

@@ -18,9 +18,10 @@ import torch
 from PIL import Image, ImageDraw
 
 from diffusers_dawn.records import FPS, POSE_NAMES
-from training.data.clip_shards import SHARD_NAME, ClipShards, finished_shards, read_journal
+from training.data.clip_shards import ClipShards
 from training.data.dataset_info import read_dataset_info, write_text_atomically
 from training.data.mouth import mouth_opening
+from training.data.shard_journal import SHARD_NAME, finished_shards, read_journal
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 FRAMES_PER_CLIP = 6

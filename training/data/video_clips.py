@@ -17,9 +17,9 @@ from diffusers_dawn.face.track import find_missing_frames, follow_face, interpol
 from diffusers_dawn.media.recordings import SILENCE_PEAK, read_waveform, resample
 from diffusers_dawn.media.videos import stream_video
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, SquareCrop, Waveform
-from training.data.clip_members import SAMPLES_PER_FRAME
+from training.data.clip_members import SAMPLES_PER_FRAME, PreparedClip
 from training.data.clip_plan import PlannedClip
-from training.data.clip_shards import ClipSkipped, PreparedClip
+from training.data.shard_writing import ClipSkipped
 
 # Neighbouring frames show different scenes when small grey copies of them correlate by less: speech and turning heads
 # stay above 0.9, another camera, or the same one zoomed in by a tenth, falls below 0.7

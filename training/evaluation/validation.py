@@ -11,7 +11,8 @@ import torch
 
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, FaceState, Portrait
-from training.data.clip_shards import ClipShards, finished_shards, read_journal
+from training.data.clip_shards import ClipShards
+from training.data.shard_journal import finished_shards, read_journal
 from training.evaluation.face_reader import MOUTH_POINTS, FaceReader, labelled_opening
 from training.evaluation.metrics.image_quality import psnr, ssim
 from training.evaluation.metrics.landmark_distance import landmark_distance

@@ -11,8 +11,9 @@ import numpy as np
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.data.clip_members import PreparedClip
-from training.data.clip_shards import shard_path, write_shard
 from training.data.dataset_info import write_text_atomically
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 from training.synthetic.example_inputs import write_portrait, write_speech
 from training.synthetic.identity import draw_identity
 from training.synthetic.sentences import SPLITS
@@ -186,7 +187,7 @@ def make_shard(
         on_clip: Called after every clip that was made.
 
     Raises:
-        ValueError: As for `clip_shards.write_shard`.
+        ValueError: As for `shard_writing.write_shard`.
         ImportError: A package of the extra `synthetic` is missing.
     """
     planned = {clip.clip_id: clip for clip in shard.clips}

@@ -3,8 +3,10 @@ import pytest
 from tiny_clips import tiny_clip, write_tiny_data_set
 
 from training.data.clip_mixture import ClipMixture, open_clips
-from training.data.clip_shards import ClipShards, shard_path, write_shard
+from training.data.clip_shards import ClipShards
 from training.data.dataset_info import DatasetInfo, replace_dataset_info, write_dataset_info
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 
 
 @pytest.fixture(scope="module")

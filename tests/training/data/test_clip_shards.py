@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from made_clips import SIZE_PX, made_clip, made_dataset, made_or_skipped
 
 from training.data.clip_members import SAMPLES_PER_FRAME
-from training.data.clip_shards import ClipShards, shard_path, write_shard
+from training.data.clip_shards import ClipShards
 from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 
 CLIP_IDS = ("anna_1", "faceless_1", "ben_1", "ben_2", "cleo_1")
 ROOT = Path(__file__).parents[3]
@@ -25,7 +27,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from made_clips import made_or_skipped
-from training.data.clip_shards import write_shard
+from training.data.shard_writing import write_shard
 calls = []
 def make(clip_id):
     calls.append(clip_id)

@@ -6,7 +6,7 @@ import torch
 from tiny_clips import tiny_clip, write_tiny_data_set
 
 from training.data.clip_mixture import ClipMixture
-from training.data.clip_shards import ClipShards, shard_path, write_shard
+from training.data.clip_shards import ClipShards
 from training.data.dataset_info import (
     DatasetInfo,
     read_dataset_info,
@@ -15,6 +15,8 @@ from training.data.dataset_info import (
 )
 from training.data.datasets import MIRRORED_MOUTH, FramePairs, MotionWindows, Tracks
 from training.data.draw import Draw
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from made_clips import SIZE_PX, made_clip, made_dataset
 from PIL import Image
 
-from training.data.clip_shards import ClipShards, shard_path, write_shard
+from training.data.clip_shards import ClipShards
 from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.data.prepared_report import (
     BOX_COLOUR,
@@ -16,6 +16,8 @@ from training.data.prepared_report import (
     write_report,
     write_statistics,
 )
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import write_shard
 
 REASON = "no face in any of its 6 frames"
 

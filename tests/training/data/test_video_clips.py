@@ -13,7 +13,7 @@ from diffusers_dawn.records import FaceState, Waveform
 from synthetic_media import tone
 from training.data.clip_members import SAMPLES_PER_FRAME, check_clip
 from training.data.clip_plan import PlannedClip, SourceVideo
-from training.data.clip_shards import ClipSkipped
+from training.data.shard_writing import ClipSkipped
 from training.data.video_clips import ClipMaker, ClipSettings, FrameCursor, refuse_cuts
 
 SETTINGS = ClipSettings(size_px=48, min_face_px=16)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny_clips import write_tiny_data_set
 
-from training.data.clip_shards import ClipSkipped, shard_path, write_shard
+from training.data.shard_journal import shard_path
+from training.data.shard_writing import ClipSkipped, write_shard
 from training.evaluation.validation import (
     TruthClip,
     box_inside,

@@ -13,7 +13,8 @@ from diffusers_dawn.face.person import PersonSegmenter
 from diffusers_dawn.records import FPS
 from training.data.clip_members import PreparedClip
 from training.data.clip_plan import SPLITS
-from training.data.clip_shards import ClipShards, ClipSkipped
+from training.data.clip_shards import ClipShards
+from training.data.shard_writing import ClipSkipped
 from training.synthetic.head_motion import head_states, speech_energy
 from training.synthetic.puppets.driving_speech import (
     FilmedSpeech,

@@ -33,16 +33,24 @@ def moving_frames(num_frames=12, height=48, width=64):
     return np.stack(pictures).astype(np.uint8)
 
 
-def write_audio(path, samples, sample_rate_hz, codec, start_s=0.0, layout="mono"):
-    """Channels (C, N) into a file, as other programs write it."""
+def write_audio(path, samples, sample_rate_hz, codec, start_s=0.0, layout="mono", change=None):
+    """Channels (C, N) into a file, as other programs write it; `change` makes other packets of index and packet."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=sample_rate_hz, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
         frame.sample_rate, frame.time_base = sample_rate_hz, Fraction(1, sample_rate_hz)
         frame.pts = round(start_s * sample_rate_hz)
         resampler = av.AudioResampler(stream.format, layout, sample_rate_hz)
-        for source in (frame, None):
-            for converted in resampler.resample(source):
-                container.mux(stream.encode(converted))
-        container.mux(stream.encode(None))
+        converted = [piece for source in (frame, None) for piece in resampler.resample(source)]
+        packets = (packet for piece in (*converted, None) for packet in stream.encode(piece))
+        for index, packet in enumerate(packets):
+            container.mux(packet if change is None else change(index, packet))
     return path
+
+
+def with_content(packet, content):
+    """A packet of the same place and time that holds something else."""
+    other = av.Packet(content)
+    other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+    other.duration, other.stream = packet.duration, packet.stream
+    return other

@@ -85,6 +85,7 @@ def test_sixteen_bits_that_pillow_widens_are_scaled_too():
         (np.full((2, 2, 3), 200.0), "0, 1"),
         (np.full((2, 2, 3), -0.1), "0, 1"),
         (np.full((2, 2, 3), np.nan), "nan"),
+        (Image.new("RGB", (0, 2)), "is 0x2 px, must have pixels"),
         (Image.new("F", (2, 2)), "floating-point"),
         (Image.new("I", (2, 2), 200), "32-bit pixels without a known range"),
     ],
@@ -286,6 +287,8 @@ GREY = Image.new("RGB", (4, 100), (112, 112, 112))
         # code .439 of PQ is 49.4 cd/m2 (SMPTE ST 2084), .494 of SDR's white, code 187 of sRGB
         ({"cICP": bytes([9, 16, 0, 1])}, 187),
         ({"cICP": bytes([12, 13, 0, 1])}, 112),
+        # grey stays grey in any primaries and under any white, here those of ProPhoto RGB
+        ({"cHRM": struct.pack(">8I", 34_570, 35_850, 73_470, 26_530, 15_960, 84_040, 3_660, 10)}, 112),
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
@@ -296,21 +299,40 @@ def test_brightness_is_what_the_chunks_of_a_png_say(chunks, shown, mode):
         np.testing.assert_allclose(read_image(picture).astype(int), shown, atol=1)
 
 
-def test_colours_of_a_wide_gamut_are_widened():
+P3_CHROMATICITIES = struct.pack(">8I", 31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)
+
+
+@pytest.mark.parametrize("chunks", [{"cICP": bytes([12, 13, 0, 1])}, {"cHRM": P3_CHROMATICITIES}])
+def test_colours_of_a_wide_gamut_are_widened(chunks):
     # red of Display P3 lies beyond sRGB; its skin tones become more colourful by these numbers of CSS Color 4
-    skin = with_chunks(Image.new("RGB", (2, 2), (224, 172, 140)), cICP=bytes([12, 13, 0, 1]))
-    np.testing.assert_allclose(read_image(skin)[0, 0], [233, 170, 135], atol=2)
-    red = with_chunks(Image.new("RGB", (2, 2), (255, 0, 0)), cICP=bytes([12, 13, 0, 1]))
+    skin = with_chunks(Image.new("RGB", (2, 200), (224, 172, 140)), **chunks)
+    np.testing.assert_allclose(read_image(skin)[[0, -1], 0], [[233, 170, 135]] * 2, atol=2)
+    red = with_chunks(Image.new("RGB", (2, 2), (255, 0, 0)), **chunks)
     assert read_image(red)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.skipif("AVIF" not in Image.registered_extensions().values(), reason="this Pillow has no AVIF")
+@pytest.mark.parametrize(
+    ("code", "shown"), [((1, 13), (224, 172, 140)), ((12, 13), (233, 170, 135)), ((2, 2), (224, 172, 140))]
+)
+def test_colours_of_an_avif_are_those_of_its_primaries(code, shown):
+    stored = io.BytesIO()
+    Image.new("RGB", (64, 64), (224, 172, 140)).save(stored, "AVIF", quality=100, subsampling="4:4:4")
+    content = bytearray(stored.getvalue())
+    place = content.index(b"colrnclx") + 8
+    content[place : place + 4] = struct.pack(">2H", *code)
+    np.testing.assert_allclose(read_image(bytes(content))[32, 32], shown, atol=3)
 
 
 @pytest.mark.parametrize(
     ("chunks", "reason"),
     [
         ({"gAMA": struct.pack(">I", 0)}, "its gAMA is 0"),
-        ({"cICP": bytes([1, 13, 1, 1])}, "its cICP is 1, 13, 1, 1"),
-        ({"cICP": bytes([1, 13, 0, 0])}, "its cICP is 1, 13, 0, 0"),
-        ({"cICP": bytes([77, 13, 0, 1])}, "its cICP is 77, 13, 0, 1"),
+        ({"cHRM": bytes(32)}, "its cHRM describes no colours"),
+        ({"cHRM": b"\xff" * 32}, "its cHRM describes no colours"),
+        ({"cICP": bytes([1, 13, 1, 1])}, "its colour code is 1, 13, 1, 1"),
+        ({"cICP": bytes([1, 13, 0, 0])}, "its colour code is 1, 13, 0, 0"),
+        ({"cICP": bytes([77, 13, 0, 1])}, "its colour code is 77, 13, 0, 1"),
     ],
 )
 def test_colours_that_a_png_describes_in_an_unknown_way_are_warned_about(chunks, reason):

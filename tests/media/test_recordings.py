@@ -15,7 +15,7 @@ from diffusers_dawn.media.recordings import read_sound_layout, read_waveform, re
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.records import FPS, Waveform
 from real_inputs import REAL, needs_real
-from synthetic_media import clicks, lag_s, moving_frames, tone, write_audio
+from synthetic_media import clicks, lag_s, moving_frames, tone, with_content, write_audio
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,73 @@ def test_damaged_packets_are_silent_and_all_others_keep_their_time(tmp_path_fact
         read = read_waveform(path).samples
     expected = [320 * index for index in range(50) if index not in lost]
     assert np.flatnonzero(read).tolist() == expected
+
+
+def bursts(sample_rate_hz):
+    """Tones of 80 ms, each of its own pitch, four a second for four seconds."""
+    samples = np.zeros(4 * sample_rate_hz, np.float32)
+    for index in range(16):
+        start, burst = round((0.25 * index + 0.05) * sample_rate_hz), tone(sample_rate_hz, 0.08, 400 + 60 * index, 0.6)
+        samples[start : start + len(burst)] = burst
+    return samples
+
+
+def damaged_inside(index, packet):
+    """Noise in the packets from 1.3 to 1.6 s, with which each decoder gave numbers up to 9, or an error of its own."""
+    if not 1.3 <= packet.pts * packet.time_base < 1.6:
+        return packet
+    content = bytes(packet)
+    noise = np.random.default_rng(index).integers(0, 256, len(content) - len(content) // 4, dtype=np.uint8)
+    return with_content(packet, content[: len(content) // 4] + noise.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate_hz"),
+    [(".mp4", "aac", 44_100), (".mp3", "libmp3lame", 44_100)],
+)
+def test_damage_that_decoders_call_something_else_or_turn_into_noise_costs_itself_only(
+    tmp_path, suffix, codec, rate_hz
+):
+    samples = bursts(rate_hz)[None]
+    path = write_audio(tmp_path / f"damaged{suffix}", samples, rate_hz, codec, change=damaged_inside)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        waveform = read_waveform(path)
+    assert any("`audio` has" in str(warning.message) and "damaged place" in str(warning.message) for warning in said)
+    intact = read_waveform(write_audio(tmp_path / f"intact{suffix}", samples, rate_hz, codec)).samples
+    assert len(waveform.samples) == pytest.approx(len(intact), abs=0.01 * rate_hz)
+    before, behind = slice(0, int(1.2 * rate_hz)), slice(int(1.7 * rate_hz), int(3.9 * rate_hz))
+    for part in (before, behind):
+        np.testing.assert_allclose(waveform.samples[part], intact[part], atol=0.01)
+
+
+def test_joined_files_of_other_rates_and_channels_are_read_at_the_first_rate(tmp_path):
+    joined = b""
+    for index, (rate_hz, layout) in enumerate([(44_100, "mono"), (48_000, "stereo"), (22_050, "mono")]):
+        samples = np.stack([tone(rate_hz, 2.0)] * (1 + (layout == "stereo")))
+        path = write_audio(tmp_path / f"{index}.mp3", samples, rate_hz, "libmp3lame", layout=layout)
+        joined += path.read_bytes()
+    with pytest.warns(UserWarning, match="`audio` changes its sample rate; 22050, 48000 Hz are brought to 44100 Hz"):
+        waveform = read_waveform(joined)
+    # an encoder pads each file by up to three blocks, and the first of the others is lost
+    assert waveform.sample_rate_hz == 44_100 and waveform.duration_s == pytest.approx(6, abs=0.25)
+    for start_s in (0.2, 2.3, 4.4):
+        heard = waveform.samples[int(start_s * 44_100) : int((start_s + 1.5) * 44_100)]
+        assert np.argmax(np.abs(np.fft.rfft(heard))) / 1.5 == pytest.approx(440, abs=1)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".flac", "flac"), (".webm", "libopus"), (".aiff", "pcm_s16be")])
+def test_a_recording_that_was_cut_off_is_read_and_said(tmp_path, suffix, codec):
+    path = write_audio(tmp_path / f"whole{suffix}", bursts(48_000)[None], 48_000, codec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = read_waveform(path)
+    content = path.read_bytes()
+    with pytest.warns(UserWarning, match=r"`audio` is cut off or damaged: it ends after \d\.\d+ of 4.0\d s"):
+        cut = read_waveform(content[: len(content) * 2 // 3])
+    assert 1.5 < cut.duration_s < 3.2 and np.array_equal(
+        cut.samples[: 48_000 * 3 // 2], whole.samples[: 48_000 * 3 // 2]
+    )
 
 
 def test_a_recording_is_the_same_from_every_kind_of_source(tmp_path):

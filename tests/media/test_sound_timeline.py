@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -83,6 +84,42 @@ def test_a_recording_that_grows_beyond_the_limit_is_refused_before_it_takes_memo
     for blocks in ([(np.ones(8), start_s)], [(np.ones(8), 0.0), (np.ones(8), start_s)]):
         with pytest.raises(ValueError, match=f"`audio` lasts .* must last at most {MOST_RECORDING_S} s"):
             collect(blocks)
+
+
+def test_the_limit_is_the_same_however_many_channels_are_kept():
+    timeline = SoundTimeline(10, "loudest", "audio", "channel")
+    for start_s in (0.0, MOST_RECORDING_S - 2.0):
+        timeline.add(np.ones((8, 10), np.float32), start_s)
+    with pytest.warns(UserWarning, match="1 gap"):
+        assert len(timeline.finish(None, 0.12)) == 10 * (MOST_RECORDING_S - 1)
+
+
+def test_silence_takes_its_memory_once():
+    tracemalloc.start()
+    try:
+        with pytest.warns(UserWarning, match="1 gap"):
+            samples = collect([(np.ones(8), 0.0), (np.ones(8), 3600.0)])
+        # and what a growing buffer takes beforehand
+        assert tracemalloc.get_traced_memory()[1] < 1.4 * samples.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("channel", "counts", "heard"),
+    [
+        ("loudest", (1, 2), [1, 2]),
+        ("loudest", (2, 1), [2, 1]),
+        ("loudest", (2, 6), [2, 6]),
+        ("mix", (2, 1), [1.5, 1]),
+        (1, (2, 1), [2, 1]),
+        (0, (1, 2), [1, 1]),
+    ],
+)
+def test_files_that_were_joined_may_differ_in_their_channels(channel, counts, heard):
+    # channel c holds c + 1
+    blocks = [(np.tile(np.arange(1.0, count + 1)[:, None], 10), None) for count in counts]
+    assert collect(blocks, channel)[::10].tolist() == heard
 
 
 def test_a_recording_that_does_not_fit_in_memory_is_refused(monkeypatch):

@@ -46,7 +46,9 @@ def test_texts_that_name_another_file_are_refused_and_do_not_open_it(beside, nam
         path.write_text(text)
         with path.open("rb") as stream:
             for source in (path, str(path), f"list{suffix}", path.read_bytes(), stream):
-                with pytest.raises(ValueError, match=rf"^`{name}` cannot be decoded \(.*\): .*not a playlist$"):
+                with pytest.raises(
+                    ValueError, match=rf"^`{name}` cannot be decoded \(.*\): .*must hold sound or pictures itself$"
+                ):
                     READERS[name](source)
 
 

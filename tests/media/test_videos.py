@@ -14,7 +14,7 @@ from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import count_video_frames, read_video, stream_video
 from diffusers_dawn.records import FPS
 from real_inputs import REAL, needs_real
-from synthetic_media import moving_frames, tone, write_audio
+from synthetic_media import moving_frames, tone, with_content, write_audio
 
 
 def test_reading_at_another_rate_shows_the_frame_of_that_time(tmp_path):
@@ -120,6 +120,41 @@ def test_more_frames_than_fit_in_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("diffusers_dawn.media.videos.FRAME_BYTES_PER_PX", 0)
     with pytest.raises(ValueError, match=r"`video` has more frames than fit in memory: 5 of \(48, 64\) px"):
         read_video(tmp_path / "video.mp4")
+
+
+def test_films_that_were_joined_are_read_to_their_end(tmp_path):
+    for index in range(2):
+        grey = np.full((40, 32, 32, 3), 50 + 150 * index, np.uint8)
+        write_transport_stream(tmp_path / f"{index}.ts", grey)
+    joined = b"".join((tmp_path / f"{index}.ts").read_bytes() for index in range(2))
+    with pytest.warns(UserWarning, match="`video` begins to count its time anew 1 times, and is joined there"):
+        frames = read_video(joined, FPS)[0]
+    assert count_video_frames(joined, FPS) == len(frames) == 80
+    np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), [50] * 40 + [200] * 40, atol=3)
+
+
+def write_transport_stream(path, frames):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_the_last_good_picture_stays_where_the_end_is_damaged(tmp_path):
+    with av.open(str(tmp_path / "video.mov"), "w") as container:
+        stream = container.add_stream("png", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "rgb24"
+        pictures = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in moving_frames(12)]
+        packets = [packet for picture in [*pictures, None] for packet in stream.encode(picture)]
+        for index, packet in enumerate(packets):
+            container.mux(with_content(packet, b"no picture") if index >= 8 else packet)
+    with pytest.warns(UserWarning, match=r"`video` has \d damaged places; the picture before stays instead"):
+        frames = read_video(tmp_path / "video.mov", FPS)[0]
+    assert np.array_equal(frames, moving_frames(12)[[*range(8), 7, 7, 7, 7]])
+    with pytest.warns(UserWarning, match="damaged places"):
+        assert len(read_video(tmp_path / "video.mov")[0]) == 8
 
 
 def test_missing_unreadable_and_pictureless_videos_are_errors(tmp_path):

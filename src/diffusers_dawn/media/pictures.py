@@ -2,17 +2,16 @@
 
 import io
 import os
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..machine.free_memory import free_bytes
-from .shown_colours import HLG, LINEAR, PQ, SRGB, TO_BT709, codes_to_srgb, srgb_of_gamma
+from .picture_colours import conversion_to_srgb, read_colour_code
 from .sources import as_array, describe_source, open_binary
 
 if TYPE_CHECKING:
@@ -26,16 +25,9 @@ SEVERAL_PICTURES = {"GIF", "PNG", "WEBP", "AVIF", "TIFF"}
 SIXTEEN_BIT_AS_I = {"PNG", "PPM"}
 # more than the largest cameras take; a small file may claim any number
 MOST_PIXELS = 120_000_000
-# a picture with transparency and a colour profile, while it is converted
-BYTES_PER_PX = 16
-# Pillow's mode for the colour space that a profile is for
-MODE_OF_PROFILE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-GREY_MODES = {"1", "L"}
+# JPEG 2000 of four channels, which takes most while it is decoded
+BYTES_PER_PX = 24
 ROWS_AT_ONCE = 64
-# curves (ITU-T H.273) that look like sRGB's, those that are converted, and BT.709's primaries, which are sRGB's
-USUAL_CURVES, KNOWN_CURVES, BT709_PRIMARIES = {1, 6, SRGB, 14, 15}, {LINEAR, PQ, HLG}, 1
-# as libpng, which takes a power law so near to a screen's for it (PNG, section 11.3.2.2)
-SCREEN_GAMMA, GAMMA_TOLERANCE, GAMMA_RANGE = 0.45455, 0.025, (0.1, 10)
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -43,8 +35,8 @@ def read_image(source: ImageSource, name: str = "image") -> np.ndarray:
     """Read a picture.
 
     The format is found from the content, not from the file's suffix. EXIF orientation is applied, colours are
-    converted to sRGB from the file's profile, or from what a PNG has instead (cICP, gAMA), and transparent pictures
-    are laid over white. Of an animation the first picture is taken, with a warning.
+    converted to sRGB from the file's profile, or from what it has instead (cICP, gAMA and cHRM of PNG, colr of AVIF),
+    and transparent pictures are laid over white. Of an animation the first picture is taken, with a warning.
 
     Args:
         source: File, its bytes, a binary stream (read from its start), a PIL image, an array (H, W), (H, W, 1),
@@ -112,21 +104,6 @@ def _open_picture(file: BinaryIO, source: ImageSource, name: str) -> Image.Image
     raise ValueError(f"`{name}` cannot be read as a picture ({describe_source(source)}): unknown format")
 
 
-def _colour_code(file: BinaryIO) -> tuple[int, ...] | None:
-    """Read the four numbers of a PNG's cICP, which Pillow passes over; None without one."""
-    place = file.tell()
-    try:
-        file.seek(8)
-        while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-            length = int.from_bytes(head[:4], "big")
-            if head[4:] == b"cICP":
-                return struct.unpack("4B", file.read(4)) if length == 4 else None
-            file.seek(length + 4, os.SEEK_CUR)
-        return None
-    finally:
-        file.seek(place)
-
-
 @contextmanager
 def _damage_named(source: ImageSource, name: str) -> Iterator[None]:
     try:
@@ -139,90 +116,56 @@ def _damage_named(source: ImageSource, name: str) -> Iterator[None]:
 def _arrays_from_pil(picture: Image.Image, source: ImageSource, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     if picture.format == "EPS":  # a program, which Pillow would hand to Ghostscript
         raise ValueError(f"`{name}` is an EPS file, which is not supported; convert it to PNG")
-    file_format, code = picture.format, None
+    file_format = picture.format
     _check_size(picture, name)
     with _damage_named(source, name):
         has_several = file_format in SEVERAL_PICTURES and getattr(picture, "is_animated", False) and not picture.tell()
-        if file_format == "PNG" and picture.fp is not None:
-            code = _colour_code(picture.fp)
+        code = read_colour_code(picture)
         picture.load()
-        picture = ImageOps.exif_transpose(picture)
-    info = {"cicp": code, **picture.info}
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            picture = ImageOps.exif_transpose(picture)
     if has_several:
         warnings.warn(f"`{name}` holds several pictures; the first is used", stacklevel=3)
     if picture.mode == "F":
         raise ValueError(f"`{name}` has floating-point pixels without a known range; convert it to RGB first")
     if picture.mode == "I" and file_format not in SIXTEEN_BIT_AS_I:
         raise ValueError(f"`{name}` has 32-bit pixels without a known range; convert it to RGB first")
+    to_srgb = conversion_to_srgb(_split(picture.crop((0, 0, 1, 1)))[0], {"cicp": code, **picture.info}, name)
+    width, height = picture.size
+    colours, opacity = np.empty((height, width, 3), np.uint8), None
+    for top in range(0, height, ROWS_AT_ONCE):  # what is made on the way takes many times the memory
+        rows = slice(top, min(top + ROWS_AT_ONCE, height))
+        opaque, alpha = _split(picture.crop((0, rows.start, width, rows.stop)))
+        shown = to_srgb(opaque).convert("RGB")
+        if alpha is not None:
+            opacity = np.empty((height, width), np.uint8) if opacity is None else opacity
+            opacity[rows] = np.asarray(alpha)
+            white = Image.new("RGB", shown.size, "white")
+            white.paste(shown, mask=alpha)
+            shown = white
+        colours[rows] = np.asarray(shown)
+    return colours, opacity if opacity is not None and opacity.min() < 255 else None
+
+
+def _split(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours, with 8 bits of grey instead of 16, and opacity; None: there is none."""
     if picture.mode.startswith("I"):
         # Pillow clips 16-bit grey to 255 instead of scaling it
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
     if picture.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in picture.info:
         picture = picture.convert("LA" if picture.mode in {"LA", "La"} else "RGBA")
-        opacity = picture.getchannel("A")
-        colours = _in_srgb(picture.convert("L" if picture.mode == "LA" else "RGB"), info, name)
-        picture = Image.new("RGB", picture.size, "white")
-        picture.paste(colours, mask=opacity)
-    else:
-        picture, opacity = _in_srgb(picture, info, name), None
-    is_transparent = opacity is not None and opacity.getextrema()[0] < 255
-    return np.array(picture.convert("RGB")), np.array(opacity) if is_transparent else None
+        return picture.convert("L" if picture.mode == "LA" else "RGB"), picture.getchannel("A")
+    return picture, None
 
 
 def _check_size(picture: Image.Image, name: str) -> None:
     width, height = picture.size
+    if not (width and height):
+        raise ValueError(f"`{name}` is {width}x{height} px, must have pixels")
     if width * height > MOST_PIXELS or BYTES_PER_PX * width * height > free_bytes():
         raise ValueError(
             f"`{name}` is {width}x{height} px, must have {MOST_PIXELS / 1e6:.0f} megapixels at most, and fit in memory"
         )
-
-
-def _in_srgb(picture: Image.Image, info: dict, name: str) -> Image.Image:
-    """Convert colours to sRGB from what a file says of them, in PNG's order; without a word they are taken as such."""
-    try:
-        if info.get("cicp"):
-            return _from_colour_code(picture, info["cicp"])
-        if info.get("icc_profile"):
-            return _from_profile(picture, info["icc_profile"])
-        if "gamma" in info and "srgb" not in info:
-            return _from_gamma(picture, info["gamma"])
-    except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(f"`{name}` has colours that cannot be converted ({error}); they may be off", stacklevel=4)
-    return picture
-
-
-def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Convert colours from a profile (ICC.1)."""
-    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    mode = MODE_OF_PROFILE.get(own.profile.xcolor_space.strip())
-    if mode is None or (mode == "L" and picture.mode not in GREY_MODES):
-        raise ValueError(f"the profile is for {own.profile.xcolor_space.strip()}, the picture is {picture.mode}")
-    srgb = ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(picture.convert(mode), own, srgb, outputMode="RGB")
-
-
-def _from_colour_code(picture: Image.Image, code: tuple[int, ...]) -> Image.Image:
-    """Convert colours from the numbers of PNG's cICP: primaries, curve, matrix, full range (ITU-T H.273)."""
-    primaries, curve, *stored = code
-    known = primaries in {BT709_PRIMARIES, *TO_BT709} and curve in USUAL_CURVES | KNOWN_CURVES
-    if not known or stored != [0, 1]:
-        raise ValueError(f"its cICP is {', '.join(map(str, code))}")
-    if primaries == BT709_PRIMARIES and curve in USUAL_CURVES:
-        return picture
-    pixels, curve = np.array(picture.convert("RGB")), SRGB if curve in USUAL_CURVES else curve
-    for row in range(0, len(pixels), ROWS_AT_ONCE):  # light takes many times the memory
-        rows = pixels[row : row + ROWS_AT_ONCE]
-        rows[:] = codes_to_srgb(rows.astype(np.uint16) * 257, primaries, curve)
-    return Image.fromarray(pixels)
-
-
-def _from_gamma(picture: Image.Image, gamma: float) -> Image.Image:
-    """Convert brightness from the power law of PNG's gAMA."""
-    if not GAMMA_RANGE[0] <= gamma <= GAMMA_RANGE[1]:
-        raise ValueError(f"its gAMA is {gamma:g}")
-    if abs(gamma - SCREEN_GAMMA) < GAMMA_TOLERANCE:
-        return picture
-    return picture.convert("RGB").point(srgb_of_gamma(gamma).tolist() * 3)
 
 
 def _uint8_from_array(array: np.ndarray, name: str) -> np.ndarray:

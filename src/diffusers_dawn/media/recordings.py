@@ -6,7 +6,7 @@ All times count from the start of the container, so that the picture and the sou
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..records import FPS, Waveform
 from .damaged_files import PacketDecoder
 from .sound_timeline import ChannelChoice, SoundTimeline, check_channel, pick_channel
-from .sources import MediaSource, as_array, describe_source, is_default, open_container, time_s_of
+from .sources import MediaSource, as_array, describe_source, import_av, is_default, open_container, time_s_of
 
 if TYPE_CHECKING:
     import av
@@ -171,15 +171,18 @@ def _decode_audio(
         if track is None:
             _warn_of_other_tracks(tracks, name, choice_names[1])
         decoder = PacketDecoder(container, stream, name, "silence takes their place")
-        for frame in decoder:
+        holds_plain_samples = stream.codec_context.name.startswith("pcm_")
+        for frame in _at_first_rate(decoder, name):
             if timeline is None:
                 timeline = SoundTimeline(frame.sample_rate, channel, name, choice_names[0])
-            if frame.sample_rate != timeline.rate_hz:
-                raise ValueError(f"`{name}` changes its sample rate from {timeline.rate_hz} to {frame.sample_rate} Hz")
             samples = _samples_of(frame)
             if not frame.format.is_planar:
                 samples = samples.reshape(-1, frame.layout.nb_channels).T
-            timeline.add(_float_samples(samples, name), time_s_of(frame, container))
+            samples = _float_samples(samples, name)
+            if not (holds_plain_samples or _peak(samples) <= MAX_FLOAT_PEAK):  # also where it is NaN
+                decoder.reject()
+                samples = np.zeros_like(samples)
+            timeline.add(samples, time_s_of(frame, container))
         end_s = _declared_end_s(container, stream)
     if timeline is None:
         raise ValueError(f"`{name}` is empty: its audio track holds no samples ({describe_source(source)})")
@@ -188,6 +191,29 @@ def _decode_audio(
     if end_s is not None and 0 < len(samples) / rate_hz - end_s <= MAX_CODEC_PADDING_S:
         samples = samples[: max(round(end_s * rate_hz), 1)]
     return samples, rate_hz, timeline.other_peak
+
+
+def _at_first_rate(frames: "Iterable[av.AudioFrame]", name: str) -> "Iterator[av.AudioFrame]":
+    """Bring all frames to the rate of the first; files that were joined may have several."""
+    first_hz, own, resampler, others_hz = None, None, None, set()
+    for frame in frames:
+        first_hz = first_hz or frame.sample_rate
+        if resampler is not None and own != (frame.sample_rate, frame.format.name, frame.layout.name):
+            yield from resampler.resample(None)
+            resampler = None
+        if frame.sample_rate == first_hz:
+            yield frame
+            continue
+        if resampler is None:
+            own = frame.sample_rate, frame.format.name, frame.layout.name
+            resampler = import_av().AudioResampler(rate=first_hz)
+            others_hz.add(frame.sample_rate)
+        yield from resampler.resample(frame)
+    if resampler is not None:
+        yield from resampler.resample(None)
+    if others_hz:
+        rates = ", ".join(map(str, sorted(others_hz)))
+        warnings.warn(f"`{name}` changes its sample rate; {rates} Hz are brought to {first_hz} Hz", stacklevel=3)
 
 
 def _samples_of(frame: "av.AudioFrame") -> np.ndarray:

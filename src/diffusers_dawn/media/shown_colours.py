@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # Numbers of ITU-T H.273: colour matrices, primaries and transfer characteristics
 UNSPECIFIED = 2
 BT709_MATRIX, BT601_MATRIX, BT2020_MATRIX = 1, 5, 9
-BT2020_PRIMARIES, DISPLAY_P3_PRIMARIES = 9, 12
+BT709, BT2020_PRIMARIES, DISPLAY_P3_PRIMARIES = 1, 9, 12
 SRGB, LINEAR, PQ, HLG = 13, 8, 16, 18
 # where a file names no matrix, players take that of BT.709 for sizes above those of standard definition
 MOST_SD_HEIGHT_PX, MOST_SD_WIDTH_PX = 576, 1024
@@ -79,16 +79,22 @@ def codes_to_srgb(codes: np.ndarray, primaries: int, transfer: int) -> np.ndarra
     return _encoding_table(transfer in (SRGB, LINEAR, HLG, PQ))[steps.astype(np.int32)]
 
 
-def srgb_of_gamma(gamma: float) -> np.ndarray:
-    """Make the table from 8-bit codes of a power law to those of sRGB.
+def power_law_to_srgb(pixels: np.ndarray, power: float | None, matrix: np.ndarray | None) -> np.ndarray:
+    """Convert pixels whose light is a power of their code, or of other primaries, to sRGB.
 
     Args:
-        gamma: Exponent that the light was stored with, as in PNG's gAMA: about 0.45 is a screen's.
+        pixels: uint8 array (H, W, 3), RGB.
+        power: Exponent from code to light; None: the curve of sRGB.
+        matrix: Array (3, 3), linear RGB of their primaries to that of BT.709; None: they have these.
 
     Returns:
-        uint8 array (256,).
+        uint8 array (H, W, 3).
     """
-    steps = np.rint(np.linspace(0, 1, 256) ** (1 / gamma) * (LINEAR_STEPS - 1))
+    codes = np.linspace(0, 1, 256)
+    light = (_srgb_light(codes) if power is None else codes**power).astype(np.float32)[pixels]
+    if matrix is not None:
+        light = light @ matrix.T.astype(np.float32)
+    steps = np.rint(np.clip(light, 0, 1) * (LINEAR_STEPS - 1))
     return _encoding_table(True)[steps.astype(np.int32)]
 
 
@@ -117,12 +123,16 @@ def _decoding_table(transfer: int) -> np.ndarray:
         power = code ** (1 / PQ_M2)
         light = PQ_PEAK * (np.maximum(power - PQ_C1, 0) / (PQ_C2 - PQ_C3 * power)) ** (1 / PQ_M1)
     elif transfer == SRGB:
-        light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+        light = _srgb_light(code)
     elif transfer == LINEAR:
         light = code
     else:
         light = code**SDR_GAMMA
     return light.astype(np.float32)
+
+
+def _srgb_light(code: np.ndarray) -> np.ndarray:
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
 
 
 @functools.lru_cache

@@ -17,6 +17,7 @@ MOST_OVERLAP_S = 1.0
 MOST_RECORDING_S = 4 * 3600
 USABLE_SHARE_OF_FREE = 0.8
 SAMPLE_BYTES = 4
+SILENT_SAMPLES = 2**20
 
 
 class SoundTimeline:
@@ -40,8 +41,7 @@ class SoundTimeline:
         self._energies = np.zeros(0)
         self._length, self._restart = 0, 0
         self._num_gaps, self._num_silent, self._num_dropped, self._num_restarts = 0, 0, 0, 0
-        by_memory = USABLE_SHARE_OF_FREE * free_bytes() / SAMPLE_BYTES
-        self._most_samples = min(MOST_RECORDING_S * rate_hz, int(by_memory))
+        self._most_samples = int(USABLE_SHARE_OF_FREE * free_bytes() / SAMPLE_BYTES)
 
     def add(self, channels: np.ndarray, start_s: float | None) -> None:
         """Append a block.
@@ -125,27 +125,33 @@ class SoundTimeline:
         if num_samples > 0:
             self._check_length(num_samples, len(self._kept))
             for buffer in self._kept:
-                buffer += bytes(SAMPLE_BYTES * num_samples)
+                # a little at a time: silence that is made at once takes its memory twice
+                for start in range(0, num_samples, SILENT_SAMPLES):
+                    buffer += bytes(SAMPLE_BYTES * min(SILENT_SAMPLES, num_samples - start))
             self._length += num_samples
 
     def _keep(self, channels: np.ndarray) -> np.ndarray:
         """Take what is kept of the channels (C, N), and note how loud they are."""
         if self._channel == "loudest":
-            if len(channels) != len(self._kept):
-                raise ValueError(f"`{self._name}` changes from {len(self._kept)} channels to {len(channels)}")
+            if len(channels) != len(self._kept):  # of joined files: no channel is the same as before
+                loudest = pick_channel(channels, "loudest", self._name, self._channel_name)[0]
+                channels = np.repeat(loudest[None], len(self._kept), axis=0)
             self._energies += np.square(channels, dtype=np.float64).sum(axis=1)
             return channels
-        kept, peak = pick_channel(channels, self._channel, self._name, self._channel_name)
+        # what follows in one channel is heard whichever channel was chosen of what came before
+        channel = 0 if self._length and len(channels) == 1 and self._channel != "mix" else self._channel
+        kept, peak = pick_channel(channels, channel, self._name, self._channel_name)
         self.other_peak = max(self.other_peak, peak)
         return kept[None]
 
     def _check_length(self, num_samples: int, num_channels: int) -> None:
-        total = self._length + num_samples
-        if total * num_channels > self._most_samples or total > MOST_RECORDING_S * self.rate_hz:
+        total_s = (self._length + num_samples) / self.rate_hz
+        fitting_s = self._most_samples / num_channels / self.rate_hz
+        if total_s > min(MOST_RECORDING_S, fitting_s):
+            which = "is the limit" if fitting_s > MOST_RECORDING_S else "fits in memory"
             raise ValueError(
-                f"`{self._name}` lasts {total / self.rate_hz:.0f} s and more, must last at most"
-                f" {min(self._most_samples / num_channels / self.rate_hz, MOST_RECORDING_S):.0f} s, which"
-                f" {'is the limit' if self._most_samples == MOST_RECORDING_S * self.rate_hz else 'fits in memory'}"
+                f"`{self._name}` lasts {total_s:.0f} s and more, must last at most"
+                f" {min(fitting_s, MOST_RECORDING_S):.0f} s, which {which}"
             )
 
 

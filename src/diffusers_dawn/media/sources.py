@@ -46,7 +46,7 @@ def open_container(source: MediaSource, name: str) -> Iterator["av.container.Inp
     refused.
     """
     av = import_av()
-    hint = "; it must be a file that holds sound or pictures itself, not a playlist"
+    hint = "; it is damaged, cut off or a playlist, must hold sound or pictures itself"
     # FFmpeg gets neither a path nor a protocol, so that what a file says cannot make it open anything else
     options = {"protocol_whitelist": "none"}
     with open_binary(source, name) as file:

@@ -25,6 +25,8 @@ MOST_FRAME_PIXELS, FRAME_BYTES_PER_PX = 120_000_000, 8
 SLANT_SHARE = 0.02
 # a still comes with the first packets of a film, or is one long before
 PROBED_PACKETS = 50
+# pictures are stored before others that are shown earlier, but never by so much; then the time begins anew
+MOST_REORDERED_S = 1.0
 
 
 def read_video(
@@ -58,7 +60,7 @@ def read_video(
         return _collect(itertools.islice(stream_video(source, fps, name=name), max_frames), name), fps
     shots = _shots(source, name)
     first = next(shots)
-    pictures = (_as_shown(shot) for shot in itertools.chain([first], shots))
+    pictures = (_as_shown(shot) for shot in itertools.chain([first], shots) if not shot.is_repeated)
     return _collect(itertools.islice(pictures, max_frames), name), first.native_fps
 
 
@@ -124,18 +126,35 @@ def count_video_frames(source: MediaSource, fps: float, name: str = "video") -> 
     """
     if not 0 < fps < math.inf:
         raise ValueError(f"`fps` is {fps}, must be positive and finite")
-    last_s, num_packets = None, 0
+    last_s = None
     with _open_film(source, name) as (container, stream):
         native_fps = _frame_rate(stream)
+        clock = _Clock(native_fps)
         for packet in container.demux(stream):  # not all at once: they hold what they say
             if packet.size > 0 and not packet.is_discard:
-                time_s = time_s_of(packet, container)
-                time_s = num_packets / native_fps if time_s is None else time_s
+                time_s = clock.read(time_s_of(packet, container))
                 last_s = time_s if last_s is None else max(last_s, time_s)
-                num_packets += 1
     if last_s is None:
         raise ValueError(f"`{name}` holds no pictures ({describe_source(source)})")
     return _num_frames_until(last_s, native_fps, fps)
+
+
+class _Clock:
+    """Times that go on where a file begins to count anew, as joined files do, or does not say the time."""
+
+    def __init__(self, native_fps: float) -> None:
+        self.num_restarts = 0
+        self._native_fps, self._num_read, self._last_s, self._shift_s = native_fps, 0, None, 0.0
+
+    def read(self, time_s: float | None) -> float:
+        """Give the time of the next picture [s] from what the file says."""
+        time_s = self._num_read / self._native_fps if time_s is None else time_s + self._shift_s
+        if self._last_s is not None and time_s < self._last_s - MOST_REORDERED_S:
+            shift_s = self._last_s + 1 / self._native_fps - time_s
+            self._shift_s, self.num_restarts, time_s = self._shift_s + shift_s, self.num_restarts + 1, time_s + shift_s
+        self._num_read += 1
+        self._last_s = time_s if self._last_s is None else max(self._last_s, time_s)
+        return time_s
 
 
 class _Shot(NamedTuple):
@@ -145,6 +164,7 @@ class _Shot(NamedTuple):
     time_s: float
     native_fps: float
     pixel_aspect: Fraction
+    is_repeated: bool = False
 
 
 def _shots(source: MediaSource, name: str) -> Iterator[_Shot]:
@@ -154,12 +174,19 @@ def _shots(source: MediaSource, name: str) -> Iterator[_Shot]:
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         _check_video_size(*_shown_size(stream.height, stream.width, pixel_aspect), name)
         decoder = PacketDecoder(container, stream, name, "the picture before stays instead")
-        for index, frame in enumerate(decoder):
+        clock = _Clock(native_fps)
+        for frame in decoder:
             if shot is None:
                 _warn_of_changes(frame, name)
-            time_s = time_s_of(frame, container)
-            shot = _Shot(frame, index / native_fps if time_s is None else time_s, native_fps, pixel_aspect)
+            shot = _Shot(frame, clock.read(time_s_of(frame, container)), native_fps, pixel_aspect)
             yield shot
+        if shot is not None and decoder.num_damaged and not clock.num_restarts and decoder.end_s is not None:
+            # what is damaged at the end lasts as well
+            yield shot._replace(time_s=max(shot.time_s, decoder.end_s - 1 / native_fps), is_repeated=True)
+        if clock.num_restarts:
+            warnings.warn(
+                f"`{name}` begins to count its time anew {clock.num_restarts} times, and is joined there", stacklevel=3
+            )
     if shot is None:
         raise ValueError(f"`{name}` holds no pictures ({describe_source(source)})")
 

@@ -61,6 +61,24 @@ def test_a_given_square_holds_the_face_and_is_no_larger_than_twice_the_picture(s
         prepare_portrait(picture(90, 90), face(90, 90), None, SquareCrop(*square), no_detector)
 
 
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"face_index": "largest"}, "`face_index` is 'largest', must be a whole number from 0"),
+        ({"face_index": 1.5}, "`face_index` is 1.5, must be a whole number"),
+        ({"face_index": True}, "`face_index` is True, must be a whole number"),
+        ({"crop": 5}, "`crop` is 5, must be True, False, None or a SquareCrop"),
+        ({"crop": "no"}, "`crop` is 'no', must be True, False, None or a SquareCrop"),
+        ({"crop": (1, 2, 3)}, r"`crop` is \(1, 2, 3\), must be"),
+        ({"crop": SquareCrop(0.5, 0, 60)}, r"`crop` is SquareCrop\(left=0.5, .* must hold whole numbers \[px\]"),
+    ],
+)
+def test_what_chooses_no_face_or_square_is_an_error_that_names_the_argument(choice, message):
+    choice = {"face_index": None, "crop": None} | choice
+    with pytest.raises(ValueError, match=message):
+        prepare_portrait(picture(90, 90), None, **choice, detect_faces=no_detector)
+
+
 def test_finished_portrait_is_taken_as_it_is():
     portrait = Portrait(picture(90, 90), face(90, 90))
     assert prepare_portrait(portrait, None, None, None, no_detector) is portrait
@@ -74,6 +92,9 @@ def test_finished_portrait_is_taken_as_it_is():
         ((80, 90), face(80, 90), None, "`image` is 90x80, must be square"),
         ((90, 90), face(90, 90), 0, "only one of `face` and `face_index`"),
         ((90, 90), replace(face(90, 90), image_size=(80, 80)), None, "`face.image_size`"),
+        ((90, 90), changed(image_size=90), None, "`face.image_size` is 90, but"),
+        ((90, 90), changed(pose="front"), None, "`face.pose` is front, must be 6 finite numbers"),
+        ((90, 90), changed(blink=[[1], [1, 2]]), None, "`face.blink` is .*, must be 2 finite numbers"),
         ((90, 90), changed(pose=np.zeros(5)), None, "`face.pose` is .*, must be 6 finite numbers"),
         ((90, 90), changed(blink=[0.3, np.nan]), None, "`face.blink` is .*, must be 2 finite numbers"),
         ((90, 90), changed(mouth_px=np.zeros((19, 2))), None, "(?s)`face.mouth_px` is .*, must be 20 times 2 finite"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def prepare_portrait(
         if (face, face_index, crop) != (None, None, None):
             raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`, which has its own")
         return image
+    _check_choices(face_index, crop)
     picture, quarter_turns = read_image(image), 0
     if face is not None and face_index is not None:
         raise ValueError("give only one of `face` and `face_index`")
@@ -89,6 +91,19 @@ def prepare_portrait(
     if height != width:
         raise ValueError(f"`image` is {width}x{height}, must be square; `crop=True` crops around the face")
     return Portrait(picture, face, quarter_turns=quarter_turns)
+
+
+def _check_choices(face_index: Any, crop: Any) -> None:
+    if face_index is not None and not _is_whole(face_index):
+        raise ValueError(f"`face_index` is {face_index!r}, must be a whole number from 0 (the largest face)")
+    if not (crop is None or isinstance(crop, bool | np.bool_ | SquareCrop)):
+        raise ValueError(f"`crop` is {crop!r}, must be True, False, None or a SquareCrop")
+    if isinstance(crop, SquareCrop) and not all(map(_is_whole, (crop.left, crop.top, crop.side))):
+        raise ValueError(f"`crop` is {crop}, must hold whole numbers [px]")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _face_state(fields: dict[str, Any]) -> FaceState:
@@ -134,13 +149,17 @@ def check_face(face: FaceState, image_size: tuple[int, int]) -> None:
     """
     shapes = {"pose": (6,), "blink": (2,), "box_px": (4,)} | ({} if face.mouth_px is None else {"mouth_px": (20, 2)})
     for name, shape in shapes.items():
-        values = np.asarray(getattr(face, name), dtype=float)
+        try:
+            values = np.asarray(getattr(face, name), dtype=float)
+        except (TypeError, ValueError):  # text, or rows of several lengths
+            values = np.full(shape, np.nan)
         if values.shape != shape or not (np.abs(values) <= LARGEST_STATE).all():  # also false for NaN
             wanted = " times ".join(map(str, shape))
             raise ValueError(
                 f"`face.{name}` is {getattr(face, name)}, must be {wanted} finite numbers up to {LARGEST_STATE:g}"
             )
-    if tuple(face.image_size) != tuple(image_size):
+    given = face.image_size
+    if not isinstance(given, tuple | list | np.ndarray) or tuple(given) != tuple(image_size):
         raise ValueError(f"`face.image_size` is {face.image_size}, but `image` is {tuple(image_size)} (height, width)")
     (x_min, x_max, y_min, y_max), (height, width) = face.box_px, image_size
     if not (x_min < x_max and y_min < y_max and x_min < width and y_min < height and x_max > 0 and y_max > 0):

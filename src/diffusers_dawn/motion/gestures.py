@@ -8,11 +8,13 @@ import numpy as np
 from ..records import FPS, POSE_NAMES
 from .blinks import BLINK_S, with_blinks
 from .curves import frame_times, hold
+from .ranges import is_between
 
 # how long the head takes to get somewhere [s]
 EASE_S = 0.4
 MOST_TIMES = 20
 MOST_DEGREES = 60.0
+MOST_SECONDS = 1e4
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,18 @@ class Gesture:
 
     def __post_init__(self) -> None:
         """Refuse what is no gesture."""
-        if self.kind not in GESTURES:
+        if not isinstance(self.kind, str) or self.kind not in GESTURES:
             raise ValueError(f"`kind` is {self.kind!r}, must be one of {', '.join(GESTURES)}")
-        if not 0 <= self.at_s < np.inf:
-            raise ValueError(f"`at_s` is {self.at_s}, must be a time from 0")
-        if isinstance(self.times, bool) or not 1 <= self.times <= MOST_TIMES or self.times != int(self.times):
-            raise ValueError(f"`times` is {self.times}, must be a whole number from 1 to {MOST_TIMES}")
-        if self.degrees is not None and not (0 < self.degrees <= MOST_DEGREES and self.shape.number):
+        if not is_between(self.at_s, 0, MOST_SECONDS):
+            raise ValueError(f"`at_s` is {self.at_s!r}, must be a time from 0 to {MOST_SECONDS:g}")
+        if not is_between(self.times, 1, MOST_TIMES) or self.times != int(self.times):
+            raise ValueError(f"`times` is {self.times!r}, must be a whole number from 1 to {MOST_TIMES}")
+        is_angle = is_between(self.degrees, 0, MOST_DEGREES) and self.degrees > 0 and self.shape.number
+        if self.degrees is not None and not is_angle:
             allowed = f"in (0, {MOST_DEGREES:g}]" if self.shape.number else "left out: it turns nothing"
-            raise ValueError(f"`degrees` of {self.kind} is {self.degrees}, must be {allowed}")
-        if self.duration_s is not None and not 2 / FPS <= self.duration_s < np.inf:
-            raise ValueError(f"`duration_s` of {self.kind} is {self.duration_s}, must be {2 / FPS} s at least")
+            raise ValueError(f"`degrees` of {self.kind} is {self.degrees!r}, must be {allowed}")
+        if self.duration_s is not None and not is_between(self.duration_s, 2 / FPS, MOST_SECONDS):
+            raise ValueError(f"`duration_s` of {self.kind} is {self.duration_s!r}, must be {2 / FPS} s at least")
 
     @property
     def shape(self) -> GestureShape:

@@ -11,6 +11,7 @@ from ..records import BLINK_DIM, FPS, POSE_DIM, POSE_NAMES, FaceState
 from .blinks import MOST_BLINKS_PER_S, blink_starts, with_blinks, without_blinks
 from .curves import ease, ease_through, frame_times, smooth
 from .gestures import Gesture
+from .ranges import is_between
 
 # poses are degrees and pixels; from about 1e5 on half precision overflows
 LARGEST_NUMBER = 1e4
@@ -41,8 +42,8 @@ class Keyframe:
 
     def __post_init__(self) -> None:
         """Refuse what no head does."""
-        if not 0 <= self.at_s < np.inf:
-            raise ValueError(f"`at_s` of a keyframe is {self.at_s}, must be a time from 0")
+        if not is_between(self.at_s, 0, LARGEST_NUMBER):
+            raise ValueError(f"`at_s` of a keyframe is {self.at_s!r}, must be a time from 0 to {LARGEST_NUMBER:g}")
         for name, value in (self.values or {}).items():
             _check_number(name, value, (*ANGLES, EYES))
 
@@ -149,8 +150,8 @@ class MotionTrack:
             ValueError: A factor is out of range.
         """
         for name, factor in (("head", head), ("blinks", blinks)):
-            if not 0 <= factor <= MOST_SCALE:
-                raise ValueError(f"`{name}` is {factor}, must be a number in [0, {MOST_SCALE:g}]")
+            if not is_between(factor, 0, MOST_SCALE):
+                raise ValueError(f"`{name}` is {factor!r}, must be a number in [0, {MOST_SCALE:g}]")
         pose, blink = self.pose, self.blink
         if head != 1:
             pose = self.rest_pose + head * (pose - self.rest_pose)
@@ -192,8 +193,8 @@ class MotionTrack:
         Raises:
             ValueError: The rate is out of range.
         """
-        if not 0 <= per_s <= MOST_BLINKS_PER_S:
-            raise ValueError(f"`per_s` is {per_s}, must be from 0 to {MOST_BLINKS_PER_S} blinks per second")
+        if not is_between(per_s, 0, MOST_BLINKS_PER_S):
+            raise ValueError(f"`per_s` is {per_s!r}, must be from 0 to {MOST_BLINKS_PER_S} blinks per second")
         blink = without_blinks(self.blink)
         return replace(self, blink=with_blinks(blink, blink_starts(self.duration_s, per_s, seed)))
 
@@ -209,8 +210,8 @@ class MotionTrack:
         Raises:
             ValueError: The width is out of range.
         """
-        if not 0 <= duration_s <= 10:
-            raise ValueError(f"`duration_s` is {duration_s}, must be from 0 to 10 s")
+        if not is_between(duration_s, 0, 10):
+            raise ValueError(f"`duration_s` is {duration_s!r}, must be from 0 to 10 s")
         return self if duration_s == 0 else replace(self, pose=smooth(self.pose, duration_s))
 
     def limited(self, **ranges: Range) -> "MotionTrack":
@@ -226,9 +227,11 @@ class MotionTrack:
             ValueError: A name is not known, or a range is empty.
         """
         pose, blink = self.pose.copy(), self.blink.copy()
-        for name, (low, high) in ranges.items():
-            if not low <= high:
-                raise ValueError(f"`{name}` is limited to {low} to {high}, must be a smaller and a larger number")
+        for name, limits in ranges.items():
+            is_pair = isinstance(limits, tuple | list) and len(limits) == 2
+            if not (is_pair and is_between(limits[0], -np.inf, np.inf) and is_between(limits[1], limits[0], np.inf)):
+                raise ValueError(f"`{name}` is limited to {limits!r}, must be a smaller and a larger number")
+            low, high = limits
             if name == EYES:
                 blink = np.clip(blink, low * self.rest_blink, high * self.rest_blink)
             elif name in POSE_NAMES:
@@ -310,8 +313,10 @@ class MotionTrack:
             The track.
 
         Raises:
-            ValueError: A state has another shape or is not finite.
+            ValueError: A state has another shape or is not finite, or `ease_s` is not positive.
         """
+        if not is_between(ease_s, 1 / FPS, LARGEST_NUMBER):
+            raise ValueError(f"`ease_s` is {ease_s!r}, must be {1 / FPS} s at least")
         pose, blink = self.pose.astype(float), self.blink.astype(float)
         times_s = frame_times(self.num_frames)
         ease_s = min(ease_s, max(times_s[-1] / 2, 1 / FPS))
@@ -321,6 +326,8 @@ class MotionTrack:
         ):
             if state is None:
                 continue
+            if not isinstance(state, tuple | list):
+                raise ValueError(f"`{name}` is a {type(state).__name__}, must be a pose and an openness")
             wanted = [_numbers(name, part) for part in state]
             if [part.shape for part in wanted] != [(POSE_DIM,), (BLINK_DIM,)]:
                 shapes = ", ".join(str(part.shape) for part in wanted)
@@ -354,8 +361,8 @@ def check_track_length(num_given: int, num_frames: int, name: str = "track") -> 
     Raises:
         ValueError: It has fewer, or `num_frames` is not positive.
     """
-    if num_frames < 1:
-        raise ValueError(f"`num_frames` is {num_frames}, must be at least 1")
+    if not is_between(num_frames, 1, np.inf) or num_frames != int(num_frames):
+        raise ValueError(f"`num_frames` is {num_frames!r}, must be a whole number from 1")
     if num_given < num_frames:
         raise ValueError(
             f"`{name}` lasts {num_given / FPS:.2f} s ({num_given} frames), the clip {num_frames / FPS:.2f} s"
@@ -384,5 +391,5 @@ def _check_number(name: str, value: float, names: Sequence[str]) -> None:
     if name not in names:
         raise ValueError(f"`{name}` is not known, must be one of {', '.join(names)}")
     low, high = (0, 2) if name == EYES else (-90, 90)
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` is {value}, must be from {low} to {high}")
+    if not is_between(value, low, high):
+        raise ValueError(f"`{name}` is {value!r}, must be from {low} to {high}")

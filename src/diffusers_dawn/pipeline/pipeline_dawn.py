@@ -247,7 +247,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
             output_type,
             preset,
         )
-        self._check_callback(callback_on_step_end_tensor_inputs)
+        self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
 
         # 2. one portrait and one recording per clip, as long as the recording unless told otherwise
         given = (image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt, motion)
@@ -295,11 +295,13 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         call._called_on = self
         return call
 
-    def _check_callback(self, tensor_names: Sequence[str]) -> None:
-        unknown = [name for name in tensor_names if name not in self._callback_tensor_inputs]
-        if unknown:
+    def _check_callback(self, callback: Any, tensor_names: Any) -> None:
+        if not (callback is None or callable(callback)):
+            raise ValueError(f"`callback_on_step_end` is {callback!r}, must be a function, or None")
+        is_list = isinstance(tensor_names, list | tuple)
+        if not is_list or any(name not in self._callback_tensor_inputs for name in tensor_names):
             raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` is {unknown}, must be of {self._callback_tensor_inputs}"
+                f"`callback_on_step_end_tensor_inputs` is {tensor_names!r}, must be of {self._callback_tensor_inputs}"
             )
 
     def _render(

@@ -179,14 +179,17 @@ def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]
         names: Names of the tensors that it gets.
 
     Returns:
-        Function of step, time and latents that returns the latents to go on with; None without a callback.
+        Function of step, time and latents that returns the latents to go on with; None without a callback. It raises
+        a ValueError if the callback returns something else.
     """
     if callback is None:
         return None
 
     def on_step_end(index: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        changed = callback(pipeline, index, timestep, dict.fromkeys(names, latents)) or {}
-        return changed.get("latents", latents)
+        changed = callback(pipeline, index, timestep, dict.fromkeys(names, latents))
+        if not (changed is None or isinstance(changed, Mapping)):
+            raise ValueError(f"`callback_on_step_end` returned {changed!r}, must return tensors by name, or None")
+        return (changed or {}).get("latents", latents)
 
     return on_step_end
 

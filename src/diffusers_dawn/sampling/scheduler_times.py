@@ -33,7 +33,8 @@ def set_timesteps(
         The times, one per denoising call.
 
     Raises:
-        ValueError: Both lists are given, or the scheduler does not take what is given, or it diverges from there.
+        ValueError: Both lists are given, one holds no finite numbers, the scheduler does not take what is given, or it
+            diverges from there.
     """
     if timesteps is not None and sigmas is not None:
         raise ValueError("give only one of `timesteps` and `sigmas`")
@@ -41,11 +42,21 @@ def set_timesteps(
     for name, values in (("timesteps", timesteps), ("sigmas", sigmas)):
         if values is None:
             continue
+        _check_numbers(name, values)
         is_ramp = name == "sigmas" and is_edm(scheduler)  # numbers from 0 to 1, not noise levels
         if name not in accepted or is_ramp:
             raise ValueError(f"`{name}` cannot be given to {type(scheduler).__name__}: its times are its own")
         return _set_by(scheduler, name, {name: values if name == "timesteps" else np.array(values)}, device)
     return _set_by(scheduler, "num_inference_steps", {"num_inference_steps": num_inference_steps}, device)
+
+
+def _check_numbers(name: str, values: Any) -> None:
+    try:
+        numbers = np.asarray(values, float)
+    except (TypeError, ValueError, RuntimeError):  # text, several lengths, tensors on other devices or with gradients
+        numbers = np.zeros(0)
+    if numbers.ndim != 1 or len(numbers) == 0 or not np.isfinite(numbers).all():
+        raise ValueError(f"`{name}` is {values!r}, must be a list of finite numbers")
 
 
 def _set_by(scheduler: Any, name: str, arguments: dict, device: torch.device | str) -> torch.Tensor:

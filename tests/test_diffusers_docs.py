@@ -1,4 +1,4 @@
-"""The command on the page about what diffusers offers; its Python is run in test_docs.py."""
+"""What test_docs.py leaves out of the page about what diffusers offers: its command, and what needs torchao."""
 
 import re
 import shlex
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import SAMPLE_RATE_HZ
-from example_runs import copy_inputs, run_without, write_short_speech
+from example_runs import copy_inputs, python_blocks, run_without, write_short_speech
 
 PAGE = Path(__file__).parents[1] / "docs" / "diffusers.md"
 NUM_FRAMES = 5
@@ -27,3 +28,15 @@ def test_command_of_diffusers_writes_video_and_sound_at_their_rates(tiny_pipe, t
     assert count_video_frames(tmp_path / "talking" / "0000.mp4", 25) == NUM_FRAMES
     sound = read_waveform(tmp_path / "talking" / "0000.wav")
     assert (len(sound.samples), sound.sample_rate_hz) == (NUM_FRAMES * SAMPLE_RATE_HZ // 25, SAMPLE_RATE_HZ)
+
+
+def test_the_lines_on_eight_bits_render(tiny_pipe, tmp_path, monkeypatch, detector):
+    pytest.importorskip("torchao")
+    tiny_pipe.save_pretrained(tmp_path / "tiny")
+    copy_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in python_blocks(PAGE.read_text(encoding="utf-8")) if "torchao" in block)
+    names = {"DAWNPipeline": DAWNPipeline, "demo_checkpoint": lambda: "tiny"}
+    exec(compile(block, str(PAGE), "exec"), names)
+    weight = names["small"].unet.middle.spatial_attention.to_q.weight
+    assert type(weight).__module__.startswith("torchao")

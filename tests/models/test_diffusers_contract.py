@@ -8,9 +8,10 @@ from typing import NamedTuple
 import pytest
 import torch
 from accelerate import cpu_offload, infer_auto_device_map
-from diffusers import ModelMixin
+from diffusers import ModelMixin, QuantoConfig, TorchAoConfig
 from diffusers.training_utils import EMAModel
 from diffusers.utils import constants, logging
+from torch import nn
 
 from diffusers_dawn import A2VFlowDiffusionModel, LatentFlowGenerator, PoseBlinkNet
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
@@ -182,6 +183,32 @@ def test_layerwise_casting_for_inference_rounds_weights_only(case, model):
     model.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32)
     assert any(parameter.dtype == torch.float16 for parameter in model.parameters())
     torch.testing.assert_close(output(case, model), expected, atol=3e-2, rtol=3e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("package", "config"),
+    [
+        ("torchao.quantization", lambda torchao: TorchAoConfig(torchao.Int8WeightOnlyConfig())),
+        ("optimum.quanto", lambda _: QuantoConfig("int8")),
+    ],
+)
+def test_weights_become_eight_bits_while_they_are_loaded_and_stay_so(case, model, package, config, tmp_path):
+    library = pytest.importorskip(package)
+    model.save_pretrained(tmp_path / "whole")
+    settings = {"quantization_config": config(library), "dtype": torch.float32}
+    small = case.model_class.from_pretrained(tmp_path / "whole", **settings).eval()
+    layers = {name: module for name, module in small.named_modules() if isinstance(module, nn.Linear)}
+    assert layers
+    for name, layer in layers.items():
+        made_by = {type(part).__module__.split(".")[0] for part in (layer, layer.weight)}
+        assert package.split(".")[0] in made_by, name
+    made = output(case, small)
+    torch.testing.assert_close(made, output(case, model), atol=0.05 * made.abs().max().item(), rtol=0)
+    # torchao's weights are no tensors that safetensors knows
+    small.save_pretrained(tmp_path / "small", safe_serialization=package == "optimum.quanto")
+    again = case.model_class.from_pretrained(tmp_path / "small", dtype=torch.float32).eval()
+    torch.testing.assert_close(output(case, again), made, **SAME)
 
 
 def test_averaged_weights_follow_a_step(case, model):

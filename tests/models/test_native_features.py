@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from diffusers import QuantoConfig, TorchAoConfig
 from diffusers.hooks import HookRegistry
 from peft import LoraConfig
 from torch import nn
 
-from diffusers_dawn import A2VFlowDiffusionModel
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.models.video_layers import PartialConv2d, matrix_of
 
@@ -118,22 +116,3 @@ def test_shares_of_a_convolution_add_up_to_it():
     layer, x = PartialConv2d(5, 4, 3, padding=1), torch.randn(2, 5, 6, 6)
     shares = layer(x[:, :2], slice(2), with_bias=False) + layer(x[:, 2:], slice(2, None))
     torch.testing.assert_close(shares, layer(x))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(
-    ("config", "package"),
-    [
-        (lambda torchao: TorchAoConfig(torchao.Int8WeightOnlyConfig()), "torchao.quantization"),
-        (lambda _: QuantoConfig("int8"), "optimum.quanto"),
-    ],
-)
-def test_weights_may_be_quantised_while_they_are_loaded(denoiser, inputs, tmp_path, config, package):
-    library = pytest.importorskip(package)
-    denoiser.save_pretrained(tmp_path)
-    settings = {"quantization_config": config(library), "dtype": torch.float32}
-    quantised = A2VFlowDiffusionModel.from_pretrained(tmp_path, **settings).eval()
-    layer = quantised.middle.spatial_attention.to_q
-    assert package.split(".")[0] in {type(part).__module__.split(".")[0] for part in (layer, layer.weight)}
-    expected, found = (model(**inputs).sample for model in (denoiser, quantised))
-    assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()

@@ -6,6 +6,7 @@ from command_calls import EXAMPLES, animate, written_frames
 from PIL import Image
 
 from diffusers_dawn import DAWNPipeline
+from diffusers_dawn.cli import beginning
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.motion import track_files
@@ -40,6 +41,19 @@ def test_motion_by_a_text_is_kept_in_a_file_that_moves_another_video(folder, dra
     arguments = {"motion": tmp_path / "m.json", "save_motion": tmp_path / "again.npz", "seed": 3}
     assert animate(folder, tmp_path / "b.mp4", **arguments, image=drawn) == 0
     np.testing.assert_allclose(load_track(tmp_path / "again.npz").pose, track.pose, atol=1e-3)
+
+
+def test_a_preview_is_written_first_and_changes_nothing(folder, drawn, tmp_path, detector, monkeypatch):
+    written = written_frames(monkeypatch)
+    monkeypatch.setattr(beginning, "BEGINNING_S", 0.2)
+    said = {"motion": "at 0.4 s yaw 20", "image": drawn}
+    assert animate(folder, tmp_path / "alone.mp4", **said) == 0
+    alone = written.copy()
+    written.clear()
+    # that it moves as the whole begins is tested in the studio, which shows the same
+    assert animate(folder, tmp_path / "whole.mp4", preview_while=tmp_path / "first.mp4", **said) == 0
+    assert len(read_video(tmp_path / "first.mp4")[0]) == 5 < len(alone)
+    np.testing.assert_array_equal(written[5:], alone)
 
 
 def test_driving_video_is_read_as_far_as_it_is_needed(folder, drawn, tmp_path, capsys, detector, monkeypatch):

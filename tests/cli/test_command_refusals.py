@@ -67,6 +67,7 @@ BAD_ARGUMENTS = [
     ({"guidance_scale": "-1"}, "`--guidance-scale` is -1"),
     ({"guidance_scale": "voice=2"}, "`--guidance-scale` has 'voice', may only have speech, pose, blink"),
     ({"guidance_scale": "speech=-2"}, "`--guidance-scale` is {{'speech': -2.0}}, must be a number in [0, 1000]"),
+    ({"preview_while": "{bad}/first.xyz"}, "`--preview-while`"),
     ({"head_motion": 2.5}, "`--head-motion` is 2.5, must be a number in [0, 2]"),
     ({"head_motion": "nan"}, "`--head-motion` is nan"),
     ({"size": 0}, "`--size` is 0, must be positive"),
@@ -158,6 +159,10 @@ def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
     assert "`--output` is the file given as `--audio`" in capsys.readouterr().err
     assert animate(folder, film, image=folder / "blank.png", motion=film) == 1
     assert "`--output` is the file given as `--motion`" in capsys.readouterr().err
+    new = tmp_path / "new.mp4"
+    for preview, flag in ((film, "audio"), (new, "output")):
+        assert animate(folder, new, image=folder / "blank.png", audio=film, preview_while=preview) == 1
+        assert f"`--preview-while` is the file given as `--{flag}`" in capsys.readouterr().err
     assert film.read_bytes() == before
 
 

@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..machine.stage_timer import timed
 from ..records import FPS, FaceState, Portrait, SquareCrop, Waveform
 from .checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
 from .finishing import HeldBytes, check_label, choose_detail_side, finished_frames, held_bytes
+from .inputs import Inputs, keeps_opacity, read_inputs
 from .messages import quiet_libraries, say
-from .options import check_options, naming_options
+from .options import naming_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,22 +22,6 @@ if TYPE_CHECKING:
     from ..motion.track import MotionTrack
     from ..pipeline.pipeline_dawn import DAWNPipeline
     from ..pipeline.request import RenderPlan
-
-
-class Inputs(NamedTuple):
-    """What a job is made from, once it is read.
-
-    Attributes:
-        waveform: The speech.
-        picture: uint8 array (H, W, 3).
-        opacity: uint8 array (H, W) of the picture's own opacity; None: it has none.
-        num_frames: Frames of the video.
-    """
-
-    waveform: Waveform
-    picture: "np.ndarray"
-    opacity: "np.ndarray | None"
-    num_frames: int
 
 
 def animate(options: argparse.Namespace) -> None:
@@ -54,43 +39,9 @@ def animate(options: argparse.Namespace) -> None:
         quiet_libraries()
         check_makes_motion(options, makes_motion(options.checkpoint))
         pipe = load_pipeline(options).to(device)
+    if options.preview_while is not None:
+        _render_beginning(options, inputs, pipe)
     render(options, inputs, pipe, seconds, say)
-
-
-def read_inputs(options: argparse.Namespace) -> Inputs:
-    """Read what a job is made from, and refuse whatever does not need the model.
-
-    Args:
-        options: The job, as the options of `dawn animate`.
-
-    Returns:
-        The speech, the picture and the length.
-
-    Raises:
-        ValueError: An option cannot be followed, or a file cannot be read.
-    """
-    from ..media.pictures import read_image_and_opacity
-    from ..media.recordings import read_waveform
-    from ..media.video_kinds import check_frame_size, check_output_path, kind_of
-    from ..motion.reading import check_motion_files
-    from ..speech.features import num_video_frames
-
-    check_output_path(options.output, has_opacity=options.transparent)
-    check_options(options)
-    waveform = read_waveform(
-        options.audio,
-        channel=options.audio_channel,
-        track=options.audio_track,
-        choice_names=("--audio-channel", "--audio-track"),
-    )
-    num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
-    if options.motion is not None:
-        check_motion_files(options.motion, num_frames, "--motion")
-    picture, opacity = read_image_and_opacity(options.image)
-    if options.full_image:
-        kind = kind_of(options.output, _keeps_opacity(options, opacity))
-        check_frame_size(*picture.shape[:2], name="--full-image", kind=kind)
-    return Inputs(waveform, picture, opacity, num_frames)
 
 
 def render(
@@ -126,7 +77,7 @@ def render(
     from ..motion.track_files import save_track
 
     output, (waveform, picture, own_opacity, num_frames) = Path(options.output), inputs
-    is_cut_out = options.background is not None or _keeps_opacity(options, own_opacity)
+    is_cut_out = options.background is not None or keeps_opacity(options, own_opacity)
     size = pipe.default_size if options.size is None else options.size
     steps = _choose_steps(options, pipe)
     settings = {"height": size, "width": size, "output_type": "stream", "preset": options.preset}
@@ -183,6 +134,17 @@ def render(
         tell(f"wrote {options.save_motion}")
     tell("seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
     tell(f"wrote {output}")
+
+
+def _render_beginning(options: argparse.Namespace, inputs: Inputs, pipe: "DAWNPipeline") -> None:
+    from .beginning import BEGINNING_PRESET, BEGINNING_S, beginning_of
+
+    first, inputs = beginning_of(options, inputs, pipe)
+    first.output, first.save_motion = options.preview_while, None
+    render(first, inputs, pipe, {}, lambda line: None)
+    say(
+        f"wrote {first.output}: the first {BEGINNING_S:g} s by the preset {BEGINNING_PRESET}; the rest is rendered now"
+    )
 
 
 def _described_face(portrait: Portrait) -> str:
@@ -262,14 +224,6 @@ def _described(plan: "RenderPlan") -> str:
     steps = f"{request.num_inference_steps} step{'s' * (request.num_inference_steps > 1)}"
     mode = "one pass" if len(windows) == 1 else f"{len(windows)} overlapping windows of {windows[0].stop} frames"
     return f"{steps} of {type(request.scheduler).__name__}; {mode}, about {plan.num_bytes / 2**30:.1f} GiB of memory"
-
-
-def _keeps_opacity(options: argparse.Namespace, own_opacity: "np.ndarray | None") -> bool:
-    """Tell whether the video's pictures have opacity: where it is asked for, or the portrait and the file have it."""
-    from ..media.video_kinds import holds_opacity
-
-    is_free = options.background is None
-    return options.transparent or (is_free and own_opacity is not None and holds_opacity(options.output))
 
 
 def _with_opacity(picture: "np.ndarray", opacity: "np.ndarray", is_over_white: bool) -> "np.ndarray":

@@ -16,6 +16,8 @@ WRITTEN = ("output", "save_motion")
 # what a job reads, where it is a file
 READ = ("image", "audio", "motion", "label_font", "background")
 RESERVED = ".dawn-"
+# options of the command that are for somebody who waits for it
+FOR_WATCHERS = ("debug", "preview_while")
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def stamp_of(path: str) -> list:
 def job_options() -> tuple[str, ...]:
     """Name the options that a job may have."""
     names = vars(_job_parser().parse_args(["animate", "--image=", "--audio=", "--output="]))
-    return tuple(name for name in names if name not in {*MODEL_OPTIONS, "run", "debug"})
+    return tuple(name for name in names if name not in {*MODEL_OPTIONS, *FOR_WATCHERS, "run"})
 
 
 class _RaisingParser(argparse.ArgumentParser):

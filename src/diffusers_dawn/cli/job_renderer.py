@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, demo_checkpoint
 from ..machine.output_places import check_folder
-from .animate import read_inputs, render
+from .animate import render
 from .checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
+from .inputs import read_inputs
 from .job_lines import WRITTEN, Job, key_of, options_of, read_line, stamp_of, tidy_fields
 from .job_log import DONE, FAILED, STARTED, JobLog, JobState
 from .messages import describe_error, quiet_libraries

@@ -27,6 +27,7 @@ OPTION_NAMES = {
 COMMANDS = ("animate", "batch", "studio", "compare", "convert", "init", "export-community", "export-onnx")
 # options of `dawn animate` that choose and place the model, and hold for all jobs of a batch
 MODEL_OPTIONS = ("checkpoint", "lora", "device", "dtype")
+WRITTEN_VIDEOS = ("output", "preview_while")
 # options that need no value, and the word for "no", if there is one
 SWITCHES = {"full_image": None, "label": None, "transparent": None, "crop": "--no-crop"}
 LABEL = "AI generated"
@@ -73,6 +74,11 @@ def command_parser(
         "-o",
         required=True,
         help="the video to write: .mp4, .mov, .webm, .gif, or a folder for frames (a name without a suffix)",
+    )
+    command.add_argument(
+        "--preview-while",
+        metavar="VIDEO",
+        help="before the rest is rendered, write the first 2 seconds here, by the preset fast",
     )
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="sampler and steps: quality, balanced (default), fast"
@@ -284,9 +290,15 @@ def check_options(options: argparse.Namespace) -> None:
         read_enhancer(options.enhance, "--enhance")
     driving = [("motion", file) for file in track_files_of(options.motion)]
     behind = [] if options.background is None else [("background", options.background)]
-    for flag, given in [("image", options.image), ("audio", options.audio), *driving, *behind]:
-        if Path(options.output).exists() and Path(given).exists() and Path(options.output).samefile(given):
-            raise ValueError(f"`--output` is the file given as `--{flag}`; it would be overwritten")
+    read = [("image", options.image), ("audio", options.audio), *driving, *behind]
+    for written in WRITTEN_VIDEOS:
+        place = getattr(options, written)
+        for flag, given in read if place is not None else ():
+            if Path(place).exists() and Path(given).exists() and Path(place).samefile(given):
+                written = written.replace("_", "-")
+                raise ValueError(f"`--{written}` is the file given as `--{flag}`; it would be overwritten")
+    if options.preview_while is not None and Path(options.preview_while).absolute() == Path(options.output).absolute():
+        raise ValueError("`--preview-while` is the file given as `--output`; it would be overwritten")
 
 
 def check_model_options(options: argparse.Namespace) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from ..cli.beginning import BEGINNING_S
 from ..motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
-from .jobs import PREVIEW_S, Cancelled, Made, Studio
+from .jobs import Cancelled, Made, Studio
 from .progress import Progress
 from .remembered_faces import KnownFaces
 from .settings import Settings
@@ -95,7 +96,7 @@ def renderer(studio: Studio, preview: bool = False, on_gpu: Callable[[Callable],
         with _said(studio):
             faces = {} if on_gpu is None else studio.faces_for_fork(image, settings)
         made = drawn(image, audio, settings, request.session_hash or "", faces, show)
-        ready = f"the preview of the first {PREVIEW_S:g} s is" if preview else "the video is"
+        ready = f"the preview of the first {BEGINNING_S:g} s is" if preview else "the video is"
         gr.Info(f"{ready} ready", duration=5)
         return str(made.video), made.fields, made.command, made.report, str(made.motion)
 

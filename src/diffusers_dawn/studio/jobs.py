@@ -14,18 +14,17 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
-import torch
-
 from .. import demo_checkpoint
-from ..cli.animate import Inputs, read_inputs, render
+from ..cli.animate import render
+from ..cli.beginning import beginning_of
 from ..cli.checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
 from ..cli.finishing import choose_detail_side
+from ..cli.inputs import Inputs, read_inputs
 from ..cli.job_lines import options_of
 from ..cli.messages import describe_error, quiet_libraries
 from ..cli.options import check_model_options, naming_options
 from ..media.pictures import read_image
 from ..media.recordings import read_waveform
-from ..motion.reading import read_motion
 from ..records import Portrait, Waveform
 from ..speech.features import num_video_frames
 from .found_face import FoundFace, chosen_portrait, show_face
@@ -33,7 +32,6 @@ from .remembered_faces import KnownFaces, RememberedFaces
 from .settings import TRACK_NAME, VIDEO_NAME, Settings, command_line, shown_fields
 from .shown_motion import show_directed, show_made
 
-PREVIEW_S, PREVIEW_PRESET = 2.0, "fast"
 # how long files of a session are kept, for its player and its downloads [s]
 KEPT_S = 3600
 
@@ -153,14 +151,12 @@ class Studio:
             job = settings.job(image, audio, square)
             options = options_of(job, folder, self.model)
             options.motion, options.save_motion = settings.script(), str(folder / TRACK_NAME)
-            if preview:
-                options.preset = PREVIEW_PRESET
             with self._unreadable_removed(image, audio):
                 inputs = self._read(options)
             stop()
             with self._one_at_a_time:
                 if preview:
-                    inputs = self._beginning(options, inputs)
+                    options, inputs = beginning_of(options, inputs, self.pipe)
                 render(options, inputs, self.pipe, {}, tell, follow=after)
         report = [line for line in report if str(folder) not in line]
         fields = shown_fields(job)
@@ -359,23 +355,6 @@ class Studio:
     def _portrait(self, options: argparse.Namespace, inputs: Inputs) -> Portrait:
         return self.pipe.prepare_portrait(inputs.picture, face_index=options.face_index, crop=options.crop)
 
-    def _beginning(self, options: argparse.Namespace, inputs: Inputs) -> Inputs:
-        """Shorten a job to its first seconds, in which head and eyes do what they will do in the whole."""
-        motion = options.motion
-        if motion is not None:
-            motion = read_motion(motion, inputs.waveform, inputs.num_frames, self.pipe.detect_faces, "--motion")
-        with naming_options():
-            (track,) = self.pipe.propose_motion(
-                self._portrait(options, inputs),
-                inputs.waveform,
-                num_candidates=1,
-                generator=torch.Generator().manual_seed(options.seed),
-                motion=motion,
-                head_motion=options.head_motion,
-            )
-        options.motion, options.head_motion = track, 1.0
-        return first_seconds(inputs, PREVIEW_S)
-
     def _check_limits(self, waveform: Waveform, size: int | None) -> None:
         if self.max_seconds is not None and waveform.duration_s > self.max_seconds:
             lasts = f"`audio` lasts {waveform.duration_s:.2f} s"
@@ -383,18 +362,3 @@ class Studio:
         size = self.pipe.default_size if size is None else size
         if self.max_size is not None and size > self.max_size:
             raise ValueError(f"`--size` is {size}, must be {self.max_size} at most here")
-
-
-def first_seconds(inputs: Inputs, duration_s: float) -> Inputs:
-    """Shorten a job.
-
-    Args:
-        inputs: What it is made from.
-        duration_s: How much of the recording to keep [s].
-
-    Returns:
-        The same with a shorter recording, if it was longer.
-    """
-    samples, rate_hz = inputs.waveform.samples, inputs.waveform.sample_rate_hz
-    waveform = Waveform(samples[: round(duration_s * rate_hz)], rate_hz)
-    return inputs._replace(waveform=waveform, num_frames=num_video_frames(len(waveform.samples), rate_hz))

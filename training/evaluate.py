@@ -51,7 +51,7 @@ from training.evaluation.sections.catalogue import SECTIONS, run_sections, secti
 from training.evaluation.settings import MOTIONS, EvaluationSettings
 from training.evaluation.shared_work import SharedWork
 from training.evaluation.strategies import ALL_AT_ONCE, STRATEGIES
-from training.evaluation.variants import VARIED, variants_as_markdown
+from training.evaluation.variants import SETTINGS, variants_as_markdown
 
 # what clips have said, of a report that is not finished
 ROWS = "rows"
@@ -90,19 +90,44 @@ def vary(options: argparse.Namespace, words: Sequence[str], state: PartialState)
     """
     name, _, listed = options.vary.partition("=")
     values = list(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
-    if name not in VARIED or len(values) < 2:
-        raise ValueError(f"`vary` is {options.vary!r}, must be NAME=VALUE,VALUE,..., NAME one of {', '.join(VARIED)}")
+    if name not in SETTINGS or len(values) < 2:
+        raise ValueError(
+            f"`vary` is {options.vary!r}, must be NAME=VALUE,VALUE,..., NAME one of {', '.join(SETTINGS)}"
+        )
     check_folder(options.output, "output")
-    variants = {}
-    for value in values:
-        folder = options.output / f"{name}-{value}"
-        variants[value] = _parser().parse_args([*words, f"--{name}", value, "--output", str(folder)])
-        _checked(variants[value])
-    table = variants_as_markdown(name, {value: evaluate(each, state, reuse=True) for value, each in variants.items()})
+    measure_variants(options.output, name, {value: [*words, f"--{name}", value] for value in values}, state)
+
+
+def measure_variants(
+    folder: Path, name: str, variants: Mapping[str, Sequence[str]], state: PartialState
+) -> dict[str, Any]:
+    """Evaluate with several values of something; what an earlier run has finished is not done again.
+
+    Args:
+        folder: Where the table is written, and a folder for each value.
+        name: What is varied, of `variants.VARIED`.
+        variants: Words of the command, by the value's name.
+        state: This process among the others.
+
+    Returns:
+        The reports, see `report_as_numbers`, by the value's name.
+
+    Raises:
+        ValueError: As of `evaluate`.
+    """
+    parsed = {
+        value: _parser().parse_args([*words, "--output", str(folder / f"{name}-{value}")])
+        for value, words in variants.items()
+    }
+    for options in parsed.values():
+        _checked(options)
+    reports = {value: evaluate(options, state, reuse=True) for value, options in parsed.items()}
     if state.is_main_process:
-        write_text_atomically(options.output / f"{name}.md", table)
+        table = variants_as_markdown(name, reports)
+        write_text_atomically(folder / f"{name}.md", table)
         print(table)
-        print(f"wrote {options.output}: {name}.md, and a folder for each value")
+        print(f"wrote {folder}: {name}.md, and a folder for each value")
+    return reports
 
 
 def evaluate(options: argparse.Namespace, state: PartialState, reuse: bool = False) -> dict[str, Any]:
@@ -206,7 +231,7 @@ def _settings(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, 
         settings["guidance_scale"] = {"speech": evaluation.pipe.config.speech_guidance}
     del settings["quiet"], settings["output"], settings["num_videos"]
     folders = {name: settings.pop(name) for name in ("real_clips", "portraits")}
-    entries = [evaluation.shards.entries[index] for index in evaluation.indices]
+    entries = [evaluation.shards.entries[row[0]] for row in evaluation.rows]
     return settings | {
         "pipeline": _shown_name(options.pipeline),
         "lfg": None if options.lfg is None else _shown_name(options.lfg),
@@ -294,13 +319,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FRAMES",
         help="frames that see each other, both sides together as in the paper, or none (default: the checkpoint's)",
     )
-    add("--vary", metavar="NAME=VALUE,VALUE", help=f"measure with several values of one of {', '.join(VARIED)}")
+    add("--vary", metavar="NAME=VALUE,VALUE", help=f"measure with several values of one of {', '.join(SETTINGS)}")
     add("--preset", choices=tuple(PRESETS), help="sampler and steps (default: the pipeline's own default)")
     add("--scheduler", help="sampler instead of a preset's: dawn, ddim, dpm++, unipc, ... or a class of diffusers")
     add("--clip_seconds", type=float, default=default.clip_seconds, help="length of clips (default: %(default)s)")
-    add(
-        "--long_seconds", type=float, default=default.long_seconds, help="length of long videos (default: %(default)s)"
-    )
+    add("--join_clips", action="store_true", help="join clips of one person, with cuts, until they last that long")
+    add("--long_seconds", type=float, help="length of long videos (default: 24, or twice that of clips)")
     add("--reader_processes", type=int, default=1, help="processes that read faces (default: %(default)s)")
     add("--device", help="where the pipeline runs (default: a GPU if there is one)")
     add("--quiet", action="store_true", help="show no progress bars")

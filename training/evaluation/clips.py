@@ -1,6 +1,6 @@
 """The held-out clips of an evaluation, and how a pipeline renders them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from training.data.prepared_report import splits_of
 from training.evaluation.extractors import Extractors
 from training.evaluation.face_reader import FaceReader, FaceReadings
 from training.evaluation.figures import FEWEST_FRAMES, spread_evenly
+from training.evaluation.joined_clips import joined, rows_of_clips
 from training.evaluation.likeness import frame_likeness
 from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.evaluation.report import LeftOut
@@ -46,7 +47,7 @@ class Evaluation:
     Attributes:
         shards: The test split.
         training: The training split; None if there is none.
-        indices: The clips in it that are looked at.
+        rows: The clips in it that are looked at, each with those that are joined to it.
         lfg: LFG with its motion estimator, if there is one.
         reader: Reads faces; None: nothing can be read from frames.
         extractors: Networks that metrics need.
@@ -91,11 +92,19 @@ class Evaluation:
         usable = [index for index, entry in enumerate(self.shards.entries) if entry.num_frames >= FEWEST_FRAMES]
         if not usable:
             raise ValueError(f"`dataset` has no clip of {FEWEST_FRAMES} frames or more in its test split: {dataset}")
-        self.indices = [usable[place] for place in spread_evenly(len(usable), settings.num_clips)]
+        rows = [[index] for index in usable]
+        if settings.join_clips:
+            rows = rows_of_clips(self.shards.entries, usable, settings.num_frames)
+            if not rows:
+                raise ValueError(
+                    f"`clip_seconds` is {settings.clip_seconds:g}, but nobody speaks as long in the test split of "
+                    f"{dataset}, all clips together"
+                )
+        self.rows = [rows[place] for place in spread_evenly(len(rows), settings.num_clips)]
 
     def __len__(self) -> int:
         """Count the clips."""
-        return len(self.indices)
+        return len(self.rows)
 
     def needed_reader(self) -> FaceReader:
         """Return the reader; raise `LeftOut` where there is none."""
@@ -127,7 +136,10 @@ class Evaluation:
     @property
     def clip_ids(self) -> list[str]:
         """Names of the clips."""
-        return [self.shards.entries[index].clip_id for index in self.indices]
+        names = [self.shards.entries[row[0]].clip_id for row in self.rows]
+        return [
+            name if len(row) == 1 else f"{name}+{len(row) - 1}" for name, row in zip(names, self.rows, strict=True)
+        ]
 
     @property
     def places(self) -> dict[str, int]:
@@ -136,27 +148,25 @@ class Evaluation:
 
     def num_frames(self, place: int) -> int:
         """Count the frames of a clip that are looked at."""
-        return min(self.settings.num_frames, self.shards.entries[self.indices[place]].num_frames)
+        return sum(count for _, count in self._members(place))
 
     def truth(self, place: int) -> TruthClip:
         """Read a clip."""
-        return read_truth_clip(self.shards, self.indices[place], self.settings.num_frames)
+        return joined([read_truth_clip(self.shards, *member) for member in self._members(place)])
 
     def labels(self, place: int) -> dict[str, np.ndarray]:
         """Read what every prepared clip says about its frames."""
-        labels = self.shards.read_labels(self.indices[place], ["pose", "blink", "mouth_px", "face_box_px"])
-        return {name: values[: self.num_frames(place)] for name, values in labels.items()}
+        return self._labels(place, ("pose", "blink", "mouth_px", "face_box_px"))
 
     def portrait(self, place: int) -> Portrait:
         """Take the first frame of a clip as a portrait."""
-        return read_truth_clip(self.shards, self.indices[place], 1).portrait()
+        return read_truth_clip(self.shards, self.rows[place][0], 1).portrait()
 
     def speech(self, place: int) -> torch.Tensor:
         """Read the speech features of a clip (F, D), or compute them where none are stored."""
         if self.shards.info.audio_dim is None:
             return self._encoded_speech(place)
-        features = self.shards.read_labels(self.indices[place], ["audio_features"])["audio_features"]
-        return torch.from_numpy(features[: self.num_frames(place)].astype(np.float32))
+        return torch.from_numpy(self._labels(place, ["audio_features"])["audio_features"].astype(np.float32))
 
     def speech_note(self) -> str | None:
         """Say if the stored features are not those of the pipeline's own encoder, as the first clip shows."""
@@ -305,6 +315,19 @@ class Evaluation:
         tracks = tuple(torch.from_numpy(labels[name][:num_frames]) for name in ("pose", "blink"))
         return self.pictures(self.render(portrait, self.speech(speaker)[:num_frames], tracks, self.random(0, place)))
 
+    def _members(self, place: int) -> Iterator[tuple[int, int]]:
+        """The clips that are joined to one, and how many of their frames are looked at."""
+        left = self.settings.num_frames
+        for index in self.rows[place]:
+            count = min(left, self.shards.entries[index].num_frames)
+            left -= count
+            if count:
+                yield index, count
+
+    def _labels(self, place: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        parts = [(self.shards.read_labels(index, names), count) for index, count in self._members(place)]
+        return {name: np.concatenate([labels[name][:count] for labels, count in parts]) for name in names}
+
     def _own_rendered(self) -> np.ndarray:
         return np.array([*self._num_rendered, self._seconds["rendering"]])
 
@@ -317,7 +340,10 @@ class Evaluation:
         return {name: getattr(self.settings, name) for name in names}
 
     def _encoded_speech(self, place: int) -> torch.Tensor:
-        samples = self.shards.read_samples(self.indices[place])[: self.num_frames(place) * SAMPLE_RATE_HZ // FPS]
+        parts = [
+            self.shards.read_samples(index)[: count * SAMPLE_RATE_HZ // FPS] for index, count in self._members(place)
+        ]
+        samples = np.concatenate(parts)
         return self.pipe.encode_audio((samples, SAMPLE_RATE_HZ)).cpu()
 
 

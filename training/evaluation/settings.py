@@ -8,6 +8,7 @@ from training.evaluation.figures import FEWEST_FRAMES
 from training.evaluation.strategies import ALL_AT_ONCE, STRATEGIES
 
 LARGEST_SEED = 2**32 - 1
+LONG_SECONDS = 24.0
 PBNET, GIVEN, HELD = "pbnet", "given", "held"
 # where pose and blinks come from when speech alone guides a video
 MOTIONS = {
@@ -25,7 +26,8 @@ class EvaluationSettings:
         num_clips: How many clips of the test split, at most, evenly spread over it.
         clip_seconds: Longest piece of a clip [s], from its beginning; the first and last so many seconds of long
             videos are compared.
-        long_seconds: Length of long videos [s].
+        join_clips: Whether clips of one person are joined, with cuts, until they last that long.
+        long_seconds: Length of long videos [s]; None: 24 s, or twice as long as the clips.
         num_long: How many rows of clips become long videos, at most, each forwards and backwards.
         num_videos: Of how many clips of the section `paper` a video is written beside the film, and of how many clips
             and films the mouth's opening is drawn.
@@ -46,7 +48,8 @@ class EvaluationSettings:
 
     num_clips: int = 100
     clip_seconds: float = 4.0
-    long_seconds: float = 24.0
+    join_clips: bool = False
+    long_seconds: float | None = None
     num_long: int = 8
     num_videos: int = 4
     num_portraits: int = 3
@@ -75,6 +78,8 @@ class EvaluationSettings:
                 f"`clip_seconds` is {self.clip_seconds}, must be at least {FEWEST_FRAMES / FPS}: fewer frames say "
                 "nothing about lags"
             )
+        if self.long_seconds is None:
+            object.__setattr__(self, "long_seconds", max(LONG_SECONDS, 2 * self.clip_seconds))
         if self.num_long_frames < 2 * self.num_frames:
             raise ValueError(
                 f"`long_seconds` is {self.long_seconds}, must be at least twice `clip_seconds` ({self.clip_seconds}), "

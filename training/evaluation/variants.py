@@ -6,7 +6,7 @@ from typing import Any
 from diffusers_dawn.cli.evaluation_reports import Report, marked
 
 # settings of an evaluation that may have several values, and what the paper compares by them
-VARIED = {
+SETTINGS = {
     "strategy": "generation strategy",
     "attention_window": "window of the temporal attention",
     "clip_seconds": "inference length",
@@ -17,10 +17,12 @@ VARIED = {
     "preset": "sampler and steps",
     "seed": "chance",
 }
+# and what `paper_tables.py` compares besides
+VARIED = SETTINGS | {"pipeline": "stages of the curriculum"}
 # those of the paper's tables, then what needs no network
 COLUMNS = {
     "paper": (
-        *("fid", "fvd16", "fvd32", "lse_c", "lse_d", "csim", "csim_dlib"),
+        *("fid", "fvd16", "fvd32", "lse_c", "lse_d", "lse_c_dawn_sync", "lse_d_dawn_sync", "csim", "csim_dlib"),
         *("bas", "blinks_per_s", "head_diversity_deg", "opening_in_silence"),
     ),
     "lips": ("own_speech", "lag_within_1"),
@@ -45,9 +47,9 @@ def variants_as_markdown(name: str, reports: Mapping[str, Report]) -> str:
         (section, key)
         for section, keys in COLUMNS.items()
         for key in keys
-        if all(_figure(report, section, key) for report in reports.values())
+        if all(figure_of(report, section, key) for report in reports.values())
     ]
-    figures = [_figure(first, *column) for column in columns]
+    figures = [figure_of(first, *column) for column in columns]
     besides = [figure["beside"] for figure in figures]
     titles = [
         f"{section}: {marked(figure['label'], figure['better'], figure['beside'])}"
@@ -55,8 +57,8 @@ def variants_as_markdown(name: str, reports: Mapping[str, Report]) -> str:
     ]
     rows = [[name, "s per video", *titles], ["---"] * (len(titles) + 2), ["beside", "", *map(_shown, besides)]]
     for value, report in reports.items():
-        values = [_figure(report, *column)["value"] for column in columns]
-        rows.append([value, _shown(_seconds_per_video(report)), *map(_shown, values)])
+        values = [figure_of(report, *column)["value"] for column in columns]
+        rows.append([value, _shown(seconds_per_video(report)), *map(_shown, values)])
     settings = first["settings"]
     text = (
         f"`{settings['pipeline']}` on {settings['num_clips']} clips of the test split of `{settings['dataset']}`, a "
@@ -67,12 +69,13 @@ def variants_as_markdown(name: str, reports: Mapping[str, Report]) -> str:
     return "\n\n".join([f"## {name}", "\n".join(f"| {' | '.join(row)} |" for row in rows), text]) + "\n"
 
 
-def _figure(report: Report, section: str, key: str) -> dict[str, Any] | None:
+def figure_of(report: Report, section: str, key: str) -> dict[str, Any] | None:
+    """Look up a figure; None where the report has not measured it."""
     return report["sections"].get(section, {}).get("figures", {}).get(key)
 
 
-def _seconds_per_video(report: Report) -> float | None:
-    """Those of the first section that rendered videos: sections have videos of different lengths."""
+def seconds_per_video(report: Report) -> float | None:
+    """Seconds of rendering of the first section that rendered videos: sections have videos of different lengths."""
     for rendered in report["rendering"].values():
         return rendered["seconds"] / rendered["videos"]
     return None

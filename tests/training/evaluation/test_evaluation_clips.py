@@ -35,6 +35,20 @@ def test_clips_are_spread_over_the_test_split_and_cut(pipe, data_set):
     assert evaluation.portrait(1).image.shape == (64, 64, 3)
 
 
+def test_clips_of_one_person_are_joined_to_the_length_that_is_asked_for(pipe, data_set):
+    whole = replace(SHORT, clip_seconds=1.2, long_seconds=None, num_clips=3)
+    single = Evaluation(pipe, data_set, whole, None)
+    evaluation = Evaluation(pipe, data_set, replace(whole, clip_seconds=2, join_clips=True), None)
+    # of three clips of 30 frames, all of one person, the third is left over
+    assert evaluation.clip_ids == ["test-0+1"] and evaluation.num_frames(0) == 50 == len(evaluation.speech(0))
+    clip, parts = evaluation.truth(0), [single.truth(place) for place in range(2)]
+    np.testing.assert_array_equal(clip.frames, np.concatenate([part.frames for part in parts])[:50])
+    np.testing.assert_array_equal(clip.samples, np.concatenate([part.samples for part in parts])[: 50 * 640])
+    np.testing.assert_array_equal(evaluation.labels(0)["pose"][30:], parts[1].labels["pose"][:20])
+    with pytest.raises(ValueError, match="`clip_seconds` is 9, but nobody speaks as long in the test split"):
+        Evaluation(pipe, data_set, replace(whole, clip_seconds=9, join_clips=True), None)
+
+
 def test_noise_depends_on_seed_and_purpose_alone(pipe, data_set):
     evaluation = Evaluation(pipe, data_set, SHORT, None)
     first, again, other = (

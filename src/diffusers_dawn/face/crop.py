@@ -94,15 +94,15 @@ def prepare_portrait(
 
 
 def _check_choices(face_index: Any, crop: Any) -> None:
-    if face_index is not None and not _is_whole(face_index):
+    if face_index is not None and not _is_integer(face_index):
         raise ValueError(f"`face_index` is {face_index!r}, must be a whole number from 0 (the largest face)")
     if not (crop is None or isinstance(crop, bool | np.bool_ | SquareCrop)):
         raise ValueError(f"`crop` is {crop!r}, must be True, False, None or a SquareCrop")
-    if isinstance(crop, SquareCrop) and not all(map(_is_whole, (crop.left, crop.top, crop.side))):
+    if isinstance(crop, SquareCrop) and not all(map(_is_integer, (crop.left, crop.top, crop.side))):
         raise ValueError(f"`crop` is {crop}, must hold whole numbers [px]")
 
 
-def _is_whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

@@ -129,6 +129,24 @@ def correlation_where_seen(truth: np.ndarray, read: np.ndarray) -> float:
     return correlation if math.isfinite(correlation) else 0.0
 
 
+def slope_where_seen(truth: np.ndarray, read: np.ndarray) -> float:
+    """Measure how far readings move for each unit that the truth moves, over the frames that show a face.
+
+    Args:
+        truth: Track (F,).
+        read: What was read in its place (F,). Of both, NaN where no face is seen.
+
+    Returns:
+        The slope of the line of least squares: 1 where readings move as far. 0 where the face is seen in less than
+        90 % of the frames, or the truth does not move there.
+    """
+    seen = np.isfinite(truth) & np.isfinite(read)
+    if seen.sum() < max(MIN_SEEN_SHARE * len(seen), 2):
+        return 0.0
+    moved = truth[seen] - truth[seen].mean()
+    return quotient(float(moved @ read[seen]), float(moved @ moved)) if moved.any() else 0.0
+
+
 def opening_correlation(truth: np.ndarray, readings: FaceReadings) -> float:
     """Correlate the mouth's opening with the truth.
 

@@ -19,6 +19,7 @@ from training.evaluation.figures import (
     opening_lag,
     pauses_and_voice,
     quotient,
+    slope_where_seen,
     sound_energy,
     spread_evenly,
 )
@@ -98,6 +99,15 @@ def test_too_few_frames_with_a_face_correlate_by_zero():
     read = TRUTH.copy()
     read[:7] = np.nan
     assert correlation_where_seen(TRUTH, read) == 0
+
+
+def test_slope_is_how_far_readings_move_for_what_is_true():
+    read = 0.3 * TRUTH + 5
+    read[[3, 4]] = np.nan
+    assert slope_where_seen(TRUTH, read) == pytest.approx(0.3)
+    assert slope_where_seen(np.full(60, 7.0), TRUTH) == 0
+    read[:7] = np.nan
+    assert slope_where_seen(TRUTH, read) == 0
 
 
 def test_frozen_mouth_correlates_by_zero():

@@ -78,6 +78,7 @@ def test_a_portrait_that_stands_still_keeps_its_identity_and_border_and_does_not
     figures = {figure.key: figure.value for figure in report.figures}
     assert figures["identity"] < 0.01 and figures["border"] == 0
     assert figures["yaw"] == figures["pitch"] == figures["roll"] == figures["energy"] == 0
+    assert all(abs(figures[f"{angle}_slope"]) < 1e-6 for angle in ("yaw", "pitch", "roll"))
     assert figures["eyes"] == pytest.approx(1, abs=1e-3) and figures["pauses"] == pytest.approx(0, abs=1e-6)
     assert any("1 pictures cannot be used" in note for note in report.notes)
 

@@ -19,6 +19,7 @@ from training.evaluation.figures import (
     finite_mean,
     pauses_and_voice,
     quotient,
+    slope_where_seen,
     sound_energy,
     spread_evenly,
 )
@@ -44,12 +45,13 @@ FIGURES = {
     "energy": "mouth opening with the energy of the sound, r",
     "pauses": "opening in pauses above the portrait's own, of the face's height",
     **{angle: f"{angle} as given, r" for angle in ANGLES},
+    **{f"{angle}_slope": f"{angle}, degrees for each that is given" for angle in ANGLES},
     "eyes": "eyes closed by a given blink, over open",
     "identity": "distance of the face's embedding (dlib) to the portrait's",
     "border": "share of the border's background that changes",
 }
 BETTER = dict.fromkeys(("energy", *ANGLES), HIGHER) | dict.fromkeys(("eyes", "identity", "border"), LOWER)
-BETTER |= {"pauses": 0.0}
+BETTER |= {"pauses": 0.0} | {f"{angle}_slope": 1.0 for angle in ANGLES}
 
 
 def portraits_section(evaluation: Evaluation) -> SectionReport:
@@ -200,6 +202,7 @@ def _judged(
     }
     for column, angle in enumerate(ANGLES):
         row[angle] = correlation_where_seen(pose[:, column], readings.pose[:, column])
+        row[f"{angle}_slope"] = slope_where_seen(pose[:, column], readings.pose[:, column])
     if embed is not None:
         row["identity"] = _identity_distance(embed, pictures, readings, source, evaluation)
     return row, readings.show_face()

@@ -162,6 +162,7 @@ class PuppetClips:
             states,
             settings.num_references,
             is_closing=bool(rng.random() < CLOSING_SHARE),
+            pivot=float(rng.uniform()),
         )
         clip.info.update(portrait=portrait.path, speech=speech.source)
         return clip

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from diffusers_dawn.face.pose import RIGID_POINTS, TEMPLATE_CM, TEMPLATE_WEIGHTS, fit_similarity
 from training.synthetic.head_state import rotation_from_angles
-from training.synthetic.puppets.head_fit import HeadFitter, push_to_landmarks
+from training.synthetic.puppets.head_fit import HeadFit, HeadFitter, push_to_landmarks
 from training.synthetic.puppets.inner_mouth import InnerMouth, draw_look, place_teeth
 from training.synthetic.puppets.landmark_measures import lid_openings
 from training.synthetic.puppets.morphable_head import EYEBALLS, FACE, LIPS
@@ -21,8 +22,8 @@ from training.synthetic.puppets.surface import (
     sample,
 )
 
-# the head turns about the top of the neck [cm]
-PIVOT_CM = np.array([0.0, -6.0, -3.0], np.float32)
+# the top of the neck [cm]
+NECK_CM = np.array([0.0, -6.0, -3.0], np.float32)
 # a worse fit than this, at a face of 140 px, is no puppet [px]
 MAX_ERROR_PX = 3.0
 # contours of MediaPipe's eyes, right and left
@@ -34,7 +35,11 @@ EYE_CONTOURS = (
 LASH_LINES = ((36, 41, 40, 39), (42, 47, 46, 45))
 # share of a lid's way down from which its own skin replaces stretched lashes, and from which it does so wholly
 LID_CLOSING = (0.3, 0.8)
-LASH_DARKNESS = 0.8
+# closed lids show a dark line of lashes a little below the lower lid, or they read as half open: its darkness, and its
+# width and drop over the eye's width
+LASH_DARKNESS, LASH_WIDTH, LASH_DROP = 0.85, 0.07, 0.14
+# width of the skin around the eye that lids take along, of the eye's width
+LID_REACH = 0.22
 # a lid's colour over that of the skin around the eyes, at least
 DARKEST_LID = 0.8
 # the person is widened by so much of the picture, so that hair takes its own edge along
@@ -59,6 +64,8 @@ class PuppetState:
         scale: Size of the head; 1 is the portrait's.
         x_cm: Shift of the head to the image's right.
         y_cm: Shift of the head upwards.
+        pivot: What the head turns about: 0 the top of the neck, 1 the point whose place in the picture the six pose
+            numbers tell, so that angles alone change them.
         gaze_x_rad: Turn of the eyes to the image's right.
         gaze_y_rad: Turn of the eyes upwards.
     """
@@ -70,6 +77,7 @@ class PuppetState:
     scale: float = 1.0
     x_cm: float = 0.0
     y_cm: float = 0.0
+    pivot: float = 0.0
     gaze_x_rad: float = 0.0
     gaze_y_rad: float = 0.0
 
@@ -101,6 +109,7 @@ class Puppet:
         error_px = self.fit.error_px * 140 / face_width_px
         if not error_px <= MAX_ERROR_PX:
             raise PortraitRefused(f"the head's fit is off by {error_px:.1f} px of a face of 140 px")
+        self._pose_origin_cm = _pose_origin_cm(self.fit, landmarks_px)
         look = draw_look(np.random.default_rng(seed))
         self._base_cm = self.head.shape(self.fit.identity)
         self._base_cm += place_teeth(self.head, look)
@@ -135,7 +144,8 @@ class Puppet:
         vertices_cm = self._vertices_cm(state)
         turn = rotation_from_angles(state.yaw_deg, state.pitch_deg, state.roll_deg).astype(np.float32)
         shift_cm = np.array([state.x_cm, state.y_cm, 0.0], np.float32)
-        moved_cm = (vertices_cm - PIVOT_CM) @ (state.scale * turn.T) + PIVOT_CM + shift_cm
+        pivot_cm = NECK_CM + np.float32(state.pivot) * (self._pose_origin_cm - NECK_CM)
+        moved_cm = (vertices_cm - pivot_cm) @ (state.scale * turn.T) + pivot_cm + shift_cm
         vertices_px = self.fit.project(vertices_cm + self._neck_share * (moved_cm - vertices_cm))
         vertices_px[:, :2] += self._push_px
         fit = self.fit
@@ -143,7 +153,7 @@ class Puppet:
             scale_px_per_cm=fit.scale_px_per_cm * state.scale,
             rotation=fit.rotation @ turn,
             translation_px=fit.translation_px
-            + fit.scale_px_per_cm * fit.rotation @ (PIVOT_CM - state.scale * turn @ PIVOT_CM + shift_cm),
+            + fit.scale_px_per_cm * fit.rotation @ (pivot_cm - state.scale * turn @ pivot_cm + shift_cm),
         )
         return make_surface(self.head, vertices_px, self.person, pose, self._chin_y_cm)
 
@@ -204,24 +214,35 @@ class Puppet:
             return picture, np.zeros(picture.shape[:2], bool)
         skin = sample(self._lids, positions)
         is_left = sample(self._left_half(), positions) > 0.5
-        share = sample(self._lid_share, positions) * (surface.part == FACE) * np.where(is_left, shares[1], shares[0])
+        closed = np.where(is_left, shares[1], shares[0])
+        # what still shows of the eye between the lids goes last
+        closed = np.where(surface.part == FACE, closed, closed**4)
+        share = sample(self._lid_share, positions) * closed
         share = cv2.GaussianBlur(share.astype(np.float32), (0, 0), 0.5)
         picture = picture + share[..., None] * (skin - picture)
         lashes = np.zeros(picture.shape[:2], np.float32)
         for line, weight in zip(LASH_LINES, shares, strict=True):
             drawn = np.zeros(picture.shape[:2], np.uint8)
-            points = np.round((surface.landmarks_px[list(line)] - 0.5) * 16).astype(np.int32)
-            width = max(1, round(self._eye_width_px * 0.06))
+            hanging_px = surface.landmarks_px[list(line)] + (0, LASH_DROP * self._eye_width_px)
+            points = np.round((hanging_px - 0.5) * 16).astype(np.int32)
+            width = max(1, round(self._eye_width_px * LASH_WIDTH))
             cv2.polylines(drawn, [points], False, 255, width, cv2.LINE_AA, 4)
             lashes += weight * drawn / 255
         lashes = cv2.GaussianBlur(lashes, (0, 0), 0.5)[..., None]
-        return picture * (1 - LASH_DARKNESS * lashes), share > 0.5
+        return picture * (1 - LASH_DARKNESS * lashes), (share > 0.5) | (lashes[..., 0] > 0.5)
 
     def _left_half(self) -> np.ndarray:
         # the side of the subject's left eye, to the image's right of the nose
         x = np.arange(self.image.shape[1], dtype=np.float32)
         nose_px = self.rest.landmarks_px[27, 0]
         return np.broadcast_to((x > nose_px).astype(np.float32), self.image.shape[:2]).copy()
+
+
+def _pose_origin_cm(fit: HeadFit, landmarks_px: np.ndarray) -> np.ndarray:
+    """Where the head has the origin of the template that pose numbers are read with, float32 (3,) [cm]."""
+    points = landmarks_px[RIGID_POINTS] * (1, -1, -1)
+    _, _, translation_px = fit_similarity(TEMPLATE_CM, points, TEMPLATE_WEIGHTS)
+    return (fit.rotation.T @ (translation_px - fit.translation_px) / fit.scale_px_per_cm).astype(np.float32)
 
 
 def _widened(person: np.ndarray) -> np.ndarray:
@@ -254,7 +275,7 @@ def _lid_skin(image: np.ndarray, landmarks_px: np.ndarray) -> tuple[np.ndarray, 
     for contour in EYE_CONTOURS:
         cv2.fillPoly(eyes, [np.round(landmarks_px[list(contour), :2] - 0.5).astype(np.int32)], 255)
     width_px = np.linalg.norm(landmarks_px[33, :2] - landmarks_px[133, :2])
-    reach = max(3, round(width_px * 0.16) | 1)
+    reach = max(3, round(width_px * LID_REACH) | 1)
     eyes = cv2.dilate(eyes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     skin = cv2.inpaint(np.ascontiguousarray(image), eyes, 3, cv2.INPAINT_TELEA)
     skin = cv2.GaussianBlur(skin, (0, 0), max(0.6, width_px * 0.03)).astype(np.float32) / 255

@@ -39,6 +39,7 @@ def make_puppet_clip(
     states: Sequence[HeadState],
     num_references: int = 2,
     is_closing: bool = True,
+    pivot: float = 0.0,
 ) -> PreparedClip:
     """Let a portrait speak.
 
@@ -53,6 +54,7 @@ def make_puppet_clip(
         states: What head, lids, brows and eyes do in the F frames; relative to the first of them.
         num_references: Number R of references.
         is_closing: Whether the portrait's own mouth closes to speak.
+        pivot: What the head turns about, see `PuppetState`.
 
     Returns:
         The clip, with the labels of `video_motion.VideoMotion` besides those that every clip has.
@@ -62,7 +64,7 @@ def make_puppet_clip(
     surfaces, frames, motions = [puppet.rest], [puppet.image], []
     poses = [RigidPose(puppet.fit.scale_px_per_cm, puppet.fit.rotation, puppet.fit.translation_px)]
     for expression, state in zip(expressions[1:], states[1:], strict=True):
-        surface = puppet.surface(_puppet_state(expression, state, first))
+        surface = puppet.surface(_puppet_state(expression, state, first, pivot))
         frame, motion = puppet.frame(surface)
         surfaces.append(surface)
         frames.append(frame)
@@ -79,7 +81,7 @@ def make_puppet_clip(
     return PreparedClip(clip_id, identity, np.stack(frames), samples, labels, {"source": "photo puppet"})
 
 
-def _puppet_state(expression: np.ndarray, state: HeadState, first: HeadState) -> PuppetState:
+def _puppet_state(expression: np.ndarray, state: HeadState, first: HeadState, pivot: float) -> PuppetState:
     def change(name: str, share: float = HEAD_MOTION) -> float:
         return share * (getattr(state, name) - getattr(first, name))
 
@@ -91,6 +93,7 @@ def _puppet_state(expression: np.ndarray, state: HeadState, first: HeadState) ->
         scale=1 + change("scale"),
         x_cm=change("x_cm"),
         y_cm=change("y_cm"),
+        pivot=pivot,
         gaze_x_rad=change("gaze_x_rad", GAZE_SHARE),
         gaze_y_rad=change("gaze_y_rad", GAZE_SHARE),
     )

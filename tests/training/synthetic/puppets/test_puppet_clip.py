@@ -52,6 +52,18 @@ def test_pose_labels_are_what_a_detector_reads_but_for_its_slope(clip, detector)
     assert 0.5 < (read[1] - read[0]) / (labelled[1] - labelled[0]) < 1.2
 
 
+@pytest.mark.parametrize(("pivot", "moves"), [(0.0, True), (1.0, False)])
+def test_a_head_turns_about_its_neck_or_where_the_pose_says_it_is(puppet, pivot, moves):
+    states = [HeadState(yaw_deg=yaw, pitch_deg=-yaw / 2, roll_deg=yaw / 3) for yaw in (0.0, 12.0)]
+    speech = np.zeros((2, puppet.head.num_expressions), np.float32)
+    clip = make_puppet_clip(puppet, "photo-0", "drawn", np.zeros(1280, np.float32), speech, states, pivot=pivot)
+    before, after = clip.labels["pose"]
+    assert after[0] - before[0] > 8
+    assert (np.abs(after[4:] - before[4:]).max() > 1.0) == moves
+    if not moves:
+        np.testing.assert_allclose(after[3:], before[3:], rtol=1e-4)
+
+
 def test_a_film_of_a_puppet_is_measured_as_it_was_made(clip, fitter, detector, segment):
     measured = VideoMotion(fitter, lambda frame: detector.landmarks(frame)[0], segment)(clip.frames)
     made, found = (labels["motion"][:, 0].astype(np.float32) for labels in (clip.labels, measured))

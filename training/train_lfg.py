@@ -311,7 +311,7 @@ class LFGStage:
             config.pretrained_model,
             "lfg",
             config.seed,
-            changeable=("image_sampling", "image_border", "image_size"),
+            changeable=("image_sampling", "image_border", "still_background", "image_size"),
             image_size=size,
         )
         if config.freeze_encoder:

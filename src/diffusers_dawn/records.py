@@ -81,6 +81,8 @@ class Portrait:
         quarter_turns: By how many quarters, counter-clockwise, that picture was turned first to be upright.
         opacity: uint8 array (S, S); the frames get a fourth channel from it. None: nothing is transparent.
         is_over_white: Whether `image` shows white where it is transparent, which is then taken out of the frames.
+        person: uint8 array (N, N), how much of every part of the picture belongs to a person; what lies around keeps
+            still. None: everything moves as the denoiser says.
     """
 
     image: np.ndarray
@@ -89,3 +91,4 @@ class Portrait:
     quarter_turns: int = 0
     opacity: np.ndarray | None = None
     is_over_white: bool = False
+    person: np.ndarray | None = None

@@ -21,7 +21,7 @@ from diffusers_dawn.motion.track_files import load_track
 from diffusers_dawn.studio.found_face import SQUARE_COLOUR
 from diffusers_dawn.studio.jobs import Cancelled
 from diffusers_dawn.studio.progress import Progress
-from diffusers_dawn.studio.remembered_faces import RememberedFaces
+from diffusers_dawn.studio.remembered_pictures import RememberedPictures
 from diffusers_dawn.studio.settings import Settings
 from synthetic_media import tone, write_audio
 
@@ -244,7 +244,7 @@ def test_a_picture_is_looked_at_once(inputs, studio, detector, monkeypatch):
         looked.append(picture.shape)
         return detector(picture)
 
-    monkeypatch.setattr(studio.pipe, "face_detector", RememberedFaces(counting))
+    monkeypatch.setattr(studio.pipe, "face_detector", RememberedPictures(lambda: counting))
     studio.find_face(str(inputs / "a face.png"), Settings())
     studio.find_face(str(inputs / "a face.png"), Settings(square_down=5))
     studio.show_motion(str(inputs / "a face.png"), str(inputs / "short.wav"), Settings())

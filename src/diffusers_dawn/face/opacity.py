@@ -1,12 +1,36 @@
 """Cut a person out of a picture: by the picture's own opacity, or by the person's mask."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from ..media.pictures import read_image_and_opacity
 from ..records import Portrait
 from .crop import crop_square
 from .person import PersonSegmenter
+
+
+def made_transparent(portrait: Portrait, image: Any) -> Portrait:
+    """Cut the person of a portrait out.
+
+    Args:
+        portrait: The portrait.
+        image: The picture that it was made from, of any kind, or the portrait itself.
+
+    Returns:
+        Another portrait, with the picture's own opacity, or the mask of the person.
+
+    Raises:
+        ImportError: The person is to be found, and mediapipe is missing.
+    """
+    if isinstance(image, Portrait):
+        mask = upright_opacity(portrait.image, None, 0)
+        return replace(cut_out(replace(portrait, crop=None), mask, is_over_white=False), crop=portrait.crop)
+    picture, own = read_image_and_opacity(image)
+    turns = portrait.quarter_turns
+    opacity = upright_opacity(np.ascontiguousarray(np.rot90(picture, turns)), own, turns)
+    return cut_out(portrait, opacity, own is not None)
 
 
 def upright_opacity(picture: np.ndarray, own: np.ndarray | None, quarter_turns: int) -> np.ndarray:

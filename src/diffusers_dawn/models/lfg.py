@@ -87,6 +87,8 @@ class LatentFlowGenerator(CarriesCode, ModelMixin, ConfigMixin):
             keeps a face that moves nearly as sharp as one that stands still. Weights fit either.
         image_border: What warping finds outside of the source image: "black", as published, or "repeated", its
             outermost pixels, so that a head that moves drags no black in. Weights fit the one they were trained with.
+        still_background: Whether pipelines keep still what shows no person, as the films had it that the weights were
+            trained on. Published weights move what is around the head, too.
         with_motion_estimator: Whether the model can estimate motion, which training and its targets need.
 
     Raises:
@@ -122,6 +124,7 @@ class LatentFlowGenerator(CarriesCode, ModelMixin, ConfigMixin):
         region_temperature: float = 0.1,
         image_sampling: str = "bilinear",
         image_border: str = "black",
+        still_background: bool = False,
         with_motion_estimator: bool = True,
     ):
         super().__init__()

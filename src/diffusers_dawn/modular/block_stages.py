@@ -24,6 +24,7 @@ class BlockStages(FitsMemory, StagesOfDAWN):
 
     interrupt = False
     face_detector = None
+    person_segmenter = None
 
     def __init__(
         self, components: ModularPipeline, machine: MachineSettings | None = None, sampler: Any = None
@@ -51,6 +52,12 @@ class BlockStages(FitsMemory, StagesOfDAWN):
                 f" `update_components({name}=...)`"
             )
         return self.components[name]
+
+    @property
+    def keeps_background(self) -> bool:
+        """Whether what shows no person keeps still; a block that finds faces runs without LFG, too."""
+        lfg = self.components["lfg"]
+        return lfg is not None and lfg.config.still_background
 
     @property
     def default_size(self) -> int:

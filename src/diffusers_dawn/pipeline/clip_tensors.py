@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..geometry.flow import face_box_mask
+from ..geometry.flow import face_box_mask, warp_frames
 from ..media.backgrounds import colours_without_white
 from ..records import FPS, Portrait, Waveform
 from .clips import ClipInput
@@ -81,6 +81,29 @@ def opacity_tensor(portraits: list[Portrait], height: int, width: int) -> torch.
     return torch.from_numpy(np.stack(planes)[:, None]).float() / 255
 
 
+def person_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor | None:
+    """Collect where the people of portraits are.
+
+    Args:
+        portraits: The portraits B.
+        height: Height of the result, that of the motion [cells].
+        width: Its width.
+
+    Returns:
+        Shares (B, 1, h, w) in [0, 1], float32, 1 everywhere for a portrait that does not say; None: none of them does.
+    """
+    if all(portrait.person is None for portrait in portraits):
+        return None
+    whole = np.full((height, width), 255, np.uint8)
+    planes = [
+        whole
+        if portrait.person is None
+        else np.asarray(Image.fromarray(portrait.person).resize((width, height), Image.Resampling.BOX))
+        for portrait in portraits
+    ]
+    return torch.from_numpy(np.stack(planes)[:, None]).float() / 255
+
+
 def join_opacity(frames: torch.Tensor, opacity: torch.Tensor, portraits: list[Portrait]) -> torch.Tensor:
     """Give frames their opacity, and take out the white that showed through their portraits.
 
@@ -97,6 +120,16 @@ def join_opacity(frames: torch.Tensor, opacity: torch.Tensor, portraits: list[Po
         for clip in zip(frames, opacity, portraits, strict=True)
     ]
     return torch.cat((torch.stack(colours), opacity), dim=2)
+
+
+def with_moved_opacity(
+    frames: torch.Tensor, flow: torch.Tensor, opacity: torch.Tensor | None, portraits: list[Portrait]
+) -> torch.Tensor:
+    """Give frames (B, N, 3, H, W) their portraits' opacity (B, 1, H, W), moved as they are; without any, none."""
+    if opacity is None:
+        return frames
+    moved = warp_frames(opacity.to(frames.device), flow.to(frames.device), border="repeated")
+    return join_opacity(frames, moved, portraits)
 
 
 def image_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor:

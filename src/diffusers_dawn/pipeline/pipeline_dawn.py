@@ -99,6 +99,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         self.register_to_config(speech_guidance=float(speech_guidance))
         # any `face.detector.FaceDetector`; mediapipe's is made when one is first needed
         self.face_detector: Callable[[np.ndarray], list[FaceState]] | None = None
+        # says how much of every pixel (H, W) of a picture belongs to a person; mediapipe's unless another is set
+        self.person_segmenter: Callable[[np.ndarray], np.ndarray] | None = None
         self.stage_seconds: dict[str, float] = {}
         self._machine = MachineSettings()
         # of one call, which runs on a copy, see `_for_one_call`

@@ -10,11 +10,11 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..face.crop import prepare_portrait
-from ..face.opacity import cut_out, upright_opacity
-from ..geometry.flow import warp_frames
+from ..face.opacity import made_transparent
+from ..face.person import PersonSegmenter, with_person
 from ..geometry.frame_windows import FrameWindows
 from ..geometry.motion_latents import motion_from_latents
-from ..media.pictures import read_image_and_opacity
+from ..geometry.still_background import keep_background
 from ..motion.direction import check_sampling, motion_of_call
 from ..motion.track import MotionTrack
 from ..records import FaceState, Portrait, SquareCrop
@@ -24,7 +24,7 @@ from ..sampling.guidance import guidance_of
 from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
 from .clip_motion import direct_clips, move_clips
-from .clip_tensors import face_masks, image_tensor, initial_states, join_opacity, opacity_tensor
+from .clip_tensors import face_masks, image_tensor, initial_states, opacity_tensor, person_tensor, with_moved_opacity
 from .clips import ClipInput, is_whole_number, read_recording
 from .finite_numbers import check_finite
 from .portrait_detail import PortraitDetail
@@ -44,6 +44,20 @@ class StagesOfDAWN:
             self.face_detector = MediaPipeFaceDetector()
         return self.face_detector(picture)
 
+    @property
+    def keeps_background(self) -> bool:
+        """Whether what shows no person keeps still."""
+        return self.lfg.config.still_background
+
+    def find_person(self, portrait: Portrait) -> Portrait:
+        """Tell a portrait's person from the background, by `person_segmenter`, if mediapipe is there."""
+        try:
+            if self.person_segmenter is None:
+                self.person_segmenter = PersonSegmenter()
+            return with_person(portrait, self.person_segmenter)
+        except ImportError:
+            return portrait
+
     def prepare_portrait(
         self,
         image: Any,
@@ -53,6 +67,8 @@ class StagesOfDAWN:
         transparent: bool = False,
     ) -> Portrait:
         """Find the face in a picture and cut out the square that DAWN expects.
+
+        Where `keeps_background`, the person is found, too, which needs mediapipe; without it, all may move.
 
         Args:
             image: Path, bytes, PIL image, array (H, W, 3) or tensor (3, H, W) in [0, 1]; or a finished `Portrait`.
@@ -72,13 +88,11 @@ class StagesOfDAWN:
                 square does not hold the face.
         """
         portrait = prepare_portrait(image, face, face_index, crop, self.detect_faces)
+        if self.keeps_background and not isinstance(image, Portrait):
+            portrait = self.find_person(portrait)
         if not transparent or portrait.opacity is not None:
             return portrait
-        picture, own = (portrait.image, None) if isinstance(image, Portrait) else read_image_and_opacity(image)
-        turns = 0 if isinstance(image, Portrait) else portrait.quarter_turns
-        whole = replace(portrait, crop=None) if isinstance(image, Portrait) else portrait
-        opacity = upright_opacity(np.ascontiguousarray(np.rot90(picture, turns)), own, turns)
-        return replace(cut_out(whole, opacity, own is not None), crop=portrait.crop)
+        return made_transparent(portrait, image)
 
     @torch.no_grad()
     def encode_audio(
@@ -367,31 +381,23 @@ class StagesOfDAWN:
         detail = None if detail_size is None else PortraitDetail(portraits, frame_size, detail_size, *drawn_as)
         encoded = self.lfg.encode_image(image_tensor(portraits, *frame_size).to(latents.device))
         opacity = opacity_tensor(portraits, *(detail_size or frame_size))
+        person = person_tensor(portraits, *latents.shape[-2:])
         is_first = True
         for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
             motion = motion_from_latents(group, self.unet.config.flow_scale)
+            if person is not None:
+                motion = keep_background(*motion, person.to(latents.device))
             pieces = self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size)
-            for frames, flow, occlusion in zip(
-                pieces, *(part.split(chunk_size, dim=1) for part in motion), strict=True
-            ):
+            parts = (part.split(chunk_size, dim=1) for part in motion)
+            for frames, flow, occlusion in zip(pieces, *parts, strict=True):
                 # a GPU would wait for each answer, so there the first piece stands for all
                 if frames.device.type == "cpu" or is_first:
                     check_finite(frames, "a frame", {"lfg": self.lfg}, "the motion or `image`")
                 is_first = False
                 frames = frames.float().clamp(0, 1)
                 if detail is None:
-                    yield _with_opacity(frames, flow, opacity, portraits)
+                    yield with_moved_opacity(frames, flow, opacity, portraits)
                     continue
                 enlarged = detail.enlarge(frames, flow, occlusion)
                 for frame, frame_flow in zip(enlarged, flow.split(1, dim=1), strict=True):
-                    yield _with_opacity(frame, frame_flow, opacity, portraits)
-
-
-def _with_opacity(
-    frames: torch.Tensor, flow: torch.Tensor, opacity: torch.Tensor | None, portraits: list[Portrait]
-) -> torch.Tensor:
-    """Give frames their portraits' opacity (B, 1, H, W), moved as they are."""
-    if opacity is None:
-        return frames
-    moved = warp_frames(opacity.to(frames.device), flow.to(frames.device), border="repeated")
-    return join_opacity(frames, moved, portraits)
+                    yield with_moved_opacity(frame, frame_flow, opacity, portraits)

@@ -14,7 +14,7 @@ from ..cli.beginning import BEGINNING_S
 from ..motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
 from .jobs import Cancelled, Made, Studio
 from .progress import Progress
-from .remembered_faces import KnownFaces
+from .remembered_pictures import KnownPictures
 from .settings import Settings
 
 REFUSALS = (ValueError, OSError, ImportError, MemoryError)
@@ -34,14 +34,19 @@ def renderer(studio: Studio, preview: bool = False, on_gpu: Callable[[Callable],
     """
 
     def draw(
-        image: str | None, audio: str | None, settings: Settings, session: str, faces: KnownFaces, show: gr.Progress
+        image: str | None,
+        audio: str | None,
+        settings: Settings,
+        session: str,
+        known: tuple[KnownPictures, ...],
+        show: gr.Progress,
     ) -> Made:
         progress = Progress()
 
         def follow(stage: str, done: int, total: int) -> None:
             show((done, total), desc=progress.describe(stage, done, total))
 
-        studio.learn_faces(faces)
+        studio.learn(known)
         with _said(studio):
             return studio.animate(image, audio, settings, session, follow, preview)
 
@@ -94,8 +99,8 @@ def renderer(studio: Studio, preview: bool = False, on_gpu: Callable[[Callable],
         )
         show(0, desc="reading portrait and speech")
         with _said(studio):
-            faces = {} if on_gpu is None else studio.faces_for_fork(image, settings)
-        made = drawn(image, audio, settings, request.session_hash or "", faces, show)
+            known = ({}, {}) if on_gpu is None else studio.known_for_fork(image, settings)
+        made = drawn(image, audio, settings, request.session_hash or "", known, show)
         ready = f"the preview of the first {BEGINNING_S:g} s is" if preview else "the video is"
         gr.Info(f"{ready} ready", duration=5)
         return str(made.video), made.fields, made.command, made.report, str(made.motion)

@@ -23,12 +23,14 @@ from ..cli.inputs import Inputs, read_inputs
 from ..cli.job_lines import options_of
 from ..cli.messages import describe_error, quiet_libraries
 from ..cli.options import check_model_options, naming_options
+from ..face.detector import MediaPipeFaceDetector
+from ..face.person import PersonSegmenter
 from ..media.pictures import read_image
 from ..media.recordings import read_waveform
 from ..records import Portrait, Waveform
 from ..speech.features import num_video_frames
 from .found_face import FoundFace, chosen_portrait, show_face
-from .remembered_faces import KnownFaces, RememberedFaces
+from .remembered_pictures import KnownPictures, RememberedPictures
 from .settings import TRACK_NAME, VIDEO_NAME, Settings, command_line, shown_fields
 from .shown_motion import show_directed, show_made
 
@@ -95,7 +97,8 @@ class Studio:
         self._makes_motion = makes_motion(checkpoint)
         self.pipe = load_pipeline(self.model).to(choose_device(device))
         self.pipe.set_progress_bar_config(disable=True)
-        self.pipe.face_detector = RememberedFaces(self.pipe.face_detector)
+        self.pipe.face_detector = RememberedPictures(MediaPipeFaceDetector)
+        self.pipe.person_segmenter = RememberedPictures(PersonSegmenter)
         self._one_at_a_time, self._listing = Lock(), Lock()
         self._stops: dict[str, set[Event]] = defaultdict(set)
         self._running: set[Path] = set()
@@ -195,15 +198,15 @@ class Studio:
         with self._unreadable_removed(image):
             return show_face(image, self.pipe, settings)
 
-    def faces_for_fork(self, image: str | None, settings: Settings) -> KnownFaces:
-        """Look for the faces of a portrait here, for a fork of this process, where mediapipe cannot look any more.
+    def known_for_fork(self, image: str | None, settings: Settings) -> tuple[KnownPictures, ...]:
+        """Look for faces and the person here, for a fork of this process, where mediapipe cannot look any more.
 
         Args:
             image: File of the portrait; None: there is none.
             settings: What is set.
 
         Returns:
-            What the fork has to `learn_faces`, before `animate`.
+            What the fork has to `learn`, before `animate`: faces and people.
 
         Raises:
             ValueError: As for `find_face`.
@@ -211,15 +214,16 @@ class Studio:
         if image is not None:
             with self._unreadable_removed(image):
                 chosen_portrait(read_image(image), self.pipe, settings)
-        return self.pipe.face_detector.known()
+        return self.pipe.face_detector.known(), self.pipe.person_segmenter.known()
 
-    def learn_faces(self, faces: KnownFaces) -> None:
-        """Remember faces that another process found.
+    def learn(self, known: tuple[KnownPictures, ...]) -> None:
+        """Remember what another process found.
 
         Args:
-            faces: Result of its `faces_for_fork`.
+            known: Result of its `known_for_fork`.
         """
-        self.pipe.face_detector.learn(faces)
+        for detector, found in zip((self.pipe.face_detector, self.pipe.person_segmenter), known, strict=True):
+            detector.learn(found)
 
     def show_motion(self, image: str | None, audio: str | None, settings: Settings, track: str | None = None) -> str:
         """Draw what is said about the motion, or what a video's was, under the recording's waveform.

@@ -16,6 +16,7 @@ COMMANDS = "commands"  # the modules that lie in training/ itself
 
 # Lowest first: a module imports from its own room and from rooms before it.
 PACKAGE_ROOMS = (
+    "ranges",
     "records",
     "machine",
     "geometry",

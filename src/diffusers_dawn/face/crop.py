@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..media.pictures import read_image
+from ..ranges import is_whole_number
 from ..records import FaceState, Portrait, SquareCrop
 from .upright import find_upright
 
@@ -94,16 +94,12 @@ def prepare_portrait(
 
 
 def _check_choices(face_index: Any, crop: Any) -> None:
-    if face_index is not None and not _is_integer(face_index):
+    if face_index is not None and not is_whole_number(face_index):
         raise ValueError(f"`face_index` is {face_index!r}, must be a whole number from 0 (the largest face)")
     if not (crop is None or isinstance(crop, bool | np.bool_ | SquareCrop)):
         raise ValueError(f"`crop` is {crop!r}, must be True, False, None or a SquareCrop")
-    if isinstance(crop, SquareCrop) and not all(map(_is_integer, (crop.left, crop.top, crop.side))):
+    if isinstance(crop, SquareCrop) and not all(map(is_whole_number, (crop.left, crop.top, crop.side))):
         raise ValueError(f"`crop` is {crop}, must hold whole numbers [px]")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _face_state(fields: dict[str, Any]) -> FaceState:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..ranges import is_whole_number
+
 
 class FrameWindows(NamedTuple):
     """Windows that cover a clip.
@@ -48,9 +50,9 @@ def check_windows(window_frames: int, window_overlap: int) -> None:
     Raises:
         ValueError: A number is not whole, a window is empty, or neighbours would share all of their frames.
     """
-    if not isinstance(window_frames, int) or window_frames < 1:
+    if not is_whole_number(window_frames) or window_frames < 1:
         raise ValueError(f"`window_frames` is {window_frames!r}, must be a whole number from 1")
-    if not isinstance(window_overlap, int) or window_overlap < 0:
+    if not is_whole_number(window_overlap) or window_overlap < 0:
         raise ValueError(f"`window_overlap` is {window_overlap!r}, must be a whole number from 0")
     if window_overlap >= window_frames:
         raise ValueError(f"`window_overlap` is {window_overlap}, must be less than a window's {window_frames} frames")

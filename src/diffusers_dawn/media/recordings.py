@@ -7,11 +7,12 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..ranges import is_whole_number
 from ..records import FPS, Waveform
 from .damaged_files import PacketDecoder
 from .sound_timeline import ChannelChoice, SoundTimeline, check_channel, pick_channel
@@ -229,7 +230,7 @@ def _choose_track(
     tracks: "Sequence[av.AudioStream]", name: str, track: int | None, track_name: str
 ) -> "av.AudioStream":
     track = _default_track(tracks) if track is None else track
-    if not (isinstance(track, Integral) and not isinstance(track, bool) and 0 <= track < len(tracks)):
+    if not (is_whole_number(track) and 0 <= track < len(tracks)):
         raise ValueError(
             f"`{track_name}` is {track!r}, must be the number of a sound track of `{name}`: 0 to {len(tracks) - 1}"
         )
@@ -258,7 +259,7 @@ def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream
 
 
 def _check_rate(rate_hz: int, what_is: str) -> None:
-    if not isinstance(rate_hz, Integral) or isinstance(rate_hz, bool) or rate_hz <= 0:
+    if not is_whole_number(rate_hz) or rate_hz <= 0:
         raise ValueError(f"{what_is}, must be a positive whole number [Hz]")
 
 

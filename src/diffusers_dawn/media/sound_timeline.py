@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ..machine.free_memory import free_bytes
+from ..ranges import is_whole_number
 
 ChannelChoice: TypeAlias = int | Literal["mix", "loudest"]
 
@@ -165,8 +166,7 @@ def check_channel(channel: ChannelChoice, name: str) -> None:
     Raises:
         ValueError: It is neither a whole number from 0, "mix" nor "loudest".
     """
-    is_number = isinstance(channel, int | np.integer) and not isinstance(channel, bool)
-    if not (channel in CHANNEL_WORDS if isinstance(channel, str) else is_number and channel >= 0):
+    if not (channel in CHANNEL_WORDS if isinstance(channel, str) else is_whole_number(channel) and channel >= 0):
         raise ValueError(f"`{name}` is {channel!r}, must be the number of a channel, from 0, or mix or loudest")
 
 

@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
-from numbers import Real
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from ..machine.output_places import part_beside, put_in_place
+from ..ranges import is_between
 from ..records import FPS, Waveform
 from .film_file import FilmFile
 from .frame_folder import FrameFolder
@@ -74,7 +74,7 @@ class VideoWriter:
         check_output_path(path, "path")
         kind = kind_of(path, name="path")
         most_fps = MOST_FPS if kind is None else kind.most_fps
-        if not (isinstance(fps, Real) and not isinstance(fps, bool) and 0 < fps <= most_fps):
+        if not is_between(fps, 0, most_fps) or fps == 0:
             raise ValueError(f"`fps` is {fps!r}, must be a number above 0, up to {most_fps}")
         for key, value in (metadata or {}).items():
             if not (isinstance(key, str) and isinstance(value, str)):

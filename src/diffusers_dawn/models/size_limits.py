@@ -1,7 +1,8 @@
 """Check the sizes in a network's config before anything is built."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+
+from ..ranges import is_whole_number
 
 MOST_CHANNELS, MOST_LAYERS, MOST_WINDOW_FRAMES = 2**14, 256, 10**5
 MOST_LEVELS = 16
@@ -23,7 +24,7 @@ def check_sizes(sizes: Mapping[str, int | Sequence[int]]) -> None:
         if several and not 1 <= len(value) <= MOST_LEVELS:
             raise ValueError(f"`{name}` has {len(value)} levels, must have 1 to {MOST_LEVELS}")
         least = 0 if most == MOST_LAYERS else 1
-        if not all(_is_whole(size) and least <= size <= most for size in (value if several else [value])):
+        if not all(is_whole_number(size) and least <= size <= most for size in (value if several else [value])):
             raise ValueError(
                 f"`{name}` is {value!r}, must be a whole number from {least} to {most}{' per level' * several}"
             )
@@ -39,9 +40,5 @@ def check_windows_in_time(windows: Mapping[str, int | None]) -> None:
         ValueError: One is no whole number, negative, or absurdly large.
     """
     for name, value in windows.items():
-        if value is not None and not (_is_whole(value) and 0 <= value <= MOST_WINDOW_FRAMES):
+        if value is not None and not (is_whole_number(value) and 0 <= value <= MOST_WINDOW_FRAMES):
             raise ValueError(f"`{name}` is {value!r}, must be a whole number from 0 to {MOST_WINDOW_FRAMES}, or None")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

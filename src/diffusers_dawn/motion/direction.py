@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from ..ranges import is_between, is_whole_number
 from ..records import FPS, FaceState
 from .script import (
     MOST_TAKES,
@@ -69,10 +69,10 @@ def check_sampling(temperatures: Sequence[float], takes: Sequence[int], take_nam
         ValueError: One is out of range.
     """
     for temperature in temperatures:
-        if not (isinstance(temperature, Real) and 0 <= temperature <= MOST_TEMPERATURE):
+        if not is_between(temperature, 0, MOST_TEMPERATURE):
             raise ValueError(f"`temperature` is {temperature!r}, must be a number in [0, {MOST_TEMPERATURE:g}]")
     for take in takes:
-        if not isinstance(take, Integral) or isinstance(take, bool) or not 1 <= take <= MOST_TAKES:
+        if not (is_whole_number(take) and 1 <= take <= MOST_TAKES):
             raise ValueError(f"`{take_name}` is {take!r}, must be a whole number from 1 to {MOST_TAKES}")
 
 

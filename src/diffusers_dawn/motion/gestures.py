@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..ranges import is_between
 from ..records import FPS, POSE_NAMES
 from .blinks import BLINK_S, with_blinks
 from .curves import frame_times, hold
-from .ranges import is_between
 
 # how long the head takes to get somewhere [s]
 EASE_S = 0.4

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..media.sources import as_array
+from ..ranges import is_between
 from ..records import BLINK_DIM, FPS, POSE_DIM, POSE_NAMES, FaceState
 from .blinks import MOST_BLINKS_PER_S, blink_starts, with_blinks, without_blinks
 from .curves import ease, ease_through, frame_times, smooth
 from .gestures import Gesture
-from .ranges import is_between
 
 # poses are degrees and pixels; from about 1e5 on half precision overflows
 LARGEST_NUMBER = 1e4

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from ..media.recordings import read_waveform
 from ..motion.direction import Direction, motion_of_call
 from ..motion.script import MotionScript
 from ..motion.track import LARGEST_NUMBER, MotionTrack
+from ..ranges import is_whole_number
 from ..records import BLINK_DIM, POSE_DIM, FaceState, Portrait, Waveform
 from ..speech.features import num_video_frames
 
@@ -43,18 +43,6 @@ class ClipInput:
     audio_embeds: torch.Tensor | None = None
     motion: MotionTrack | MotionScript | None = None
     direction: Direction = Direction()
-
-
-def is_whole_number(value: Any) -> bool:
-    """Tell whether a value counts something: whole numbers of Python and numpy, but neither True nor 5.0.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        Whether it does.
-    """
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def collect_clips(

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional
 
 from ..geometry.flow import resize_flow, warp_frames
+from ..ranges import is_whole_number
 from ..records import Portrait
 from .clip_tensors import image_tensor
-from .clips import is_whole_number
 
 # Largest difference of a channel between a frame and the moved portrait, in the mean over a cell of the motion: up to
 # the first all of the detail is added, from the second on none. Set by eye on photographs and paintings

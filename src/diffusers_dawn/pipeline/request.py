@@ -1,16 +1,16 @@
 """How clips are rendered: what a call asks for, how the machine is used, and the plan made from both."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, NamedTuple
 
 from ..geometry.frame_windows import FrameWindows, check_windows
 from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP
 from ..memory.estimate import ClipSize, latent_copies
 from ..motion.track import MOST_SCALE
+from ..ranges import is_between, is_whole_number
 from ..sampling.guidance import guidance_of
-from .clips import is_whole_number
 from .output import OUTPUT_TYPES
 
 # what are no arguments of a call: who has it instead
@@ -72,7 +72,7 @@ class MachineSettings:
             if value is not None and not is_whole_number(value):
                 raise ValueError(f"`{name}` is {value!r}, must be a whole number")
         check_windows(WINDOW_FRAMES[0] if self.window_frames is None else self.window_frames, self.window_overlap)
-        if self.memory_budget is not None and not (isinstance(self.memory_budget, Real) and self.memory_budget > 0):
+        if self.memory_budget is not None and not is_between(self.memory_budget, 1, math.inf):
             raise ValueError(f"`memory_budget` is {self.memory_budget!r}, must be a positive number of bytes, or None")
 
 
@@ -135,9 +135,9 @@ class RenderRequest:
                 f"`num_inference_steps` is {self.num_inference_steps!r}, must be a whole number {allowed}"
             )
         guidance_of(self.guidance_scale)
-        if not (isinstance(self.eta, Real) and 0 <= self.eta <= 1):
+        if not is_between(self.eta, 0, 1):
             raise ValueError(f"`eta` is {self.eta!r}, must be a number in [0, 1]")
-        if not (isinstance(self.head_motion, Real) and 0 <= self.head_motion <= MOST_SCALE):
+        if not is_between(self.head_motion, 0, MOST_SCALE):
             raise ValueError(f"`head_motion` is {self.head_motion!r}, must be a number in [0, {MOST_SCALE:g}]")
         if self.output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` is {self.output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")

@@ -11,10 +11,11 @@ import torch
 from ..machine.stage_timer import timed
 from ..media.recordings import MAX_FLOAT_PEAK
 from ..media.sources import as_array
+from ..ranges import is_whole_number
 from ..records import FPS, FaceState, Portrait
 from ..speech.arriving import ArrivingSpeech
 from ..speech.features import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, num_video_frames
-from .clips import generators_of, is_whole_number
+from .clips import generators_of
 from .finite_numbers import check_finite
 from .output import copies_on_cpu, to_uint8
 from .request import RenderRequest

@@ -17,6 +17,7 @@ from ..geometry.motion_latents import motion_from_latents
 from ..geometry.still_background import keep_background
 from ..motion.direction import check_sampling, motion_of_call
 from ..motion.track import MotionTrack
+from ..ranges import is_whole_number
 from ..records import FaceState, Portrait, SquareCrop
 from ..sampling.conditions import Conditions, relative_conditions
 from ..sampling.denoising import ClipContexts, StepCache, begin_clip, predict
@@ -25,7 +26,7 @@ from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
 from .clip_motion import direct_clips, move_clips
 from .clip_tensors import face_masks, image_tensor, initial_states, opacity_tensor, person_tensor, with_moved_opacity
-from .clips import ClipInput, is_whole_number, read_recording
+from .clips import ClipInput, read_recording
 from .finite_numbers import check_finite
 from .portrait_detail import PortraitDetail
 

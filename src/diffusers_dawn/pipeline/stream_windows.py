@@ -12,10 +12,10 @@ from ..geometry.frame_windows import pass_over
 from ..geometry.recent_frames import RecentFrames
 from ..machine.stage_timer import timed
 from ..motion.track import MotionTrack
+from ..ranges import is_whole_number
 from ..records import FPS, Portrait
 from ..sampling.denoising import step_arguments
 from .clip_tensors import initial_states
-from .clips import is_whole_number
 from .finite_numbers import check_finite
 from .request import RenderRequest
 

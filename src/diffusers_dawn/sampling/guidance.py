@@ -1,11 +1,11 @@
 """Weights of the conditions against their absence, together or apart (classifier-free guidance, arXiv 2207.12598)."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 
+from ..ranges import is_between
 from .conditions import Conditions
 
 MOST_GUIDANCE = 1000
@@ -82,7 +82,7 @@ def guidance_of(scale: float | Mapping[str, float], name: str = "guidance_scale"
             raise ValueError(f"`{name}` has {unknown[0]!r}, may only have {', '.join(CONDITION_NAMES)}")
     weights = scale if isinstance(scale, Mapping) else dict.fromkeys(CONDITION_NAMES, scale)
     for weight in weights.values():
-        if not (isinstance(weight, Real) and 0 <= weight <= MOST_GUIDANCE):
+        if not is_between(weight, 0, MOST_GUIDANCE):
             raise ValueError(f"`{name}` is {scale!r}, must be a number in [0, {MOST_GUIDANCE}]")
     return Guidance(**{key: float(weight) for key, weight in weights.items()})
 

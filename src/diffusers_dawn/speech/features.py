@@ -9,6 +9,7 @@ from torch.nn import functional
 from ..geometry.frame_windows import FrameWindows, plan_windows
 from ..machine.float32_products import with_fast_products
 from ..media.recordings import resample
+from ..ranges import is_whole_number
 from ..records import FPS, Waveform
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _prepare_samples(
     if len(waveform.samples) == 0 or not np.isfinite(waveform.samples).all():
         raise ValueError("`waveform` is empty or has samples that are not finite, must have finite samples")
     rate_hz = feature_extractor.sampling_rate
-    if not isinstance(rate_hz, int) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    if not is_whole_number(rate_hz) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise ValueError(
             f"`feature_extractor` has the sampling rate {rate_hz!r}, must have a whole number from {LOWEST_RATE_HZ} to"
             f" {HIGHEST_RATE_HZ} [Hz]"

@@ -1,8 +1,5 @@
 """What the denoiser learns from, and what comes out."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from tiny_stages import A2V_MODEL, LFG_MODEL, ROOT, first_batch, result, run
+from tiny_stages import A2V_MODEL, LFG_MODEL, first_batch, result, run
 
 from diffusers_dawn.geometry.flow import cell_centres
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -20,7 +17,8 @@ from diffusers_dawn.sampling.scheduler_times import set_timesteps
 from diffusers_dawn.sampling.scheduler_training import follows_flow, training_config
 from training.data.draw import Draw
 from training.engine.config import config_to_yaml
-from training.train_a2v import A2VStage
+from training.train_a2v import A2VStage, main
+from warm_processes import begin_two, exit_codes
 
 
 def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_set):
@@ -31,19 +29,11 @@ def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_se
     assert len(list((output / "validation").glob("step-1-*.mp4"))) == 1
 
 
-@pytest.mark.slow
 def test_two_processes_train_the_denoiser_as_one_with_the_doubled_batch(configs, tmp_path):
     config = replace(configs["a2v"], adam_epsilon=1e-3, checkpointing_steps=3)
     file = tmp_path / "settings.yaml"
     file.write_text(config_to_yaml(replace(config, train_batch_size=1, output_dir=str(tmp_path / "two"))))
-    command = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    subprocess.run(
-        [sys.executable, *command, str(ROOT / "training" / "train_a2v.py"), "--config", str(file)],
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
+    assert exit_codes(begin_two(main, ["--config", file])) == [0, 0]
     run(config)
     run(replace(config, train_batch_size=1, gradient_accumulation_steps=2, output_dir=str(tmp_path / "accumulated")))
     whole = result(config, "pipeline/unet")

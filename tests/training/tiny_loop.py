@@ -9,10 +9,6 @@ from training.engine.loop import train
 from training.train_pbnet import PBNetConfig, PBNetStage
 
 MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 8, "feed_forward_dim": 8, "head_dim": 8}
-# with `--cpu` accelerate would start one process, whatever number is asked for
-LAUNCH_TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-LAUNCH_TWO += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-ON_CPU = {"OMP_NUM_THREADS": "1"}
 
 
 def loop_config(dataset: Path, output: Path) -> PBNetConfig:

@@ -12,7 +12,6 @@ from training.train_a2v import A2VStage
 from training.train_lfg import LFGStage
 from training.train_pbnet import PBNetStage
 
-ROOT = Path(__file__).parents[2]
 LFG_MODEL = {
     "num_regions": 3,
     "block_out_channels": [4, 8, 32],

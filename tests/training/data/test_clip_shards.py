@@ -3,8 +3,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -19,27 +17,26 @@ from training.data.clip_shards import ClipShards
 from training.data.dataset_info import DatasetInfo, write_dataset_info
 from training.data.shard_journal import shard_path
 from training.data.shard_writing import write_shard
+from warm_processes import begin, exit_codes
 
 CLIP_IDS = ("anna_1", "faceless_1", "ben_1", "ben_2", "cleo_1")
-ROOT = Path(__file__).parents[3]
-# makes clips until the given number of calls, then lets itself be killed in the middle of writing the next
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from made_clips import made_or_skipped
-from training.data.shard_writing import write_shard
-calls = []
-def make(clip_id):
-    calls.append(clip_id)
-    if len(calls) > int(sys.argv[2]):
-        with open(Path(sys.argv[1]).with_suffix(".tar.partial"), "ab") as half_written:
-            half_written.write(b"half a clip")
-        with open(Path(sys.argv[1]).with_suffix(".jsonl"), "ab") as half_written:
-            half_written.write(b'{"clip_id": ')
-        os.kill(os.getpid(), signal.SIGKILL)
-    return made_or_skipped(clip_id)
-write_shard(Path(sys.argv[1]), sys.argv[3:], make)
-"""
+
+
+def be_killed_in_a_clip(words):
+    """Make clips until the given number of them, then be killed in the middle of writing the next."""
+    path, num_before, calls = Path(words[0]), int(words[1]), []
+
+    def make(clip_id):
+        calls.append(clip_id)
+        if len(calls) > num_before:
+            with path.with_suffix(".tar.partial").open("ab") as half_written:
+                half_written.write(b"half a clip")
+            with path.with_suffix(".jsonl").open("ab") as half_written:
+                half_written.write(b'{"clip_id": ')
+            os.kill(os.getpid(), signal.SIGKILL)
+        return made_or_skipped(clip_id)
+
+    write_shard(path, words[2:], make)
 
 
 def bytes_of(folder):
@@ -68,11 +65,8 @@ def test_a_killed_shard_is_finished_to_the_same_bytes_without_redoing_a_clip(tmp
     whole.parent.mkdir()
     resumed.parent.mkdir()
     write_shard(whole, CLIP_IDS, made_or_skipped)
-    places = (ROOT, ROOT / "src", ROOT / "tests" / "training")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
-    command = [sys.executable, "-c", KILLED, str(resumed), str(num_before), *CLIP_IDS]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
-    assert not resumed.exists()
+    killed = begin(be_killed_in_a_clip, [resumed, num_before, *CLIP_IDS])
+    assert exit_codes([killed]) == [-signal.SIGKILL] and not resumed.exists()
     made = []
 
     def make(clip_id):

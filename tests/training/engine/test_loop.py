@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny_loop import LAUNCH_TWO, MODEL, ON_CPU, largest_difference, loop_config, run, weights_of
+from tiny_loop import MODEL, largest_difference, loop_config, run, weights_of
 
 from training.engine.checkpoints import list_checkpoints
 from training.engine.config import config_to_yaml
@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[3]
 COMPARABLE = {"model": MODEL | {"dropout": 0.0}, "max_train_steps": 3, "adam_epsilon": 1e-3}
 # of sums in another order, after three steps
 ROUNDING = 3e-5
+# with `--cpu` accelerate would start one process, whatever number is asked for
+LAUNCH_TWO = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH_TWO += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
 @pytest.fixture
@@ -78,8 +81,9 @@ def launched(tiny_data_set, tmp_path_factory) -> tuple[PBNetConfig, str]:
         "        return super().samples()\n"
         "sys.exit(run_script(Stage, PBNetConfig, '', sys.argv[1:]))\n"
     )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *LAUNCH_TWO, str(script), "--config", str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ON_CPU, timeout=300)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return config, ended.stdout
 

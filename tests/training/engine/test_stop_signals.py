@@ -1,7 +1,6 @@
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +8,14 @@ from typing import Any
 
 import pytest
 from accelerate import Accelerator
-from tiny_loop import LAUNCH_TWO, ON_CPU, largest_difference, loop_config, run
+from tiny_loop import largest_difference, loop_config, run
 
+from training.engine import stop_signals
 from training.engine.config import config_to_yaml
 from training.engine.loop import run_script
 from training.engine.stop_signals import StopSignals
 from training.train_pbnet import PBNetConfig, PBNetStage
-
-ROOT = Path(__file__).parents[3]
+from warm_processes import begin, begin_two, exit_codes
 
 
 @pytest.fixture
@@ -70,23 +69,23 @@ def test_interruption_of_the_last_validation_ends_without_a_traceback(config, tm
     assert "Traceback" not in capsys.readouterr().err
 
 
+def be_signalled_thrice(words):
+    with StopSignals(Accelerator(cpu=True)) as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.agreed() == signal.SIGINT
+        print("noted", flush=True)
+        stop_signals.SAME_WISH_S = 0
+        time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
 def test_second_signal_ends_at_once_unless_it_comes_with_the_first(tmp_path):
-    program = """
-import os, signal, time
-from accelerate import Accelerator
-from training.engine import stop_signals
-with stop_signals.StopSignals(Accelerator(cpu=True)) as signals:
-    os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert signals.agreed() == signal.SIGINT
-    print("noted", flush=True)
-    stop_signals.SAME_WISH_S = 0
-    time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)
-"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-    assert ended.returncode == -signal.SIGTERM and ended.stdout == "noted\n" and "Traceback" not in ended.stderr
+    process = begin(be_signalled_thrice, [], tmp_path / "said.txt")
+    assert exit_codes([process]) == [-signal.SIGTERM]
+    said = (tmp_path / "said.txt").read_text()
+    assert "noted\n" in said and "Traceback" not in said
 
 
 def test_ignored_signals_stay_ignored():
@@ -99,20 +98,15 @@ def test_ignored_signals_stay_ignored():
         signal.signal(signal.SIGINT, earlier)
 
 
-@pytest.mark.slow
+def train_and_signal_the_second(words):
+    build = signalled(signal.SIGTERM) if os.environ["RANK"] == "1" else PBNetStage
+    return run_script(build, PBNetConfig, "", words)
+
+
 def test_processes_stop_after_the_same_step_whichever_gets_the_signal(config, tmp_path):
-    file, script = tmp_path / "settings.yaml", tmp_path / "stop.py"
+    file, said = tmp_path / "settings.yaml", tmp_path / "said.txt"
     file.write_text(config_to_yaml(config))
-    script.write_text(
-        "import os, signal, sys\n"
-        f"sys.path[:0] = {[str(ROOT), str(ROOT / 'tests' / 'training'), str(Path(__file__).parent)]}\n"
-        "from test_stop_signals import PBNetConfig, PBNetStage, run_script, signalled\n"
-        "build = signalled(signal.SIGTERM) if os.environ['RANK'] == '1' else PBNetStage\n"
-        "code = run_script(build, PBNetConfig, '', sys.argv[1:])\n"
-        "print(f'ended with {code}\\n', end='', flush=True)\n"
-    )
-    command = [sys.executable, *LAUNCH_TWO, str(script), "--config", str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ON_CPU, timeout=300)
-    assert ended.stdout.count("ended with 143") == 2, ended.stderr
-    assert ended.stderr.count("interrupted after step 2 of 5") == 1
+    processes = begin_two(train_and_signal_the_second, ["--config", file], said)
+    assert exit_codes(processes) == [143, 143], said.read_text()
+    assert said.read_text().count("interrupted after step 2 of 5") == 1
     assert [path.name for path in Path(config.output_dir).glob("*checkpoint*")] == ["checkpoint-2"]

@@ -1,0 +1,71 @@
+"""Run code in new processes that begin with everything imported, which takes longer than most of them run.
+
+They are forked from one process that has imported and done nothing else. What a process does before its imports, and
+what it imports, needs a process of its own: `subprocess`.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([
+    "diffusers_dawn.cli.animate",
+    "diffusers_dawn.conversion.random_pipeline",
+    "training.train_a2v",
+    "training.prepare_clips",
+    "training.make_synthetic_clips",
+])
+
+
+def begin(
+    main: Callable[[Sequence[str]], Any], arguments: Sequence[Any], said: Path | None = None, **environment: str
+) -> ForkServerProcess:
+    """Begin to run a function in a new process.
+
+    Args:
+        main: Of a module; what it returns is the exit code.
+        arguments: Its only argument; taken as texts.
+        said: File for all that it prints; None: nobody reads that.
+        environment: More environment variables, set after the imports.
+
+    Returns:
+        The process.
+    """
+    process = _CONTEXT.Process(target=_run, args=(main, [*map(str, arguments)], said, environment))
+    process.start()
+    return process
+
+
+def begin_two(
+    main: Callable[[Sequence[str]], Any], arguments: Sequence[Any], said: Path | None = None
+) -> list[ForkServerProcess]:
+    """Begin to run a function in two processes, with the variables that `accelerate launch` gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return [begin(main, arguments, said, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01"]
+
+
+def exit_codes(processes: Sequence[ForkServerProcess], timeout_s: float = 300) -> list[int | None]:
+    """Wait for processes; a negative code is the number of the signal that ended one, None says that it still runs."""
+    for process in processes:
+        process.join(timeout_s)
+    return [process.exitcode for process in processes]
+
+
+def _run(main: Callable, arguments: list[str], said: Path | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    if said is not None:
+        # both processes of two write at the file's end
+        place = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(place, 1)
+        os.dup2(place, 2)
+    sys.exit(main(arguments))

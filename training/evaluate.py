@@ -303,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
         "num_long": "rows of clips joined to long videos, at most",
         "num_videos": "clips whose video is written beside the film (section paper) or whose mouth is plotted",
         "num_portraits": "portraits that speak each recording, at most",
-        "frame_stride": "every so many frames of a clip are reconstructed",
+        "frame_stride": "reconstruct every N-th frame of a clip",
         "num_inference_steps": "denoising steps of the pipeline's scheduler, instead of a preset",
         "seed": "same seed, same report",
     }

@@ -144,7 +144,7 @@ def test_gestures_are_read_in_order_with_their_counts_and_times(gestures):
 def test_every_documented_text_is_understood():
     documented = (Path(__file__).parents[2] / "docs" / "motion.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```motion\n(.*?)```", documented, flags=re.DOTALL)
-    table = documented[documented.index("| text |") : documented.index("What a text says")]
+    table = documented[documented.index("| text |") : documented.index("Statements apply in the order")]
     cells = [line.split("|")[1] for line in table.splitlines()[2:-1] if "`" in line.split("|")[1]]
     texts = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
     texts += re.findall(r'motion[ =]"([^"]+)"', documented)

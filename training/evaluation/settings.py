@@ -32,7 +32,7 @@ class EvaluationSettings:
         num_videos: Of how many clips of the section `paper` a video is written beside the film, and of how many clips
             and films the mouth's opening is drawn.
         num_portraits: How many portraits speak each recording, at most.
-        frame_stride: Every so many frames of a clip are reconstructed.
+        frame_stride: Reconstruct every N-th frame of a clip.
         preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
         num_inference_steps: Steps of the pipeline's scheduler, instead of a preset.
         guidance_scale: Weight of speech, pose and blinks; None: the pipeline's.

@@ -41,7 +41,7 @@ class GeneratorSettings:
         seed: Another seed gives other persons who say other sentences.
         clips_per_shard: Clips in one tar file.
         augment_audio: Whether the sound is made worse.
-        flow_stride: Optical flow is stored at every so many pixels; 0 stores none.
+        flow_stride: Store the optical flow of every N-th pixel; 0 stores none.
         audio_encoder: Name of the encoder of the audio features, as the data set stores it; None stores none.
     """
 

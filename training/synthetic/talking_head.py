@@ -68,7 +68,7 @@ def make_talking_head(
         num_frames: Length, at 25 frames per second.
         clip_id: The clip's name; None makes one from the two seeds.
         augment_audio: Write the sound as a bad microphone in a loud room hears it, see `audio_augmentation`.
-        flow_stride: Store the optical flow at every so many pixels; 0 stores none.
+        flow_stride: Store the optical flow of every N-th pixel; 0 stores none.
 
     Returns:
         The clip: besides the labels that every prepared clip has `mouth_opening` (F,), `eyes_px` (F, 2, 4) as

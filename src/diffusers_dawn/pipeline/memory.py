@@ -75,10 +75,10 @@ class FitsMemory:
         self._machine = replace(self._machine, window_frames=frames, window_overlap=overlap)
 
     def enable_step_cache(self, interval: int) -> None:
-        """Run the full denoiser every few calls and reuse its deep features in between (DeepCache, arXiv 2312.00858).
+        """Run the full denoiser every N steps and reuse its deep features in between (DeepCache, arXiv 2312.00858).
 
         Args:
-            interval: Calls from one full one to the next; 1, as without this call: all are.
+            interval: Steps from one full one to the next; 1, the default: every step is full.
 
         Raises:
             ValueError: It is no whole number from 1, or this denoiser has no deep levels.

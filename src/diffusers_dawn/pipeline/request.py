@@ -48,7 +48,7 @@ class MachineSettings:
         window_frames: Frames denoised at once; None: all where they fit in the memory, else 200 or 100.
         window_overlap: Frames that neighbouring windows share at least.
         memory_budget: Memory that may be taken, weights included [bytes]; None: what is free.
-        cache_interval: The full denoiser runs every so many calls; 1: in every call.
+        cache_interval: Run the full denoiser every N steps; 1: in every step.
         decode_chunk_size: Frames drawn at once.
 
     Raises:

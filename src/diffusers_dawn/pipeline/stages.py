@@ -318,7 +318,7 @@ class StagesOfDAWN:
             contexts: Result of `prepare_conditions`.
             step_kwargs: Further arguments of the scheduler's step.
             on_step_end: Called with step, time and latents; returns the latents to go on with.
-            cache_interval: The full denoiser runs every so many steps, see `denoising.StepCache`.
+            cache_interval: Run the full denoiser every N steps, see `denoising.StepCache`.
 
         Returns:
             The motion (B, 3, F, h, w) in float32.

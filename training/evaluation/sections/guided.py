@@ -280,7 +280,7 @@ def _unseen(unseen: int, evaluation: Evaluation) -> list[str]:
 
 
 def _pairs(clip: TruthClip, stride: int) -> tuple[np.ndarray, np.ndarray, Labels]:
-    """The first frame (1, H, W, 3), every so many of the others (N, H, W, 3), and the labels of the latter."""
+    """The first frame (1, H, W, 3), every N-th of the others (N, H, W, 3), and the labels of the latter."""
     chosen = slice(1, None, stride)
     labels = {name: clip.labels[name][chosen] for name in PLACES if name in clip.labels}
     return clip.frames[:1], clip.frames[chosen], labels

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from diffusers_dawn.cli.evaluation_reports import HIGHER, LOWER
 from diffusers_dawn.face.person import PersonSegmenter
@@ -153,7 +154,7 @@ def changed_border(pictures: np.ndarray, portrait: np.ndarray, person: np.ndarra
     width_px = round(BORDER_SHARE * size_px)
     border = np.ones((size_px, size_px), bool)
     border[width_px:-width_px, width_px:-width_px] = False
-    widened = torch.nn.functional.max_pool2d(torch.from_numpy(person)[None, None], 2 * AROUND_PX + 1, 1, AROUND_PX)
+    widened = functional.max_pool2d(torch.from_numpy(person)[None, None], 2 * AROUND_PX + 1, 1, AROUND_PX)
     background = border & (widened[0, 0].numpy() < BACKGROUND_PERSON)
     if not background.any():
         return math.nan

@@ -3,13 +3,11 @@
 import csv
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -20,6 +18,7 @@ from diffusers_dawn.cli.job_lines import tidy_fields
 from diffusers_dawn.cli.job_log import STARTED, JobLog
 from diffusers_dawn.media.videos import read_video
 from synthetic_media import tone, write_audio
+from warm_processes import begin_two, exit_codes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -186,15 +185,14 @@ def test_two_processes_share_the_jobs_survive_a_kill_and_write_the_same_bytes(in
     jobs[4] = job(inputs, "e.mp4", image="blank.png")
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert main(words(inputs, jobs, alone)) == 1
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "-m", "diffusers_dawn", *words(inputs, jobs, together)]
-    killed = subprocess.Popen(command)
-    while killed.poll() is None and not list(together.glob("*.mp4")):
+    given = words(inputs, jobs, together)
+    killed = begin_two(main, given)
+    while killed[0].is_alive() and not list(together.glob("*.mp4")):
         time.sleep(0.1)
-    for process in [*psutil.Process(killed.pid).children(recursive=True), killed]:
+    for process in killed:
         process.kill()
-    killed.wait()
-    subprocess.run(command, check=True)
+    assert exit_codes(killed) == [-signal.SIGKILL] * 2
+    assert exit_codes(begin_two(main, given)) == [0, 0]
     names = sorted(f"{name}.mp4" for name in "abcdf")
     assert sorted(path.name for path in together.iterdir()) == [".dawn-batch", *names, "report.csv"]
     assert [row["status"] for row in report_of(together)] == ["done"] * 4 + ["failed", "done"]

@@ -19,6 +19,7 @@ from diffusers_dawn.cli.command import main
 from diffusers_dawn.media.videos import read_video
 from real_inputs import REAL, needs_real
 from synthetic_media import tone, write_audio
+from warm_processes import begin, exit_codes
 
 
 @needs_real
@@ -213,24 +214,22 @@ def test_silent_recording_is_allowed_with_a_warning(folder, tmp_path, capsys, de
     assert "no face" in error
 
 
+def animate_unless_interrupted(words):
+    # a shell's background job ignores SIGINT, and hands that down
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return main(words)
+
+
 @needs_real
-@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_leaves_nothing(folder, tmp_path, detector, signal_number):
+def test_interrupted_run_leaves_nothing(folder, tmp_path, tmp_path_factory, detector, signal_number):
     words = ["animate", "--image", REAL / "portrait_1.jpeg", "--audio", folder / "speech.wav", "--steps", "999"]
     words += ["--checkpoint", folder / "tiny", "--output", tmp_path / "out.mp4"]
-    code = "import sys; from diffusers_dawn.cli.command import main; sys.exit(main())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)],
-        stdout=subprocess.PIPE,
-        text=True,
-        # a shell's background job ignores SIGINT, and hands that down
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    for line in process.stdout:
-        if "frames at" in line:
-            break
+    said = tmp_path_factory.mktemp("said") / "said.txt"
+    process = begin(animate_unless_interrupted, words, said)
+    while process.is_alive() and not (said.exists() and "frames at" in said.read_text()):
+        time.sleep(0.1)
     time.sleep(1)
-    process.send_signal(signal_number)
-    assert process.wait(timeout=60) == 130
+    os.kill(process.pid, signal_number)
+    assert exit_codes([process], timeout_s=60) == [130]
     assert os.listdir(tmp_path) == []

@@ -1,10 +1,6 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +11,10 @@ from training.data.clip_shards import ClipShards
 from training.data.dataset_info import read_dataset_info
 from training.make_synthetic_clips import main
 from training.synthetic.speech_report import count_blinks
+from warm_processes import begin, begin_two, exit_codes
 
 pytest.importorskip("espeakng_loader")
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = "training/make_synthetic_clips.py"
 TINY = (
     *("--num_clips", "4", "--num_identities", "2", "--test_clips", "1", "--test_identities", "1", "--size", "64"),
     *("--seconds", "1", "--clips_per_shard", "2", "--flow_stride", "8", "--quiet"),
@@ -32,11 +27,6 @@ def arguments(folder, *more, audio_encoder="none"):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def environment():
-    paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 @pytest.fixture(scope="module")
@@ -79,24 +69,19 @@ def test_two_workers_give_the_same_bytes_as_one_process(data_set, tmp_path):
 
 def test_killed_run_resumes_to_the_same_bytes(data_set, tmp_path):
     folder = tmp_path / "data"
-    with subprocess.Popen([sys.executable, SCRIPT, *arguments(folder)], cwd=ROOT, env=environment()) as run:
-        deadline = time.monotonic() + 120
-        journal = folder / "train-00000.jsonl"
-        while not (journal.exists() and journal.read_bytes()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        run.send_signal(signal.SIGKILL)
-    assert not (folder / "dataset.json").exists()
+    run = begin(main, arguments(folder))
+    journal, deadline = folder / "train-00000.jsonl", time.monotonic() + 120
+    while not (journal.exists() and journal.read_bytes()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.kill()
+    assert exit_codes([run]) == [-signal.SIGKILL] and not (folder / "dataset.json").exists()
     assert main(arguments(folder)) == 0
     assert contents(folder) == contents(data_set)
 
 
-@pytest.mark.slow
 def test_two_launched_processes_give_the_same_bytes_as_one(data_set, tmp_path):
     folder = tmp_path / "data"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    ended = subprocess.run([*launch, SCRIPT, *arguments(folder)], cwd=ROOT, env=environment(), capture_output=True)
-    assert ended.returncode == 0, ended.stderr
+    assert exit_codes(begin_two(main, arguments(folder))) == [0, 0]
     assert contents(folder) == contents(data_set)
 
 

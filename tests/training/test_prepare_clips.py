@@ -1,10 +1,6 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +13,7 @@ from diffusers_dawn.records import Waveform
 from real_inputs import REAL, needs_real
 from training.data.clip_shards import ClipShards
 from training.prepare_clips import main
-
-SCRIPT = Path(__file__).parents[2] / "training" / "prepare_clips.py"
-LAUNCH = [
-    "-m",
-    "accelerate.commands.launch",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-]
-LAUNCH += ["--main_process_port", "0"]
+from warm_processes import begin, begin_two, exit_codes
 
 
 @pytest.fixture(autouse=True)
@@ -153,20 +137,17 @@ def test_a_killed_run_and_one_of_two_processes_end_with_the_bytes_of_one(detecto
     whole, killed, two = (tmp_path / name for name in ("whole", "killed", "two"))
     assert main(arguments_for(videos, whole, encoder_folder, **options)) == 0
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = arguments_for(videos, killed, encoder_folder, **options)
-    run = subprocess.Popen([sys.executable, str(SCRIPT), *arguments], env=environment)
+    run = begin(main, arguments)
     journal, deadline = killed / "train-00000.jsonl", time.monotonic() + 120
-    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline and run.poll() is None:
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline and run.is_alive():
         time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL and not (killed / "dataset.json").exists()
+    run.kill()
+    assert exit_codes([run]) == [-signal.SIGKILL] and not (killed / "dataset.json").exists()
     assert main(arguments) == 0
     assert bytes_of(killed) == bytes_of(whole)
 
-    arguments = [*LAUNCH, "--multi_gpu", "--num_processes", "2", str(SCRIPT)]
-    arguments += arguments_for(videos, two, encoder_folder, **options)
-    subprocess.run([sys.executable, *arguments], check=True, env=environment, timeout=300)
+    assert exit_codes(begin_two(main, arguments_for(videos, two, encoder_folder, **options))) == [0, 0]
     assert bytes_of(two) == bytes_of(whole)
 
 

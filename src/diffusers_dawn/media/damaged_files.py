@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 # containers that say how long they are; others are estimated, or measured from what is there
-TRUSTED_LENGTHS = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flac", "aiff"}
+TRUSTED_LENGTHS = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flac", "aiff", "au", "wv", "tta"}
 # a length that is said may be rounded, or count the padding of the last packet
 LEAST_MISSING_S = 0.5
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 
+from .file_ends import warn_of_ends
+
 if TYPE_CHECKING:
     import av
 
@@ -50,6 +52,7 @@ def open_container(source: MediaSource, name: str) -> Iterator["av.container.Inp
     # FFmpeg gets neither a path nor a protocol, so that what a file says cannot make it open anything else
     options = {"protocol_whitelist": "none"}
     with open_binary(source, name) as file:
+        warn_of_ends(file, name)
         try:
             with av.open(file, options=options, metadata_errors="replace") as container:
                 hint = ""

@@ -1,0 +1,109 @@
+"""What a file holds behind the end that is read, or lacks before it, is said."""
+
+import io
+import struct
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffusers_dawn.media.file_ends import warn_of_ends
+from diffusers_dawn.media.recordings import read_waveform
+from diffusers_dawn.media.video_writer import write_video
+from diffusers_dawn.media.videos import count_video_frames, read_video
+from synthetic_media import moving_frames, tone, write_audio
+
+RATE_HZ = 44_100
+CODECS = {
+    "wav": "pcm_s16le",
+    "w64": "pcm_s16le",
+    "caf": "pcm_s16le",
+    "aiff": "pcm_s16be",
+    "m4a": "aac",
+    "mov": "aac",
+    "3gp": "aac",
+    "flv": "aac",
+}
+# made of chunks of samples, which can be cut anywhere
+PLAIN = ("wav", "w64", "caf", "aiff", "au")
+
+
+def recording(folder, suffix, duration_s):
+    path = folder / f"a.{suffix}"
+    write_audio(path, tone(RATE_HZ, duration_s)[None], RATE_HZ, CODECS.get(suffix, "pcm_s16be"))
+    return path.read_bytes()
+
+
+def read_with_warnings(content):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        waveform = read_waveform(content)
+    return waveform.duration_s, " ".join(str(warning.message) for warning in caught)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    suffix=st.sampled_from(sorted(CODECS)),
+    durations_s=st.lists(st.integers(40, 900).map(lambda ms: ms / 1000), min_size=1, max_size=4),
+)
+def test_joined_files_are_counted_and_the_first_is_read(tmp_path_factory, suffix, durations_s):
+    folder = tmp_path_factory.mktemp("joined")
+    parts = [recording(folder, suffix, duration_s) for duration_s in durations_s]
+    alone_s, said = read_with_warnings(parts[0])
+    assert said == ""
+    joined_s, said = read_with_warnings(b"".join(parts))
+    assert joined_s == pytest.approx(alone_s, abs=0.05)
+    expected = f"`audio` is {len(parts)} files that were joined byte by byte, of which the first is read"
+    assert said.startswith(expected) if len(parts) > 1 else said == ""
+
+
+@settings(deadline=None, max_examples=40)
+@given(suffix=st.sampled_from(PLAIN), share=st.floats(0.05, 0.99))
+def test_a_sound_whose_end_is_missing_is_read_as_far_as_it_goes_and_said(tmp_path_factory, suffix, share):
+    content = recording(tmp_path_factory.mktemp("cut"), suffix, 2.0)
+    heard_s, said = read_with_warnings(content[: round(share * len(content))])
+    assert heard_s == pytest.approx(2.0 * share, abs=0.01)
+    # those that say how long they are may round it
+    assert heard_s > 1.4 or "`audio` is cut off" in said
+    assert read_with_warnings(content) == (pytest.approx(2.0, abs=1e-3), "")
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0, 0xFFFF_FFFF])
+def test_sizes_that_a_program_did_not_know_are_no_missing_end(tmp_path, size):
+    content = recording(tmp_path, "wav", 1.0)
+    data = content.index(b"data")
+    unknown = struct.pack("<I", size)
+    content = content[:4] + unknown + content[8 : data + 4] + unknown + content[data + 8 :]
+    assert read_with_warnings(content) == (pytest.approx(1.0), "")
+
+
+def test_joined_films_are_said_wherever_they_are_read(tmp_path):
+    path = tmp_path / "film.mp4"
+    write_video(path, moving_frames(10))
+    content = path.read_bytes()
+    for read in (
+        lambda film: len(read_video(film, name="film")[0]),
+        lambda film: count_video_frames(film, 25, "film"),
+    ):
+        with pytest.warns(UserWarning, match="`film` is 3 files that were joined byte by byte"):
+            assert read(3 * content) == 10
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    title=st.sampled_from([
+        b"RIFF\0\0\0\0WAVE",
+        b"FORM\0\0\0\0AIFF",
+        b"caff\0\1\0\0",
+        b"\0\0\0\x10ftypabcd",
+        b"FLV\1\0\0\0\0\t",
+    ]),
+    rest=st.binary(max_size=200),
+)
+@pytest.mark.filterwarnings("ignore:.*(cut off|joined byte by byte)")
+def test_whatever_follows_the_first_bytes_nothing_fails_and_the_place_stays(title, rest):
+    file = io.BytesIO(title + rest)
+    file.seek(3)
+    warn_of_ends(file, "audio")
+    assert file.tell() == 3

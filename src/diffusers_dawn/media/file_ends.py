@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
-HEAD_BYTES = 32
+CHUNK_HEAD_BYTES = 32
 # a hostile file may be nothing but heads of chunks
 MOST_CHUNKS = 100_000
 # programs that write into a pipe do not know a size yet, and put 0 or a number near the largest one
@@ -35,7 +35,7 @@ def warn_of_ends(file: BinaryIO, name: str) -> None:
     except (AttributeError, OSError, ValueError):
         return
     file.seek(0)
-    head = file.read(HEAD_BYTES)
+    head = file.read(CHUNK_HEAD_BYTES)
     form = next((form for form in _FORMS if form.begins(head)), None)
     num_files, end = 1, 0
     if form is not None:
@@ -77,7 +77,7 @@ def _chunks(file: BinaryIO, form: _Form) -> Iterator[tuple[int, int, bool]]:
     start = 0
     for index in range(MOST_CHUNKS):
         file.seek(start)
-        head = file.read(HEAD_BYTES)
+        head = file.read(CHUNK_HEAD_BYTES)
         begins_anew = form.begins(head)
         if begins_anew and form.head_bytes:
             length = form.head_bytes

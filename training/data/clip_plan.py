@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +18,21 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm"),
     ".wmv",
 )
-# folders that sort files, not persons
-FOLDERS_OF_NO_ONE = {
-    *("train", "training", "trainval", "val", "valid", "validation", "dev", "test", "testing", "eval"),
-    *("data", "dataset", "datasets", "clip", "clips", "video", "videos", "mp4", "mov", "avi", "webm", "raw", "all"),
+# words that sort files, not persons; folders may join and number them, as "test_clips" and "part 2" do
+WORDS_OF_NO_ONE = {
+    *("train", "training", "trainval", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation"),
+    *("pretrain", "main", "split", "fold", "part", "batch", "shard", "chunk", "set", "subset", "disc", "session"),
+    *("data", "dataset", "datasets", "corpus", "clip", "clips", "video", "videos", "media", "footage", "raw", "all"),
+    *("mp", "mov", "avi", "webm", "flv", "face", "faces", "original", "processed", "cropped", "aligned"),
+    *("camera", "cam", "view", "front", "frontal", "side", "left", "right", "top", "down", "profile", "angle"),
+    *("male", "female", "men", "women", "volunteers", "lipspeakers", "speakers", "actors", "subjects", "people"),
+    *("emotion", "emotions", "level", "neutral", "angry", "anger", "happy", "sad", "fear", "disgust", "disgusted"),
+    *("fearful", "surprise", "surprised", "contempt", "calm", "speech", "song", "talking"),
+    *("arabic", "chinese", "dutch", "english", "french", "german", "hindi", "italian", "japanese", "korean"),
+    *("mandarin", "polish", "portuguese", "russian", "spanish", "turkish"),
 }
+# letters that belong together; digits and other signs only number them
+WORD = re.compile(r"[^\W\d_]+")
 LAST_PART = re.compile(r"(.+)[-_. ]+[^-_. ]+")
 SPLITS = ("train", "test")
 PLAN_NAME = "plan.json"
@@ -125,8 +136,8 @@ def identity_of(path: str, pattern: re.Pattern | None = None) -> str:
     Args:
         path: Path of the video below the common folder, with forward slashes.
         pattern: Searched in the path; its first group is the identity. None: the outermost folder that the video lies
-            in, as VoxCeleb, MEAD and RAVDESS sort theirs, names that say no more than "train" or "mp4" passed over;
-            the video's own name without suffix where there is no such folder.
+            in, as VoxCeleb, MEAD and RAVDESS sort theirs, names that say no more than "train", "mp4" or "front"
+            passed over; the video's own name without suffix where there is no such folder.
 
     Returns:
         The identity.
@@ -136,8 +147,7 @@ def identity_of(path: str, pattern: re.Pattern | None = None) -> str:
     """
     parts = PurePosixPath(path)
     if pattern is None:
-        folders = (folder for folder in parts.parent.parts if folder.lower() not in FOLDERS_OF_NO_ONE)
-        return next(folders, parts.stem)
+        return next((folder for folder in parts.parent.parts if not _is_of_no_one(folder)), parts.stem)
     match = pattern.search(path)
     if match is None or not match[1]:
         raise ValueError(f"`identity_pattern` {pattern.pattern!r} finds no identity in {path}")
@@ -164,20 +174,27 @@ def identities_of(paths: Sequence[str], pattern: re.Pattern | None = None) -> di
     return {path: identity_of(str(PurePosixPath(*PurePosixPath(path).parts[num_shared:]))) for path in paths}
 
 
+def _is_of_no_one(folder: str) -> bool:
+    words = WORD.findall(folder.lower())
+    return bool(words) and WORDS_OF_NO_ONE.issuperset(words)
+
+
 def names_that_look_shared(identities: Iterable[str]) -> dict[str, list[str]]:
-    """Find identities whose names differ only at the end, as those of two clips of one person do.
+    """Find identities whose names differ only at the end, as those of two clips of one person do, or in their case.
 
     Args:
         identities: Names of identities.
 
     Returns:
-        Identities by what they share, such as `{"1001_DFA_ANG": ["1001_DFA_ANG_HI", "1001_DFA_ANG_LO"]}`; none where
+        Identities by what they share, such as `{"1001_dfa_ang": ["1001_DFA_ANG_HI", "1001_DFA_ANG_LO"]}`; none where
         all of them share it, as numbered persons do.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(set(identities)):
         match = LAST_PART.fullmatch(name)
-        groups.setdefault(match[1] if match else name, []).append(name)
+        # file systems write one name in several ways: cases, letters with accents in one piece or two
+        shared = unicodedata.normalize("NFKC", match[1] if match else name).casefold()
+        groups.setdefault(shared, []).append(name)
     return {} if len(groups) == 1 else {shared: names for shared, names in groups.items() if len(names) > 1}
 
 

@@ -88,6 +88,13 @@ def test_a_list_that_is_no_text_is_an_error(tmp_path):
         ("dev/mp4/id10270/abc/00001.mp4", "id10270"),
         ("Actor_01/01-01-03-01-01-01-01.mp4", "Actor_01"),  # RAVDESS
         ("train/anna_1.mp4", "anna_1"),
+        ("pretrain/0Fi83BHQsMA/00002.mp4", "0Fi83BHQsMA"),  # LRS3
+        ("main/5535415699068794046/00001.mp4", "5535415699068794046"),  # LRS2
+        ("volunteers/05F/Clips/straightcam/sa1.mp4", "05F"),  # TCD-TIMIT
+        ("front/s2_l_bbim3a.mov", "s2_l_bbim3a"),  # Lombard GRID
+        ("Left_30/M003/angry/001.mp4", "M003"),
+        ("part 2/session-3/cam1/Speaker_7/a.mp4", "Speaker_7"),
+        ("english/test_clips/Set2/a.mp4", "a"),
     ],
 )
 def test_the_identity_is_the_outermost_folder_of_a_person_or_else_the_files_name(path, identity):
@@ -97,8 +104,8 @@ def test_the_identity_is_the_outermost_folder_of_a_person_or_else_the_files_name
 @settings(deadline=None)
 @given(
     persons=st.lists(st.from_regex(r"[a-z]{2}[0-9]{1,3}", fullmatch=True), min_size=2, max_size=6, unique=True),
-    above=st.sampled_from(["", "mp4/", "study/", "study/dev/", "Study B/raw/"]),
-    below=st.sampled_from(["", "front/", "video/front/level_1/"]),
+    above=st.sampled_from(["", "mp4/", "study/", "study/dev/", "Study B/raw/", "pretrain/Cam_1/", "women/part2/"]),
+    below=st.sampled_from(["", "front/", "video/front/level_1/", "2019/take7/"]),
 )
 def test_persons_are_kept_apart_and_whole_in_any_layout_of_folders(persons, above, below):
     paths = {f"{above}{who}/{below}{take}.mp4": who for who in persons for take in ("001", "002")}
@@ -108,8 +115,11 @@ def test_persons_are_kept_apart_and_whole_in_any_layout_of_folders(persons, abov
 @pytest.mark.parametrize(
     ("names", "shared"),
     [
-        (["1001_DFA_HI", "1001_DFA_LO", "1002_DFA_HI"], {"1001_DFA": ["1001_DFA_HI", "1001_DFA_LO"]}),
+        (["1001_DFA_HI", "1001_DFA_LO", "1002_DFA_HI"], {"1001_dfa": ["1001_DFA_HI", "1001_DFA_LO"]}),
         (["anna-1", "anna-2", "ben"], {"anna": ["anna-1", "anna-2"]}),
+        (["Anna", "anna", "ben"], {"anna": ["Anna", "anna"]}),
+        (["Jos\u00e9", "Jose\u0301", "ben"], {"jos\u00e9": ["Jose\u0301", "Jos\u00e9"]}),
+        (["id7", "id7 (1)", "ben"], {"id7": ["id7", "id7 (1)"]}),
         (["Actor_01", "Actor_02"], {}),
         (["M003", "M005"], {}),
         (["anna", "ben"], {}),

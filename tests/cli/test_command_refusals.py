@@ -90,6 +90,8 @@ BAD_ARGUMENTS = [
     ({"checkpoint": "./no such folder"}, "`--checkpoint` is ./no such folder, must be a folder or an id on the Hub"),
     ({"checkpoint": "{folder}/speech.wav"}, "speech.wav, must be a folder or an id on the Hub"),
     ({"checkpoint": "nobody/nothing"}, "`--checkpoint` nobody/nothing is no folder here, and cannot be loaded"),
+    ({"checkpoint": "n" * 300}, "`--checkpoint` is nnn"),
+    ({"lora": "n" * 300}, "`--lora` is nnn"),
     ({"lora": "./nope"}, "`--lora` is ./nope, must be a folder or an id on the Hub"),
     ({"lora": "{folder}/tiny"}, "`--lora` {folder}/tiny cannot be loaded"),
     ({"label": "für dich"}, "lacks 'ü'; give another font file"),
@@ -134,6 +136,37 @@ def test_bad_request_for_a_good_portrait_is_one_line(folder, bad, tmp_path, caps
     error = capsys.readouterr().err.strip()
     assert message in error
     assert sorted(os.listdir(tmp_path)) == ["inputs"]
+
+
+EMPTY = (
+    "image",
+    "audio",
+    "checkpoint",
+    "lora",
+    "motion",
+    "save_motion",
+    "background",
+    "label",
+    "enhance",
+    "preview_while",
+)
+
+
+@pytest.mark.parametrize("name", [*EMPTY, "output"])
+def test_an_option_without_a_word_is_refused_by_its_name(folder, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    output, others = ("", {}) if name == "output" else ("out.mp4", {name: ""})
+    assert animate(folder, output, **others) == 1
+    assert capsys.readouterr().err == f"dawn: `--{name.replace('_', '-')}` is empty\n"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["init", "export-onnx"])
+def test_a_folder_without_a_name_is_not_the_current_one(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *(["-o"] if command == "init" else []), ""]) == 1
+    assert capsys.readouterr().err == "dawn: `--output` is empty\n"
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("output", ["", "nowhere/out.mp4", "out.xyz"])

@@ -1,6 +1,8 @@
 """What became of jobs, as several processes wrote it."""
 
 import csv
+import os
+import resource
 
 import pytest
 
@@ -62,3 +64,17 @@ def test_what_others_wrote_while_a_report_was_made_is_in_it(tmp_path, monkeypatc
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(OSError, match="none"):
         JobLog(tmp_path / "none").add("a", DONE)
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    log = JobLog(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=rf"{LOG_FOLDER}/.*\.jsonl cannot be written: File too large"):
+            log.add("k1", DONE)
+        with pytest.raises(OSError, match=r"report\.csv cannot be written: File too large"):
+            write_report(tmp_path, log, [(1, "a.mp4", "k1")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == [LOG_FOLDER]

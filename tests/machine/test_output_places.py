@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -5,7 +6,7 @@ import sys
 
 import pytest
 
-from diffusers_dawn.machine.output_places import check_folder, check_place, part_beside, remove_abandoned
+from diffusers_dawn.machine.output_places import check_folder, check_place, naming_place, part_beside, remove_abandoned
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,20 @@ def test_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
         check_folder(tmp_path, "output")
     with pytest.raises(ValueError, match="`output` lies in a folder that is not writable"):
         check_folder(tmp_path / "a" / "b", "output")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder that the system fills is Linux'")
+def test_a_folder_that_only_seems_writable_is_refused_before_the_work():
+    assert os.access("/proc", os.W_OK) or os.geteuid() != 0
+    with pytest.raises(
+        ValueError, match="`output` lies in a folder that (cannot be written .*|is not writable): /proc"
+    ):
+        check_place("/proc/x.mp4", "output")
+
+
+def test_no_name_is_refused():
+    with pytest.raises(ValueError, match="`output` is empty, must be a name"):
+        check_place("", "output")
 
 
 def test_a_folder_may_be_there_or_not_yet(tmp_path):
@@ -97,3 +112,8 @@ def test_parts_of_processes_that_are_gone_are_removed_and_others_stay(tmp_path):
             ".dawn-notes",
             own.name,
         ])
+
+
+def test_what_fails_while_writing_names_the_destination():
+    with pytest.raises(OSError, match=r"^x\.mp4 cannot be written: No space left on device$"), naming_place("x.mp4"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), ".dawn-hidden.mp4")

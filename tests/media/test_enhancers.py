@@ -1,5 +1,6 @@
 """A user's own function on frames: found by its name, called for every frame in order, and checked."""
 
+import os
 import sys
 
 import numpy as np
@@ -90,3 +91,18 @@ def test_a_module_that_is_not_there_is_refused():
     message = "`enhance` is 'no_such_module:f', which cannot be imported .*PYTHONPATH says where else Python looks"
     with pytest.raises(ValueError, match=message):
         read_enhancer("no_such_module:f")
+
+
+def test_a_function_that_fails_is_named_with_its_error():
+    with pytest.raises(ValueError, match="^`--enhance` fails: TypeError: .*ndarray"):
+        next(enhance_each(PIECES, os.system, "--enhance"))
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "import sys; sys.exit(3)", "def f(:"])
+def test_a_module_that_cannot_be_run_is_refused(tmp_path, monkeypatch, code):
+    (tmp_path / "broken_restorer.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ValueError, match="^`enhance` is 'broken_restorer:f', whose import fails: (Zero|System|Syntax)"
+    ):
+        read_enhancer("broken_restorer:f")

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import tempfile
 import zipfile
 from pathlib import Path
@@ -91,4 +92,16 @@ def test_what_is_no_track_is_one_sentence(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_is_refused(tmp_path, name, message):
     with pytest.raises(ValueError, match=f"`path`.*{message}"):
         save_track(moving_track(4), tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, suffix):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=rf"track{suffix} cannot be written: File too large"):
+            save_track(moving_track(), tmp_path / f"track{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert os.listdir(tmp_path) == []

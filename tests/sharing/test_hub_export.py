@@ -84,7 +84,10 @@ def test_command_writes_both_files(tmp_path, capsys):
     assert str(tmp_path / "dawn.py") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["dawn.txt", "a-b.py", "missing/dawn.py", "class.py", "torch.py", "wave.py"])
+@pytest.mark.parametrize(
+    "name",
+    [*("dawn.txt", "a-b.py", "missing/dawn.py", "class.py", "torch.py", "wave.py", "tqdm.py"), "__init__.py", ""],
+)
 def test_unfit_names_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="`output`"):
         export_community(tmp_path / name)

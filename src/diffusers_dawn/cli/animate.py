@@ -1,6 +1,7 @@
 """`dawn animate`: a talking video from a portrait and a recording."""
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -120,7 +121,7 @@ def render(
         )
     seconds |= pipe.stage_seconds
     # only the folder's name, not its path: the video is shared with others
-    model = Path(options.checkpoint).resolve().name if Path(options.checkpoint).exists() else options.checkpoint
+    model = Path(options.checkpoint).resolve().name if os.path.exists(options.checkpoint) else options.checkpoint
     metadata = {"comment": f"{SYNTHETIC_COMMENT} with {model}, seed {options.seed}"}
     if options.full_image and is_cut_out:
         picture = _with_opacity(picture, opacity, own_opacity is not None)
@@ -168,7 +169,7 @@ def describe_square(crop: SquareCrop | None) -> str:
 def _say_channels(audio: str, channel: int | str, track: int | None) -> None:
     from ..media.recordings import read_sound_layout
 
-    if not Path(audio).is_file():  # a pipe can be read only once
+    if not os.path.isfile(audio):  # a pipe can be read only once
         return
     num_channels = read_sound_layout(audio, track=track).num_channels
     if num_channels > 1:

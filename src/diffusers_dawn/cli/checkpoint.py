@@ -1,6 +1,7 @@
 """The checkpoint of a command: what it can do, loading it, and the device that it goes to."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,7 +88,7 @@ def _loading(flag: str, place: str) -> Iterator[None]:
         yield
     except Exception as error:
         # a damaged folder can raise anything: KeyError, SafetensorError, JSONDecodeError, ...
-        where = "" if Path(place).exists() else " is no folder here, and"
+        where = "" if os.path.exists(place) else " is no folder here, and"
         raise ValueError(f"`{flag}` {place}{where} cannot be loaded: {str(error) or type(error).__name__}") from error
 
 

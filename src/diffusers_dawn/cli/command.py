@@ -13,6 +13,7 @@ from .animate import animate
 from .batch import batch
 from .checkpoint import load_pipeline
 from .compare import compare
+from .inputs import check_given
 from .messages import PatientStream, describe_error, plain_warnings, quiet_libraries, say
 from .options import COMMANDS, LARGEST_SEED, check_model_options, command_parser
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_parser(dict(zip(COMMANDS, functions, strict=True))).parse_args(arguments)
     try:
         with _stopped_by_signals(), plain_warnings():
+            check_given(options)
             options.run(options)
     except KeyboardInterrupt as interruption:
         print(f"dawn: interrupted, {interruption if interruption.args else 'nothing was written'}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def read_report(place: str, name: str) -> Report:
         ValueError: There is none, or it is none that can be compared.
     """
     path = Path(place)
-    path = path / REPORT_NAME if path.is_dir() else path
-    if not path.is_file():
+    path = path / REPORT_NAME if os.path.isdir(path) else path
+    if not os.path.isfile(path):
         raise ValueError(f"`{name}` is {place}, must be a folder with {REPORT_NAME}, or such a file")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a job of `dawn animate` is made from, read and checked before a model is loaded."""
+"""What a command is given, and a job of `dawn animate` is made from, checked and read before a model is loaded."""
 
 import argparse
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,6 +62,20 @@ def read_inputs(options: argparse.Namespace) -> Inputs:
         kind = kind_of(options.output, keeps_opacity(options, opacity))
         check_frame_size(*picture.shape[:2], name="--full-image", kind=kind)
     return Inputs(waveform, picture, opacity, num_frames)
+
+
+def check_given(options: argparse.Namespace) -> None:
+    """Refuse options that are given without a word, as by a variable of the shell that is not set.
+
+    Args:
+        options: Those of any command.
+
+    Raises:
+        ValueError: One is empty.
+    """
+    for name, value in vars(options).items():
+        if value == "":
+            raise ValueError(f"`--{name.replace('_', '-')}` is empty")
 
 
 def keeps_opacity(options: argparse.Namespace, own_opacity: "np.ndarray | None") -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .inputs import check_given
 from .options import COMMANDS, DETAIL, MODEL_OPTIONS, SWITCHES, command_parser
 
 # what a job writes, below the batch's folder
@@ -186,6 +187,7 @@ def options_of(job: Job, folder: Path, model: argparse.Namespace) -> argparse.Na
     """
     places = {name: folder / job.fields[name] for name in WRITTEN if name in job.fields}
     options = _job_parser().parse_args(words_of({**job.fields, **places}))
+    check_given(options)
     vars(options).update({name: getattr(model, name) for name in MODEL_OPTIONS})
     return options
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..machine.output_places import part_beside, put_in_place
+from ..machine.output_places import naming_place, part_beside, put_in_place
 
 LOG_FOLDER, REPORT_NAME = ".dawn-batch", "report.csv"
 STARTED, DONE, FAILED, NOT_RUN = "started", "done", "failed", "not run"
@@ -59,9 +59,10 @@ class JobLog:
             OSError: It cannot be written.
         """
         entry = {"key": key, "state": state} | facts
-        self._folder.mkdir(exist_ok=True)
-        with self._path.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+        with naming_place(self._path):
+            self._folder.mkdir(exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")
         return entry
 
     def states(self) -> dict[str, JobState]:
@@ -102,7 +103,7 @@ def write_report(folder: Path, log: JobLog, jobs: Sequence[tuple[int, str, str]]
     sizes = None
     while sizes != (now := log.sizes()):
         sizes, states = now, log.states()
-        with part_beside(folder / REPORT_NAME) as part:
+        with naming_place(folder / REPORT_NAME), part_beside(folder / REPORT_NAME) as part:
             with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 table = csv.DictWriter(file, COLUMNS, restval="")
                 table.writeheader()

@@ -1,6 +1,7 @@
 """The options of the `dawn` command, and their checks."""
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -294,7 +295,7 @@ def check_options(options: argparse.Namespace) -> None:
     for written in WRITTEN_VIDEOS:
         place = getattr(options, written)
         for flag, given in read if place is not None else ():
-            if Path(place).exists() and Path(given).exists() and Path(place).samefile(given):
+            if os.path.exists(place) and os.path.exists(given) and os.path.samefile(place, given):
                 written = written.replace("_", "-")
                 raise ValueError(f"`--{written}` is the file given as `--{flag}`; it would be overwritten")
     if options.preview_while is not None and Path(options.preview_while).absolute() == Path(options.output).absolute():
@@ -388,9 +389,9 @@ def _check_place(flag: str, given: str) -> None:
     """Refuse what is neither a folder nor a valid id on the Hub."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-    if Path(given).is_dir():
+    if os.path.isdir(given):
         return
-    if Path(given).exists():
+    if os.path.exists(given):
         raise ValueError(f"`{flag}` is the file {given}, must be a folder or an id on the Hub")
     try:
         validate_repo_id(given)

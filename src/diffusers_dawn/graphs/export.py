@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from ..machine.output_places import part_beside
 from ..records import BLINK_DIM, POSE_DIM
-from ..sharing.checkpoint_folder import check_new_folder
+from ..sharing.checkpoint_folder import check_new_folder, part_of_new_folder
 from .description import describe
 from .networks import DenoisingGraph, FramesGraph, HeadAndEyesGraph, PortraitGraph, SpeechGraph
 from .tracing import write_graph
@@ -77,18 +76,14 @@ def export_onnx(pipe: "DAWNPipeline", folder: str | Path, name: str = "pipe") ->
     """
     check_exportable(pipe, name)
     check_new_folder(folder)
-    folder = Path(folder).absolute()
     description = describe(pipe) | {"graphs": {}}
-    with part_beside(folder) as part:
+    with part_of_new_folder(folder) as part:
         part.mkdir()
         for graph_name, graph in graphs_of(pipe).items():
             write_graph(graph.module.eval(), *graph[1:], part / f"{graph_name}.onnx")
             description["graphs"][graph_name] = _described(graph)
         text = json.dumps(description, indent=2) + "\n"
         (part / DESCRIPTION).write_text(text, encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
 
 
 def graphs_of(pipe: "DAWNPipeline") -> dict[str, Graph]:

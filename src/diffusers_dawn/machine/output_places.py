@@ -24,9 +24,11 @@ def check_place(path: str | os.PathLike, name: str) -> None:
         name: Argument name for error messages.
 
     Raises:
-        ValueError: Its name is not UTF-8 or longer than 255 bytes, its folder does not exist, cannot be looked
-            into or is not writable, or another user's file there cannot be replaced.
+        ValueError: It is empty, its name is not UTF-8 or longer than 255 bytes, its folder does not exist, cannot be
+            looked into or is not writable, or another user's file there cannot be replaced.
     """
+    if not os.fspath(path):
+        raise ValueError(f"`{name}` is empty, must be a name")
     path = Path(path).absolute()
     try:
         str(path).encode("utf-8")
@@ -52,6 +54,12 @@ def check_place(path: str | os.PathLike, name: str) -> None:
     user = os.geteuid() if hasattr(os, "geteuid") else 0
     if there is not None and folder.st_mode & stat.S_ISVTX and user not in (0, there.st_uid, folder.st_uid):
         raise ValueError(f"`{name}` is another user's, who alone can replace it in this folder: {path}")
+    try:  # rights do not tell everything: shared disks and folders that the system itself fills refuse all the same
+        with part_beside(path) as part:
+            part.touch()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"`{name}` lies in a folder that cannot be written ({reason}): {path.parent}") from error
 
 
 def check_folder(path: str | os.PathLike, name: str) -> None:
@@ -117,6 +125,25 @@ def put_in_place(part: Path, path: Path) -> None:
         except OSError:
             os.rename(old, path)
             raise
+
+
+@contextmanager
+def naming_place(path: str | os.PathLike) -> Iterator[None]:
+    """Name a destination in errors of writing, which know at most the hidden part.
+
+    Args:
+        path: The destination.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OSError: Writing fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -35,6 +35,8 @@ def read_enhancer(given: str, name: str = "enhance") -> Enhancer:
             f"`{name}` is {given!r}, which cannot be imported ({error}); the environment variable PYTHONPATH says"
             " where else Python looks"
         ) from error
+    except (Exception, SystemExit) as error:  # the user's module may do anything, also end like a program
+        raise ValueError(f"`{name}` is {given!r}, whose import fails: {_in_words(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise ValueError(f"`{name}` is {given!r}, but {module_name} has no function {function_name}")
@@ -54,15 +56,22 @@ def enhance_each(pieces: Iterable[np.ndarray], enhancer: Enhancer, name: str = "
         uint8 arrays (N, S', S', 3) or (N, S', S', 4).
 
     Raises:
-        ValueError: The function returned anything but as many uint8 frames, square and of one size.
+        ValueError: The function fails, or returned anything but as many uint8 frames, square and of one size.
     """
     side = None
     for piece in pieces:
         has_opacity = piece.shape[-1] == 4
         shown = lay_over(piece, np.full((*piece.shape[1:3], 3), 255, np.uint8)) if has_opacity else piece
-        frames = enhancer(shown)
+        try:
+            frames = enhancer(shown)
+        except Exception as error:
+            raise ValueError(f"`{name}` fails: {_in_words(error)}") from error
         side = _check_enhanced(frames, len(piece), side, name)
         yield _with_opacity(frames, piece[..., 3]) if has_opacity else frames
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _check_enhanced(frames: object, num_frames: int, side: int | None, name: str) -> int:

@@ -2,15 +2,14 @@
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from ..machine.output_places import part_beside, put_in_place
+from ..machine.output_places import naming_place, part_beside, put_in_place
 from ..ranges import is_between
 from ..records import FPS, Waveform
 from .film_file import FilmFile
@@ -118,7 +117,7 @@ class VideoWriter:
             raise RuntimeError("VideoWriter.write works only inside `with VideoWriter(...) as writer:`")
         if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or 0 in frames.shape[1:] or frames.dtype != np.uint8:
             raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (N, H, W, 3) or (N, H, W, 4)")
-        with self._failures_named():
+        with naming_place(self.path):
             if self._frame_shape is None:
                 self._begin(frames.shape[1:])
             if frames.shape[1:] != self._frame_shape:
@@ -140,21 +139,13 @@ class VideoWriter:
         part, self._partial_path = self._partial_path, None
         try:
             if exception_type is None:
-                with self._failures_named():
+                with naming_place(self.path):
                     self._finish(target, part)
             elif isinstance(target, FilmFile):
                 with suppress(OSError):  # what went wrong first is what counts
                     target.close()
         finally:
             self._place.close()
-
-    @contextmanager
-    def _failures_named(self) -> Iterator[None]:
-        """Name the destination in errors of writing, not the hidden file."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
     def _finish(self, target: "FilmFile | FrameFolder | None", part: Path) -> None:
         if target is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..face.detector import FaceDetector
 from ..face.track import track_face
-from ..machine.output_places import check_place, part_beside
+from ..machine.output_places import check_place, naming_place, part_beside
 from ..media.sources import existing_file
 from ..media.videos import stream_video
 from ..records import FPS, POSE_NAMES
@@ -38,7 +38,7 @@ def save_track(track: MotionTrack, path: str | os.PathLike, name: str = "path") 
     """
     path = Path(path)
     check_track_place(path, name)
-    with part_beside(path) as part:
+    with naming_place(path), part_beside(path) as part:
         if path.suffix.lower() == ".npz":
             with part.open("wb") as file:
                 np.savez_compressed(file, fps=FPS, **{array: getattr(track, array) for array in ARRAYS})

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from ..machine.output_places import check_place, part_beside
+from ..machine.output_places import check_place, naming_place, part_beside
 from .portable_folder import WHOLE
 
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
@@ -80,15 +81,32 @@ def save_new(pipeline: DiffusionPipeline, folder: str | Path, layout: str = WHOL
         OSError: It cannot be written, as on a full disk; nothing of it stays.
     """
     check_new_folder(folder)
-    folder = Path(folder).absolute()
-    with part_beside(folder) as complete:
+    with part_of_new_folder(folder) as part:
         try:
-            pipeline.save_pretrained(complete, layout=layout)
-        except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors say so of a full disk
-            raise OSError(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+            pipeline.save_pretrained(part, layout=layout)
+        except (SafetensorError, RuntimeError) as error:  # torch and safetensors say so of a full disk
+            raise OSError(str(error)) from error
+
+
+@contextmanager
+def part_of_new_folder(folder: str | Path) -> Iterator[Path]:
+    """Give a hidden place for a folder that appears when the block ends, if it ends well.
+
+    Args:
+        folder: The folder, see `check_new_folder`.
+
+    Yields:
+        The place, at which nothing is yet.
+
+    Raises:
+        OSError: It cannot be written, as on a full disk; nothing of it stays.
+    """
+    folder = Path(folder).absolute()
+    with part_beside(folder) as part, naming_place(folder):
+        yield part
         if folder.exists():
             folder.rmdir()
-        complete.rename(folder)
+        part.rename(folder)
 
 
 def check_new_folder(folder: str | Path, name: str = "output") -> None:

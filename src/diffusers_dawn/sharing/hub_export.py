@@ -5,10 +5,11 @@ import os
 import sys
 from contextlib import ExitStack
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from .. import __version__
-from ..machine.output_places import check_place, part_beside
+from ..machine.output_places import check_place, naming_place, part_beside
 from .portable_code import self_contained_source
 
 _PACKAGE = "diffusers_dawn"
@@ -113,11 +114,13 @@ def export_community(path: str | Path) -> tuple[Path, Path]:
         OSError: They cannot be written, as on a full disk; nothing of them stays.
     """
     path = Path(path)
-    readme = path.with_suffix(".md")
-    if path.suffix != ".py" or not path.stem.isidentifier() or keyword.iskeyword(path.stem):
+    is_name = path.stem.isidentifier() and not (path.stem.startswith("__") or keyword.iskeyword(path.stem))
+    if path.suffix != ".py" or not is_name:
         raise ValueError(f"`output` is {path}, must be named like a Python module, such as dawn.py")
-    if path.stem in sys.stdlib_module_names | _HIDDEN:
+    # what diffusers needs, and that needs, is among what is installed
+    if path.stem in {*sys.stdlib_module_names, *_HIDDEN, *packages_distributions()}:
         raise ValueError(f"`output` is {path}, which would hide the module {path.stem}; choose another name")
+    readme = path.with_suffix(".md")
     for file in (path, readme):
         check_place(file, "output")
         if file.exists():
@@ -131,13 +134,11 @@ def export_community(path: str | Path) -> tuple[Path, Path]:
     }
     with ExitStack() as places:
         parts = {file: places.enter_context(part_beside(file)) for file in texts}
-        try:
+        with naming_place(path):
             for file, part in parts.items():
                 part.write_text(texts[file], encoding="utf-8")
             for file, part in parts.items():
                 os.replace(part, file)
-        except OSError as error:
-            raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
     return path, readme
 
 

@@ -44,5 +44,5 @@ def test_half_precision_latents_give_float32_positions():
 
 
 def test_denoiser_refuses_a_scale_that_is_not_positive():
-    with pytest.raises(ValueError, match="`flow_scale` is 0, must be positive"):
+    with pytest.raises(ValueError, match="`flow_scale` is 0, must be a number from 0.001 to 1000"):
         A2VFlowDiffusionModel(flow_scale=0)

@@ -59,6 +59,8 @@ def test_a_folder_that_only_seems_writable_is_refused_before_the_work():
         ValueError, match="`output` lies in a folder that (cannot be written .*|is not writable): /proc"
     ):
         check_place("/proc/x.mp4", "output")
+    with pytest.raises(ValueError, match="`output` is a folder that (cannot be written .*|is not writable): /proc"):
+        check_folder("/proc", "output")
 
 
 def test_no_name_is_refused():

@@ -10,7 +10,13 @@ from PIL import Image
 
 from diffusers_dawn.media.recordings import read_waveform, resample
 from diffusers_dawn.media.video_kinds import VIDEO_KINDS, check_frame_size, check_output_path
-from diffusers_dawn.media.video_writer import SYNTHETIC_COMMENT, VideoWriter, write_video, writer_bytes
+from diffusers_dawn.media.video_writer import (
+    SYNTHETIC_COMMENT,
+    VideoWriter,
+    resampled_bytes,
+    write_video,
+    writer_bytes,
+)
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.records import FPS, Waveform
 from synthetic_media import clicks, lag_s, moving_frames, tone
@@ -306,6 +312,21 @@ def test_memory_of_writing_is_estimated(tmp_path):
     # how many threads encode, and so how many frames they hold, depends on the machine
     assert 0.6 * peak < writer_bytes(800, 1200, 60) < 1.6 * peak
     assert writer_bytes(800, 1200, 1) < writer_bytes(800, 1200, 60) == writer_bytes(800, 1200, 600)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "seconds_held"),
+    [
+        ("a.mp4", 44_100, 0),
+        ("a.mp4", 192_000, 2),
+        ("a.webm", 16_000, 2),
+        ("a.webm", 48_000, 0),
+        ("a.gif", 7, 0),
+        ("a", 7, 0),
+    ],
+)
+def test_memory_of_sound_at_another_rate_is_estimated(name, rate_hz, seconds_held):
+    assert resampled_bytes(name, 3600 * 25, rate_hz) == seconds_held * 3600 * 48_000 * 4
 
 
 @pytest.mark.parametrize("size", [0, 60_000])

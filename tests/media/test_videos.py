@@ -1,6 +1,7 @@
 import io
 import random
 import struct
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.media.shown_colours import BT2020_MATRIX, PQ
+from diffusers_dawn.media.shown_colours import BT2020_MATRIX, PQ, codes_to_srgb
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import count_video_frames, read_video, stream_video
 from diffusers_dawn.records import FPS
@@ -59,17 +60,38 @@ ORIENTATIONS = {
 }
 
 
-@pytest.mark.parametrize("matrix", ORIENTATIONS)
-def test_a_video_is_read_turned_and_mirrored_as_its_display_matrix_says(tmp_path, matrix):
+@settings(deadline=None, max_examples=50)
+@given(
+    matrix=st.sampled_from(list(ORIENTATIONS)),
+    scale=st.sampled_from([1, 1 << 14, 1 << 16, 3 << 16]),
+    slant=st.integers(-300, 300),
+    shift=st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31), 2**31 - 1)),
+)
+def test_a_video_is_read_turned_and_mirrored_as_its_display_matrix_says(tmp_path_factory, matrix, scale, slant, shift):
+    path = tmp_path_factory.mktemp("turned") / "video.mov"
     stored = np.kron(QUADRANTS, np.ones((32, 32))).astype(np.uint8)[None, ..., None].repeat(3, axis=-1)
-    write_video(tmp_path / "video.mov", stored)
-    content = bytearray((tmp_path / "video.mov").read_bytes())
+    write_video(path, stored)
+    content = bytearray(path.read_bytes())
     matrix_at = content.index(b"tkhd") + 4 + 40
-    a, b, c, d = (part << 16 for part in matrix)
-    shift = [64 << 16 if min(pair) < 0 else 0 for pair in ((a, c), (b, d))]
+    # how large and where it is shown, and half a percent of another angle, change nothing
+    slant = slant if scale > 1 << 15 else 0
+    a, b, c, d = (part * scale or slant for part in matrix)
     content[matrix_at : matrix_at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, *shift, 1 << 30)
     shown = read_video(bytes(content))[0][0, 16::32, 16::32, 0]
     np.testing.assert_allclose(shown, ORIENTATIONS[matrix], atol=6)  # H.264 and limited range
+
+
+def test_converting_a_high_dynamic_range_holds_little_beside_the_picture():
+    codes = np.full((2048, 512, 3), 30_000, np.uint16)
+    codes_to_srgb(codes[:1], 9, 18)  # its tables stay
+    tracemalloc.start()
+    try:
+        codes_to_srgb(codes, 9, 18)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # the picture itself takes 3 bytes
+    assert peak_bytes < 6 * codes.shape[0] * codes.shape[1]
 
 
 def test_the_brightness_of_pq_is_that_of_its_curve(tmp_path):

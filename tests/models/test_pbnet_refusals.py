@@ -14,7 +14,7 @@ def test_clips_of_no_frames_in_training_are_an_error():
 
 
 def test_latents_of_no_frames_are_an_error():
-    with pytest.raises(ValueError, match="`latent_stride` is 0, must be at least 1"):
+    with pytest.raises(ValueError, match="`latent_stride` is 0, must be a whole number from 1"):
         make_model(latent_stride=0)
 
 

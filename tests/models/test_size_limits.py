@@ -22,6 +22,17 @@ SIZES = [
     (PoseBlinkNet, "num_layers", 10**7),
     (PoseBlinkNet, "pose_window", -1),
     (PoseBlinkNet, "blink_sizes", {"latent_dim": 0}),
+    (PoseBlinkNet, "clip_frames", 1.5),
+    (PoseBlinkNet, "dropout", float("nan")),
+    (PoseBlinkNet, "pose_max", [1e30] * 6),
+    (PoseBlinkNet, "pose_min", [0, 0, 0, float("nan"), 0, 0]),
+    (PoseBlinkNet, "pose_max", [-90.0] * 6),
+    (PoseBlinkNet, "pose_max", [100.0]),
+    (LatentFlowGenerator, "region_temperature", 0.0),
+    # a black or a still video, with no other sign of it
+    *((A2VFlowDiffusionModel, "flow_scale", scale) for scale in (1e300, 1e-300, -8, float("inf"), float("nan"), "8")),
+    *((A2VFlowDiffusionModel, "pose_scale", [scale] * 6) for scale in (1e30, float("nan"), None, True)),
+    (A2VFlowDiffusionModel, "blink_scale", "ab"),
 ]
 
 

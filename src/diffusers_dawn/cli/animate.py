@@ -86,7 +86,7 @@ def render(
     with naming_options():
         pipe.enable_windows(options.window_frames, options.window_overlap)
         pipe.enable_step_cache(options.cache_interval)
-    held = held_bytes(options, picture.shape[:2], size, num_frames, is_cut_out)
+    held = held_bytes(options, picture.shape[:2], size, num_frames, waveform.sample_rate_hz, is_cut_out)
     plan = _plan(pipe, num_frames, settings, held, memory_share)
     with timed(seconds, "face"):
         portrait = pipe.prepare_portrait(picture, face_index=options.face_index, crop=options.crop)

@@ -33,7 +33,12 @@ class HeldBytes(NamedTuple):
 
 
 def held_bytes(
-    options: argparse.Namespace, picture_size: tuple[int, int], size: int, num_frames: int, is_cut_out: bool
+    options: argparse.Namespace,
+    picture_size: tuple[int, int],
+    size: int,
+    num_frames: int,
+    rate_hz: int,
+    is_cut_out: bool,
 ) -> HeldBytes:
     """Estimate the memory of what becomes of frames, before the face is looked for.
 
@@ -42,24 +47,26 @@ def held_bytes(
         picture_size: Height and width of the portrait's picture [px].
         size: Height and width that the network draws [px].
         num_frames: Frames of the video.
+        rate_hz: Rate of its sound.
         is_cut_out: Whether they have opacity.
 
     Returns:
         Bytes; with `--enhance detail` those of the largest square that there may be.
     """
     from ..face.crop import PASTE_BYTES_PER_PX
-    from ..media.video_writer import writer_bytes
+    from ..media.video_writer import resampled_bytes, writer_bytes
     from ..pipeline.portrait_detail import DETAIL_BYTES_PER_PX
 
     is_detailed = options.enhance == DETAIL
+    sound = resampled_bytes(options.output, num_frames, rate_hz)
     if not (options.full_image or is_detailed):
-        return HeldBytes(0, 0, "")
+        return HeldBytes(sound, 0, "the sound at another rate" if sound else "")
     side = max(picture_size) if options.full_image else min(MOST_TIMES_LARGER * size, max(picture_size))
     height, width = picture_size if options.full_image else (side, side)
     # a label makes another copy
     copies = 3 + PASTE_BYTES_PER_PX * options.full_image + CUT_OUT_BYTES_PER_PX * is_cut_out
     names = ["`--full-image`"] * options.full_image + ["`--enhance`"] * is_detailed
-    by_process = copies * height * width + writer_bytes(height, width, num_frames)
+    by_process = copies * height * width + writer_bytes(height, width, num_frames) + sound
     return HeldBytes(by_process, DETAIL_BYTES_PER_PX * side**2 * is_detailed, " with ".join(names))
 
 

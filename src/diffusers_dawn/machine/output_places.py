@@ -54,12 +54,7 @@ def check_place(path: str | os.PathLike, name: str) -> None:
     user = os.geteuid() if hasattr(os, "geteuid") else 0
     if there is not None and folder.st_mode & stat.S_ISVTX and user not in (0, there.st_uid, folder.st_uid):
         raise ValueError(f"`{name}` is another user's, who alone can replace it in this folder: {path}")
-    try:  # rights do not tell everything: shared disks and folders that the system itself fills refuse all the same
-        with part_beside(path) as part:
-            part.touch()
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(f"`{name}` lies in a folder that cannot be written ({reason}): {path.parent}") from error
+    _try_writing(path, f"`{name}` lies in a folder that cannot be written")
 
 
 def check_folder(path: str | os.PathLike, name: str) -> None:
@@ -76,11 +71,21 @@ def check_folder(path: str | os.PathLike, name: str) -> None:
     if os.path.isdir(path):
         if not os.access(path, os.W_OK | os.X_OK):
             raise ValueError(f"`{name}` is a folder that is not writable: {path}")
+        _try_writing(path / "x", f"`{name}` is a folder that cannot be written")
         return
     if os.path.lexists(path):
         raise ValueError(f"`{name}` is not a folder: {path}")
     # the lowest folder that is not there yet
     check_place(next(place for place in (path, *path.parents) if os.path.lexists(place.parent)), name)
+
+
+def _try_writing(path: Path, refusal: str) -> None:
+    """Refuse a folder in which no file can be made: on shared disks and what systems fill, rights do not tell all."""
+    try:
+        with part_beside(path) as part:
+            part.touch()
+    except OSError as error:
+        raise ValueError(f"{refusal} ({error.strerror or error}): {path.parent}") from error
 
 
 @contextmanager

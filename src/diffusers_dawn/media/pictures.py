@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..machine.free_memory import free_bytes
 from .picture_colours import conversion_to_srgb, read_colour_code
+from .shown_colours import ROWS_AT_ONCE
 from .sources import as_array, describe_source, open_binary
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ SIXTEEN_BIT_AS_I = {"PNG", "PPM"}
 MOST_PIXELS = 120_000_000
 # JPEG 2000 of four channels, which takes most while it is decoded
 BYTES_PER_PX = 24
-ROWS_AT_ONCE = 64
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 

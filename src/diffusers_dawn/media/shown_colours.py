@@ -27,6 +27,7 @@ PQ_M1, PQ_M2, PQ_C1, PQ_C2, PQ_C3, PQ_PEAK = 1305 / 8192, 2523 / 32, 107 / 128, 
 KNEE = 0.6
 SDR_GAMMA = 2.2
 CODES, LINEAR_STEPS = 2**16, 2**14
+ROWS_AT_ONCE = 64
 
 
 def has_high_dynamic_range(frame: "av.VideoFrame") -> bool:
@@ -71,12 +72,15 @@ def codes_to_srgb(codes: np.ndarray, primaries: int, transfer: int) -> np.ndarra
     Returns:
         uint8 array (H, W, 3).
     """
-    light = _decoding_table(transfer)[codes]
-    if primaries in TO_BT709:
-        light = light @ np.array(TO_BT709[primaries], np.float32).T
-    light = _compress(light) if transfer in (HLG, PQ) else light
-    steps = np.rint(np.clip(light, 0, 1) * (LINEAR_STEPS - 1))
-    return _encoding_table(transfer in (SRGB, LINEAR, HLG, PQ))[steps.astype(np.int32)]
+    shown = np.empty(codes.shape, np.uint8)
+    for top in range(0, len(codes), ROWS_AT_ONCE):  # what is made on the way takes many times the memory
+        light = _decoding_table(transfer)[codes[top : top + ROWS_AT_ONCE]]
+        if primaries in TO_BT709:
+            light = light @ np.array(TO_BT709[primaries], np.float32).T
+        light = _compress(light) if transfer in (HLG, PQ) else light
+        steps = np.rint(np.clip(light, 0, 1) * (LINEAR_STEPS - 1)).astype(np.int32)
+        shown[top : top + ROWS_AT_ONCE] = _encoding_table(transfer in (SRGB, LINEAR, HLG, PQ))[steps]
+    return shown
 
 
 def power_law_to_srgb(pixels: np.ndarray, power: float | None, matrix: np.ndarray | None) -> np.ndarray:

@@ -20,6 +20,8 @@ from .video_kinds import MOST_FPS, check_frame_size, check_output_path, kind_of
 
 # what writing holds, measured with libx264's defaults: it looks 40 frames ahead, at about 4 bytes a pixel
 LOOKAHEAD_FRAMES, LOOKAHEAD_BYTES_PER_PX, WRITER_BYTES_PER_PX = 42, 4, 50
+# sound of a rate that the file does not take becomes one of this rate, with two copies of its samples then (measured)
+OTHER_RATE_HZ, RESAMPLED_BYTES = 48_000, 8
 SYNTHETIC_COMMENT = "synthetic video made by diffusers_dawn"
 
 
@@ -36,6 +38,22 @@ def writer_bytes(height: int, width: int, num_frames: int) -> int:
     """
     held_bytes = LOOKAHEAD_BYTES_PER_PX * min(num_frames, LOOKAHEAD_FRAMES)
     return (WRITER_BYTES_PER_PX + held_bytes) * height * width
+
+
+def resampled_bytes(path: str | os.PathLike, num_frames: int, rate_hz: int) -> int:
+    """Estimate the memory that `VideoWriter` takes for sound of a rate that its file does not take.
+
+    Args:
+        path: Where the video goes.
+        num_frames: How many frames there are, at 25 per second.
+        rate_hz: Rate of the sound.
+
+    Returns:
+        Bytes; none where the rate stays.
+    """
+    kind = kind_of(path, name="path")
+    stays = kind is None or kind.sound_codec is None or rate_hz in kind.sound_rates_hz
+    return 0 if stays else RESAMPLED_BYTES * OTHER_RATE_HZ * num_frames // FPS
 
 
 class VideoWriter:
@@ -83,7 +101,7 @@ class VideoWriter:
                 warnings.warn(f"a {kind.title} holds no sound; it is left out of {path}", stacklevel=2)
                 waveform = None
             elif waveform.sample_rate_hz not in kind.sound_rates_hz:
-                waveform = resample(waveform, 48_000)
+                waveform = resample(waveform, OTHER_RATE_HZ)
         self.path = Path(path)
         self.num_frames = 0
         self._fps = Fraction(fps).limit_denominator(1001)

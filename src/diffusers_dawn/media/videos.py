@@ -19,8 +19,9 @@ from .sources import MediaSource, describe_source, import_av, is_default, open_c
 if TYPE_CHECKING:
     import av
 
-# as much as the largest cameras film, and what a frame takes while its colours are converted
-MOST_FRAME_PIXELS, FRAME_BYTES_PER_PX = 120_000_000, 8
+# as much as the largest cameras film, and what decoding holds: H.264 up to 16 frames to which others refer, and more
+# for threads. 49 were measured; the same in 10 bits is twice that, which films of such a size do not use
+MOST_FRAME_PIXELS, FRAME_BYTES_PER_PX = 120_000_000, 60
 # a matrix whose smaller part is above this share of the larger turns by no right angle
 SLANT_SHARE = 0.02
 # a still comes with the first packets of a film, or is one long before

@@ -16,7 +16,7 @@ from .condition_attention import ConditionContext
 from .hooked_methods import hooked_like_forward
 from .native_features import NativeFeatures
 from .own_code import CarriesCode
-from .size_limits import check_sizes, check_windows_in_time
+from .size_limits import CONDITION_SCALES, FLOW_SCALES, check_numbers, check_sizes, check_windows_in_time
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
 from .video_attention import FrameContext, TemporalAttention, add_attention
 from .video_layers import PartialConv2d
@@ -79,8 +79,8 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         blink_scale: Factor of each blink difference; None: 1, as published.
 
     Raises:
-        ValueError: A size or window is out of range, `flow_scale` is not positive, `patch_size` does not divide
-            `sample_size`, or `pose_scale` or `blink_scale` is not as long as its condition.
+        ValueError: A size, window or scale is out of range, `patch_size` does not divide `sample_size`, or
+            `pose_scale` or `blink_scale` is not as long as its condition.
     """
 
     _keep_in_fp32_modules = ["rotary"]
@@ -133,12 +133,12 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         })
         check_windows_in_time({"temporal_window": temporal_window})
         for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
+            check_numbers({f"{name}_scale": scale}, *CONDITION_SCALES)
             if scale is not None and len(scale) != width:
                 raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` is {patch_size}, must divide `sample_size`, {sample_size}")
-        if flow_scale is not None and not flow_scale > 0:
-            raise ValueError(f"`flow_scale` is {flow_scale}, must be positive, or None for positions")
+        check_numbers({"flow_scale": flow_scale}, *FLOW_SCALES)
         widths = list(block_out_channels)
         first, last = widths[0], widths[-1]
         time_dim = 4 * first

@@ -13,7 +13,7 @@ from ..geometry.flow import warp
 from .image_coding import EncodedImage, ImageDecoder, ImageEncoder
 from .own_code import CarriesCode
 from .region_motion import BackgroundPredictor, FlowPredictor, Motion, RegionPredictor, Regions
-from .size_limits import check_sizes
+from .size_limits import check_numbers, check_sizes
 
 IMAGE_SAMPLINGS = ("bilinear", "bicubic")
 IMAGE_BORDERS = ("black", "repeated")
@@ -137,6 +137,7 @@ class LatentFlowGenerator(CarriesCode, ModelMixin, ConfigMixin):
             "region_channels": region_channels,
             "background_channels": background_channels,
         })
+        check_numbers({"region_temperature": region_temperature}, 1e-6, 1e6)
         if motion_stride != 2 ** (len(block_out_channels) - 1):
             raise ValueError(
                 f"`motion_stride` is {motion_stride}, must be {2 ** (len(block_out_channels) - 1)} "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import lt
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -16,7 +17,7 @@ from ..records import BLINK_DIM, POSE_DIM
 from .blocks_track import TrackSizes, TrackVAE
 from .own_code import CarriesCode
 from .shared_latents import mean_of_pieces, spread_pieces
-from .size_limits import check_sizes, check_windows_in_time
+from .size_limits import POSES, check_numbers, check_sizes, check_windows_in_time
 from .track_inputs import check_shape, mask_of_lengths, size_of_audio
 
 # which networks a value of `networks` stands for, and how many numbers per frame each of them moves
@@ -123,9 +124,6 @@ class PoseBlinkNet(CarriesCode, ModelMixin, ConfigMixin):
         super().__init__()
         if networks not in NETWORK_STATES:
             raise ValueError(f"`networks` is {networks!r}, must be one of {', '.join(map(repr, NETWORK_STATES))}")
-        for name, value in (("clip_frames", clip_frames), ("latent_stride", latent_stride)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` is {value}, must be at least 1")
         sizes = {
             "audio_dim": audio_dim,
             "latent_dim": latent_dim,
@@ -144,6 +142,11 @@ class PoseBlinkNet(CarriesCode, ModelMixin, ConfigMixin):
         check_sizes({**sizes, "latent_stride": latent_stride})
         check_sizes({name: value for name, value in blink_sizes.items() if name in sizes})
         check_windows_in_time({"pose_window": pose_window, "blink_window": blink_window})
+        check_sizes({} if clip_frames is None else {"clip_frames": clip_frames})
+        check_numbers({"dropout": dropout}, 0, 1)
+        check_numbers({"pose_min": pose_min, "pose_max": pose_max}, *POSES)
+        if len(pose_min) != len(pose_max) or not all(map(lt, pose_min, pose_max)):
+            raise ValueError(f"`pose_max` is {pose_max}, must be as long as `pose_min`, and above it: {pose_min}")
         strange = sorted(blink_sizes.keys() - (sizes.keys() - {"audio_dim"}))
         if strange:
             raise ValueError(f"`blink_sizes` has {', '.join(strange)}, may only have {', '.join(sizes)} but audio_dim")

@@ -1,11 +1,13 @@
-"""Check the sizes in a network's config before anything is built."""
+"""Check the numbers in a network's config before anything is built."""
 
 from collections.abc import Mapping, Sequence
 
-from ..ranges import is_whole_number
+from ..ranges import is_between, is_whole_number
 
 MOST_CHANNELS, MOST_LAYERS, MOST_WINDOW_FRAMES = 2**14, 256, 10**5
 MOST_LEVELS = 16
+# from a motion that nothing moves to one that leaves the picture at once; the others are of whole pictures and turns
+FLOW_SCALES, CONDITION_SCALES, POSES = (1e-3, 1e3), (-1e6, 1e6), (-1e5, 1e5)
 
 
 def check_sizes(sizes: Mapping[str, int | Sequence[int]]) -> None:
@@ -42,3 +44,20 @@ def check_windows_in_time(windows: Mapping[str, int | None]) -> None:
     for name, value in windows.items():
         if value is not None and not (is_whole_number(value) and 0 <= value <= MOST_WINDOW_FRAMES):
             raise ValueError(f"`{name}` is {value!r}, must be a whole number from 0 to {MOST_WINDOW_FRAMES}, or None")
+
+
+def check_numbers(numbers: Mapping[str, float | Sequence[float] | None], least: float, most: float) -> None:
+    """Refuse factors and bounds that are no numbers, or that turn every motion into none or into infinity.
+
+    Args:
+        numbers: Numbers by the names of a config; None: not set.
+        least: Smallest one allowed.
+        most: Largest one allowed.
+
+    Raises:
+        ValueError: One is no number, or out of range.
+    """
+    for name, value in numbers.items():
+        several = value if isinstance(value, list | tuple) else [value]
+        if value is not None and not all(is_between(each, least, most) for each in several):
+            raise ValueError(f"`{name}` is {value!r}, must be a number from {least:g} to {most:g}")

@@ -17,6 +17,7 @@ from ..sampling.scheduler_training import tell_training, trained_prediction, tra
 from .checkpoint_folder import check_complete
 from .model_card import CARD_FILE, card_of_folder, card_of_repository, write_card
 from .portable_folder import WHOLE, check_layout, portable_index, use_installed_classes, write_code
+from .saved_configs import check_saved_numbers
 
 
 class SavedWithCode:
@@ -153,7 +154,8 @@ class SavedWithCode:
             The pipeline.
 
         Raises:
-            ValueError: A component's weights lack tensors, or `dtype` names no floating type of torch.
+            ValueError: A component's weights lack tensors, a config asks for absurd sizes, or `dtype` names no
+                floating type of torch.
         """
         for name in kwargs.keys() & {"dtype", "torch_dtype"}:
             kwargs[name] = _floating_dtype(kwargs[name], name)
@@ -166,6 +168,7 @@ class SavedWithCode:
         else:
             folder = cls.download(str(folder), **kwargs)
             card = card_of_repository(str(pretrained_model_name_or_path), kwargs)
+        check_saved_numbers(folder)
         saved = Path(folder, "scheduler", SCHEDULER_CONFIG_NAME)
         if "scheduler" in kwargs and saved.is_file():
             config = json.loads(saved.read_text(encoding="utf-8"))

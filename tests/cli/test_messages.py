@@ -1,6 +1,8 @@
 import io
 import os
 import signal
+import sys
+import time
 
 import pytest
 
@@ -37,6 +39,20 @@ def test_the_first_signal_stops_and_a_second_does_not_cut_the_clearing_away_shor
             signal.raise_signal(signal.SIGINT)
             cleared.append(True)
     assert cleared and signal.getsignal(number) == before
+
+
+def test_signals_that_come_together_stop_once_without_a_complaint(monkeypatch):
+    complaints, numbers = [], [getattr(signal, name) for name in STOP_SIGNALS]
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    with pytest.raises(KeyboardInterrupt), _stopped_by_signals():
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        try:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        time.sleep(1)
+    assert complaints == []
 
 
 def test_an_ignored_signal_stays_ignored():

@@ -150,7 +150,8 @@ def _stopped_by_signals() -> Iterator[None]:
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
         for number in before:
-            signal.signal(number, signal.SIG_IGN)
+            # not SIG_IGN: Python would complain of one that came in together with this one
+            signal.signal(number, lambda *_: None)
         raise KeyboardInterrupt
 
     for number in before:

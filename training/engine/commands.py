@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from diffusers_dawn.machine.allocator import keep_freed_memory
+from diffusers_dawn.machine.standard_streams import open_missing_streams
 
 # what goes wrong with what a user gives has a sentence of its own
 USER_ERRORS = (ValueError, OSError, ImportError)
@@ -50,5 +51,6 @@ def program(main: Callable[[], int]) -> None:
     Args:
         main: The command; returns its exit status.
     """
+    open_missing_streams()
     keep_freed_memory()
     sys.exit(main())

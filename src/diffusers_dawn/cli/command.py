@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ..machine.allocator import keep_freed_memory
+from ..machine.standard_streams import open_missing_streams
 from .animate import animate
 from .batch import batch
 from .checkpoint import load_pipeline
@@ -26,6 +27,7 @@ def program() -> int:
     Returns:
         Exit status, as of `main`.
     """
+    open_missing_streams()
     keep_freed_memory()
     sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)
     return main()

@@ -29,7 +29,7 @@ from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.data.clip_members import PreparedClip
 from training.data.clip_plan import SPLITS, identities_by_share, identities_in_list, read_names
-from training.data.dataset_info import DatasetInfo, write_dataset_info, write_text_atomically
+from training.data.dataset_info import DatasetInfo, read_record, write_dataset_info, write_text_atomically
 from training.data.prepared_report import write_contact_sheet, write_report, write_statistics
 from training.data.shard_journal import read_journal, shard_path
 from training.data.shard_writing import write_shard
@@ -126,7 +126,7 @@ def _portraits(options: argparse.Namespace) -> dict[str, list[ListedPortrait]]:
             found, refused = list_portraits(options.portraits, detector, pattern, progress.update)
         write_text_atomically(options.output / REFUSED_NAME, json.dumps(refused, indent=1) + "\n")
         write_text_atomically(path, json.dumps([asdict(portrait) for portrait in found], indent=1) + "\n")
-    listed = [ListedPortrait(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    listed = read_record(path, "output", lambda entries: [ListedPortrait(**entry) for entry in entries])
     test = _test_identities({portrait.path: portrait.identity for portrait in listed}, options)
     by_split = {
         split: [portrait for portrait in listed if (portrait.identity in test) == (split == "test")]

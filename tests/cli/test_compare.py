@@ -159,6 +159,7 @@ def test_command_reads_folders_and_files(tmp_path, capsys):
     [
         (None, "must be a folder with report.json, or such a file"),
         ("{", "which is not JSON"),
+        ("[" * 10**5, "which is not JSON"),
         ("[]", "which is no report of training/evaluate.py"),
         (
             '{"settings": {}, "sections": {}}',

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from training.data.dataset_info import write_text_atomically
+from training.data.dataset_info import read_record, write_text_atomically
 from training.data.shard_journal import shard_path
 
 VIDEO_SUFFIXES = (
@@ -325,11 +325,11 @@ def read_plan(folder: Path, arguments: dict[str, Any], files: Sequence[tuple[str
     path = folder / PLAN_NAME
     if not path.exists():
         return None
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        begun, videos = plan["arguments"], [SourceVideo(**video) for video in plan["videos"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"`output`: {path} is damaged: {error}") from error
+    begun, videos = read_record(
+        path,
+        "output",
+        lambda plan: (dict(plan["arguments"]), [SourceVideo(**video) for video in plan["videos"]]),
+    )
     for name, value in arguments.items():
         if begun.get(name) != value:
             raise ValueError(

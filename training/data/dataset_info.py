@@ -2,8 +2,10 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ
 
@@ -75,24 +77,44 @@ def read_dataset_info(folder: str | os.PathLike) -> DatasetInfo:
     path = Path(folder) / "dataset.json"
     if not path.is_file():
         raise ValueError(f"`dataset` {folder} holds no finished data set: there is no {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        unknown = set(content) - {field.name for field in fields(DatasetInfo)}
-        info = DatasetInfo(**{name: value for name, value in content.items() if name not in unknown})
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(f"`dataset`: {path} cannot be understood: {error}") from error
+    names = {field.name for field in fields(DatasetInfo)}
+    content, info = read_record(
+        path,
+        "dataset",
+        lambda content: (content, DatasetInfo(**{name: content[name] for name in names & content.keys()})),
+    )
     if info.format != FORMAT:
         raise ValueError(f"`dataset`: {path} has format {info.format}, must have {FORMAT}")
     numbers = (info.size_px, info.fps, info.sample_rate_hz, 1 if info.audio_dim is None else info.audio_dim)
     texts = "" if info.audio_encoder is None else info.audio_encoder
     if (
-        unknown
+        not names.issuperset(content)
         or not isinstance(texts, str)
         or not isinstance(info.exact_pose, bool)
         or not all(isinstance(value, int) and value > 0 for value in numbers)
     ):
         raise ValueError(f"`dataset`: {path} holds entries that are unknown or of another kind: {content}")
     return info
+
+
+def read_record(path: Path, argument: str, understand: Callable[[Any], Any]) -> Any:
+    """Read a JSON file that a command wrote, or that came with a data set, whatever became of it since.
+
+    Args:
+        path: The file.
+        argument: Argument name for the error message.
+        understand: Makes of its content what is wanted.
+
+    Returns:
+        What was made of it.
+
+    Raises:
+        ValueError: It is damaged, or holds something else.
+    """
+    try:
+        return understand(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"`{argument}`: {path} cannot be understood: {error}") from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:

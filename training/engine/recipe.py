@@ -16,6 +16,7 @@ from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
+from training.data.dataset_info import read_record
 from training.engine.processes import run_command
 
 MAX_BYTES = 40_000_000
@@ -94,7 +95,7 @@ def run_recipe(stages: Sequence[Stage], work: Path) -> None:
         ValueError: A command failed.
     """
     notes = work / "hours.json"
-    hours = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
+    hours = read_record(notes, "work", dict) if notes.is_file() else {}
     for stage in stages:
         print(f"{stage.name}: {shlex.join(stage.command)}", flush=True)
         began = time.monotonic()

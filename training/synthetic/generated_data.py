@@ -11,7 +11,7 @@ import numpy as np
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.records import FPS, SAMPLE_RATE_HZ, Waveform
 from training.data.clip_members import PreparedClip
-from training.data.dataset_info import write_text_atomically
+from training.data.dataset_info import read_record, write_text_atomically
 from training.data.shard_journal import shard_path
 from training.data.shard_writing import write_shard
 from training.synthetic.example_inputs import write_portrait, write_speech
@@ -160,10 +160,7 @@ def begin(folder: Path, settings: GeneratorSettings) -> None:
             raise ValueError(f"`output`: {folder} holds a data set that was made otherwise; choose a new folder")
         write_text_atomically(path, json.dumps(wanted, indent=2) + "\n")
         return
-    try:
-        begun = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"`output`: {path} is damaged: {error}") from error
+    begun = read_record(path, "output", dict)
     for name, value in wanted.items():
         if begun.get(name) != value:
             raise ValueError(

@@ -45,7 +45,7 @@ def read_report(place: str, name: str) -> Report:
         raise ValueError(f"`{name}` is {place}, must be a folder with {REPORT_NAME}, or such a file")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"`{name}` is {place}, which is not JSON: {error}") from error
     if not isinstance(report, dict) or not {"settings", "sections"} <= report.keys():
         raise ValueError(f"`{name}` is {place}, which is no report of training/evaluate.py")

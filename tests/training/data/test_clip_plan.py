@@ -242,5 +242,5 @@ def test_going_on_with_other_videos_is_an_error(tmp_path, files):
 
 def test_a_damaged_plan_is_an_error(tmp_path):
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"plan.json is damaged"):
+    with pytest.raises(ValueError, match=r"plan.json cannot be understood"):
         read_plan(tmp_path, {}, [])

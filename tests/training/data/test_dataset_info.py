@@ -37,7 +37,10 @@ def test_dataset_info_of_another_kind_is_refused(tmp_path, changes, message):
         read_dataset_info(tmp_path)
 
 
-def test_a_dataset_info_that_is_no_json_is_refused(tmp_path):
-    (tmp_path / "dataset.json").write_text("{")
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "7", "{}", "[" * 10**5, "9" * 5000, '{"size_px": {}, "fps": ' + "[" * 10**5]
+)
+def test_a_dataset_info_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(ValueError, match=r"dataset.json cannot be understood"):
         read_dataset_info(tmp_path)

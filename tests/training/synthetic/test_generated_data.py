@@ -83,7 +83,7 @@ def test_folder_of_another_data_set_is_refused(tmp_path):
 
 def test_damaged_settings_are_refused(tmp_path):
     (tmp_path / "generator.json").write_text("[1, 2")
-    with pytest.raises(ValueError, match="`output`: .*generator.json is damaged"):
+    with pytest.raises(ValueError, match="`output`: .*generator.json cannot be understood"):
         begin(tmp_path, SETTINGS)
 
 

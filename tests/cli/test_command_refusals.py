@@ -157,7 +157,7 @@ def test_an_option_without_a_word_is_refused_by_its_name(folder, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     output, others = ("", {}) if name == "output" else ("out.mp4", {name: ""})
     assert animate(folder, output, **others) == 1
-    assert capsys.readouterr().err == f"dawn: `--{name.replace('_', '-')}` is empty\n"
+    assert capsys.readouterr().err == f"dawn: `{name.replace('_', '-')}` is empty, must be given\n"
     assert os.listdir(tmp_path) == []
 
 
@@ -165,7 +165,7 @@ def test_an_option_without_a_word_is_refused_by_its_name(folder, tmp_path, monke
 def test_a_folder_without_a_name_is_not_the_current_one(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     assert main([command, *(["-o"] if command == "init" else []), ""]) == 1
-    assert capsys.readouterr().err == "dawn: `--output` is empty\n"
+    assert capsys.readouterr().err == "dawn: `output` is empty, must be given\n"
     assert os.listdir(tmp_path) == []
 
 

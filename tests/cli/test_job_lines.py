@@ -188,5 +188,17 @@ def test_a_jobs_file_is_read_line_by_line(tmp_path):
     path.write_text(" \n\n")
     with pytest.raises(ValueError, match=f"`jobs` holds no line: {path}"):
         read_jobs(path)
+    with pytest.raises(ValueError, match="`jobs` is a URL, must be a file: https://h/jobs.jsonl"):
+        read_jobs("https://h/jobs.jsonl")
     with pytest.raises(FileNotFoundError, match="`jobs` does not exist"):
         read_jobs(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("name", ["image", "audio", "motion", "background"])
+@pytest.mark.parametrize("place", ["", "."])
+def test_what_the_batch_writes_does_not_make_a_job_another_one(tmp_path, monkeypatch, name, place):
+    monkeypatch.chdir(tmp_path)
+    job = tidy_fields(FIELDS | {name: place})
+    key = key_of(job, "model")
+    (tmp_path / "a.mp4").write_text("video")
+    assert key_of(job, "model") == key

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .job_lines import Job, read_jobs
@@ -30,7 +29,7 @@ def batch(options: argparse.Namespace) -> None:
     """
     from .job_renderer import JobRenderer
 
-    jobs = read_jobs(Path(options.jobs))
+    jobs = read_jobs(options.jobs)
     place = _place(options.device)
     device = str(place.device) if options.device is None and place.num_processes > 1 else options.device
     on_this_machine = 1 if place.device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

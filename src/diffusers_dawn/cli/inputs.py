@@ -75,7 +75,7 @@ def check_given(options: argparse.Namespace) -> None:
     """
     for name, value in vars(options).items():
         if value == "":
-            raise ValueError(f"`--{name.replace('_', '-')}` is empty")
+            raise ValueError(f"`{name.replace('_', '-')}` is empty, must be given")
 
 
 def keeps_opacity(options: argparse.Namespace, own_opacity: "np.ndarray | None") -> bool:

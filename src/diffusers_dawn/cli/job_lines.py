@@ -4,6 +4,7 @@ import argparse
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Job:
         return output if isinstance(output, str) else ""
 
 
-def read_jobs(path: Path) -> list[Job]:
+def read_jobs(path: str | os.PathLike) -> list[Job]:
     """Read a jobs file: one JSON object per line; empty lines are passed over.
 
     Args:
@@ -223,7 +224,9 @@ def key_of(job: Job, model_stamp: Any) -> str:
     Returns:
         A hexadecimal number.
     """
-    files = {name: stamp_of(job.fields[name]) for name in READ if isinstance(job.fields.get(name), str)}
+    given = {name: job.fields[name] for name in READ if isinstance(job.fields.get(name), str)}
+    # a folder is none of them, and would change with what the batch writes into it
+    files = {name: [] if os.path.isdir(place) else stamp_of(place) for name, place in given.items()}
     files["named"] = [stamp_of(file) for file in _files_named_by(job.fields.get("motion"))]
     text = json.dumps([dict(job.fields), job.problem, files, model_stamp], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -243,7 +246,7 @@ def stamp_of(path: str) -> list:
     """Tell the state of a file, or of all files in a folder: sizes and times; empty if there is none."""
     try:
         place = Path(path)
-        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        files = sorted(place.rglob("*")) if os.path.isdir(path) else [place]
         states = [(file, file.stat()) for file in files if file.is_file()]
     except (OSError, ValueError):
         return []

@@ -211,6 +211,18 @@ def test_weights_become_eight_bits_while_they_are_loaded_and_stay_so(case, model
     torch.testing.assert_close(output(case, again), made, **SAME)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("float8", torch.float32), ("float8", torch.bfloat16), ("int4", torch.bfloat16)]
+)
+def test_untrained_weights_in_eight_bits_or_fewer_give_finite_numbers(case, model, kind, dtype, tmp_path):
+    pytest.importorskip("optimum.quanto")
+    model.save_pretrained(tmp_path)
+    small = case.model_class.from_pretrained(tmp_path, quantization_config=QuantoConfig(kind), dtype=dtype).eval()
+    inputs = {name: values.to(dtype) for name, values in case.inputs(model).items()}
+    assert small(**inputs, return_dict=False)[0].isfinite().all()
+
+
 def test_averaged_weights_follow_a_step(case, model):
     model.train()
     average = EMAModel(model.parameters())

@@ -93,9 +93,9 @@ class PositionLinear(nn.Linear):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map (B, I) to (B, O), float32."""
         if type(self.weight) not in (torch.Tensor, nn.Parameter):
-            # weights of a quantisation, which has no products but those of linear layers
+            # weights of a quantisation, which has no products but those of linear layers, in its own precision
             with torch.autocast(features.device.type, enabled=False):
-                return functional.linear(features.float(), self.weight, self.bias)
+                return functional.linear(features.to(self.weight.dtype), self.weight, self.bias).float()
         return (self.weight.float() * features[:, None]).sum(dim=-1) + self.bias.float()
 
 
@@ -111,7 +111,8 @@ class BackgroundPredictor(nn.Module):
         inputs = [6, *channels[:-1]]
         self.down_blocks = nn.ModuleList(ConvNormRelu(i, o) for i, o in zip(inputs, channels, strict=True))
         self.affine = PositionLinear(channels[-1], 6)
-        nn.init.zeros_(self.affine.weight)
+        # nearly none: float8 divides by the largest weight of a row
+        nn.init.constant_(self.affine.weight, 1e-6)
         with torch.no_grad():
             self.affine.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
@@ -128,7 +129,10 @@ class BackgroundPredictor(nn.Module):
         features = torch.cat([source, driving], dim=1)
         for block in self.down_blocks:
             features = functional.avg_pool2d(block(features), 2)
-        upper = self.affine(features.float().mean(dim=(2, 3))).unflatten(1, (2, 3))
+        pooled = features.float().mean(dim=(2, 3))
+        if not isinstance(self.affine, PositionLinear):  # quanto puts a layer of its own there
+            pooled = pooled.to(self.affine.weight.dtype)
+        upper = self.affine(pooled).float().unflatten(1, (2, 3))
         last_row = upper.new_tensor([0, 0, 1]).expand(len(upper), 1, 3)
         return torch.cat([upper, last_row], dim=1)
 

@@ -96,6 +96,27 @@ def test_dockerfile_installs_what_ci_tests_from_files_that_exist():
     assert copied and all((ROOT / name).exists() and f"!{name}" in ignored for name in copied)
 
 
+@pytest.mark.parametrize(
+    ("variant", "installs"),
+    [
+        ("cpu", "install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu torch=="),
+        ("cuda", "install --no-cache-dir torch=="),
+        ("rocm", None),
+    ],
+)
+def test_containers_take_the_torch_of_their_variant(variant, installs, tmp_path):
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (command,) = re.findall(r"^RUN (case .*)$", dockerfile, flags=re.MULTILINE)
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "pip").chmod(0o755)
+    environment = os.environ | {"VARIANT": variant, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    if installs is None:
+        assert done.returncode == 1 and "VARIANT is rocm, must be cpu or cuda" in done.stderr
+    else:
+        assert done.returncode == 0 and done.stdout.startswith(installs)
+
+
 def test_versions_agree():
     version = settings_of_package()["metadata"]["version"]
     assert version == diffusers_dawn.__version__

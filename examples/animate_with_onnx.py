@@ -24,6 +24,8 @@ from diffusers_dawn.media.recordings import resample
 
 CONDITIONS = ("speech", "pose", "blink")
 FRAMES_AT_ONCE = 8
+# of the description, or a part of it
+Facts = Mapping[str, Any]
 
 
 class TorchNoise:
@@ -61,35 +63,62 @@ def _normal_of(uniform: np.ndarray) -> np.ndarray:
     return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=1).reshape(-1)
 
 
-def ddim_step(
-    facts: Mapping[str, Any], motion: np.ndarray, prediction: np.ndarray, share: float, next_share: float
+def denoise(
+    facts: Facts, step: Facts, motion: np.ndarray, prediction: np.ndarray, fresh: np.ndarray | int
 ) -> np.ndarray:
-    """Go from one time to the next by DDIM without fresh noise.
+    """Go from one time to the next, where the denoiser learned a diffusion.
 
     Args:
         facts: The description, of which `prediction`, `threshold` and `bound` count.
+        step: The step of the description.
         motion: Noisy motion (1, 3, F, h, w).
         prediction: What the denoiser says of it.
-        share: The motion's share of the variance.
-        next_share: Its share after the step.
+        fresh: Noise to add; 0: none.
 
     Returns:
         Less noisy motion.
     """
-    signal, sigma = np.float32(share**0.5), np.float32((1 - share) ** 0.5)
+    signal, sigma = np.float32(step["signal"]), np.float32(step["sigma"])
     if facts["prediction"] == "epsilon":
         clean, noise = (motion - sigma * prediction) / signal, prediction
     elif facts["prediction"] == "sample":
         clean, noise = prediction, (motion - signal * prediction) / sigma
     else:
         clean, noise = signal * motion - sigma * prediction, signal * prediction + sigma * motion
+    return weighted_sum((step["clean"], bound(facts, clean)), (step["noise"], noise), (step["fresh"], fresh))
+
+
+def follow_flow(
+    facts: Facts, step: Facts, known: list[np.ndarray], motion: np.ndarray, prediction: np.ndarray
+) -> np.ndarray:
+    """Go from one time to the next, where the denoiser learned flow matching.
+
+    Args:
+        facts: The description, of which `threshold` counts.
+        step: The step of the description.
+        known: The noise that was begun with, and the clean motion of every step; this step's is appended.
+        motion: Noisy motion (1, 3, F, h, w).
+        prediction: What the denoiser says of it, noise - motion.
+
+    Returns:
+        Less noisy motion.
+    """
+    known.append(bound(facts, motion - np.float32(step["sigma"]) * prediction))
+    return weighted_sum(*zip(step["weights"], known, strict=True))
+
+
+def bound(facts: Facts, clean: np.ndarray) -> np.ndarray:
+    """Bound clean motion as the checkpoint's sampler does."""
     if facts["threshold"]:
         most = facts["threshold"]["most"] or np.inf
-        bound = np.clip(np.quantile(np.abs(clean), facts["threshold"]["quantile"]), 1, most)
-        clean = (np.clip(clean, -bound, bound) / bound).astype(np.float32)
-    elif facts["bound"]:
-        clean = np.clip(clean, -facts["bound"], facts["bound"])
-    return np.float32(next_share**0.5) * clean + np.float32((1 - next_share) ** 0.5) * noise
+        limit = np.clip(np.quantile(np.abs(clean), facts["threshold"]["quantile"]), 1, most)
+        return (np.clip(clean, -limit, limit) / limit).astype(np.float32)
+    return np.clip(clean, -facts["bound"], facts["bound"]) if facts["bound"] else clean
+
+
+def weighted_sum(*parts: tuple[float, np.ndarray | int]) -> np.ndarray:
+    """Add arrays of float32, each multiplied by its weight."""
+    return sum(np.float32(weight) * part for weight, part in parts)
 
 
 class OnnxPipeline:
@@ -148,9 +177,14 @@ class OnnxPipeline:
         conditions = (features, track[0] - pose[:, None], track[1] - blink[:, None])
         side = self.facts["image_size_px"] // self.facts["motion_stride_px"]
         motion = noise.draw(1, 3, num_frames, side, side)
+        known = [motion]
         for step in self.facts["samplers"][preset]:
             prediction = self.predict(motion, step["time"], encoded[-1], self.face_mask_of(portrait), conditions)
-            motion = ddim_step(self.facts, motion, prediction, step["share"], step["next_share"])
+            if self.facts["prediction"] == "flow_prediction":
+                motion = follow_flow(self.facts, step, known, motion, prediction)
+            else:
+                fresh = noise.draw(*motion.shape) if step["fresh"] else 0
+                motion = denoise(self.facts, step, motion, prediction, fresh)
         for first in range(0, num_frames, FRAMES_AT_ONCE):
             part = motion[:, :, first : first + FRAMES_AT_ONCE]
             (frames,) = self.run("frames", part, image, *encoded)

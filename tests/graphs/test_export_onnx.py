@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from benchmark_scripts import imported_script
 from diffusers_dawn import (
@@ -22,7 +22,9 @@ from diffusers_dawn.cli.command import main
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.graphs import export
 from diffusers_dawn.graphs.description import describe
+from diffusers_dawn.sampling.presets import choose_sampling
 from diffusers_dawn.sampling.scheduler_choice import make_scheduler
+from diffusers_dawn.sampling.scheduling_dawn_ddim import DAWNDDIMScheduler
 from example_runs import EXAMPLES, run_without
 
 pytest.importorskip("onnx")
@@ -123,21 +125,74 @@ def test_the_description_states_batch_sizes_and_what_may_have_any_length(exporte
     }
 
 
+FREE = {"thresholding": False, "clip_sample": False, "clip_sample_range": 1.5}
+
+
+@pytest.mark.parametrize("preset", ["quality", "fast"])
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("bounds", [{"thresholding": True}, {"clip_sample": True}, {}], ids=str)
-def test_the_examples_step_is_that_of_ddim(tiny_pipe, example, prediction, bounds):
-    free = {"thresholding": False, "clip_sample": False, "clip_sample_range": 1.5, "prediction_type": prediction}
-    tiny_pipe.scheduler = make_scheduler("dawn", dict(tiny_pipe.scheduler.config) | free | bounds)
-    facts = describe(tiny_pipe)
-    config = dict(tiny_pipe.scheduler.config) | {"timestep_spacing": "trailing"}
-    ddim = DDIMScheduler.from_config(config)
-    ddim.set_timesteps(len(facts["samplers"]["balanced"]))
+def test_the_examples_steps_are_those_of_the_presets(tiny_pipe, example, prediction, bounds, preset):
+    config = dict(tiny_pipe.scheduler.config) | FREE | {"prediction_type": prediction}
+    trained = make_scheduler("dawn", config | bounds)
+    facts = describe(DAWNPipeline(**tiny_pipe.components | {"scheduler": trained}))
+    scheduler, num_steps, *_, eta = choose_sampling(trained, preset)
+    scheduler.set_timesteps(num_steps)
     generator = torch.Generator().manual_seed(0)
-    motion, answer = (torch.randn((1, 3, 5, 4, 4), generator=generator) for _ in range(2))
-    for step in facts["samplers"]["balanced"][1:]:  # at the first, epsilon says next to nothing of the motion
-        wanted = ddim.step(answer, step["time"], motion)[0].numpy()
-        got = example.ddim_step(facts, motion.numpy(), answer.numpy(), step["share"], step["next_share"])
-        np.testing.assert_allclose(got, wanted, atol=1e-5)
+    motion, answer, fresh = (torch.randn((1, 3, 5, 4, 4), generator=generator) for _ in range(3))
+    assert any(step["fresh"] for step in facts["samplers"][preset]) == (eta > 0)
+    for time, step in zip(scheduler.timesteps.tolist(), facts["samplers"][preset], strict=True):
+        if step["signal"] < 1e-3:  # epsilon says next to nothing of the motion
+            continue
+        wanted = scheduler.step(answer, time, motion, eta=eta, variance_noise=fresh)[0].numpy()
+        given = step, *(tensor.numpy() for tensor in (motion, answer, fresh))
+        np.testing.assert_allclose(example.denoise(facts, *given), wanted, atol=1e-5)
+
+
+# as `train_a2v.py` writes it
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+FLOW_SCHEDULERS = (
+    UniPCMultistepScheduler(**FLOW),
+    UniPCMultistepScheduler(**FLOW, thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=None),
+    FlowMatchEulerDiscreteScheduler(shift=3.0),
+)
+
+
+@pytest.mark.parametrize("preset", ["quality", "balanced", "fast"])
+@pytest.mark.parametrize("trained", FLOW_SCHEDULERS, ids=["plain", "with threshold", "shifted"])
+def test_the_examples_steps_of_flow_matching_are_those_of_the_presets(tiny_pipe, example, trained, preset):
+    facts = describe(DAWNPipeline(**tiny_pipe.components | {"scheduler": trained}))
+    scheduler, num_steps, *_ = choose_sampling(trained, preset)
+    scheduler.set_timesteps(num_steps)
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.randn((1, 3, 5, 4, 4), generator=generator)
+    found, known = wanted.numpy(), [wanted.numpy()]
+    for time, step in zip(scheduler.timesteps, facts["samplers"][preset], strict=True):
+        answer = torch.randn((1, 3, 5, 4, 4), generator=generator)
+        wanted = scheduler.step(answer, time, wanted)[0]
+        found = example.follow_flow(facts, step, known, found, answer.numpy())
+        np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "preset"),
+    [
+        # v, because of noise that is wrongly predicted each rounding counts a thousandfold after 20 steps
+        (DAWNDDIMScheduler(prediction_type="v_prediction"), "quality"),
+        (FLOW_SCHEDULERS[1], "fast"),
+        (FLOW_SCHEDULERS[2], "balanced"),
+    ],
+    ids=["with fresh noise", "flow with threshold", "shifted flow"],
+)
+def test_the_example_renders_what_other_checkpoints_would(small_pipe, exported, example, scheduler, preset):
+    other = DAWNPipeline(**small_pipe.components | {"scheduler": scheduler}, speech_guidance=2.0)
+    other.set_progress_bar_config(disable=True)
+    graphs = example.OnnxPipeline(exported, num_threads=1)
+    graphs.facts |= describe(other)
+    portrait, speech = noisy_portrait(), noisy_speech(FRAME_COUNTS[0])
+    generator = torch.Generator().manual_seed(3)
+    wanted = other(portrait, speech, generator=generator, output_type="np", preset=preset).frames[0]
+    drawn = np.concatenate(list(graphs.render(portrait, speech, seed=3, preset=preset)))
+    assert np.abs(drawn - wanted).max() < 1e-3
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 16), (1, 3, 5, 3, 3)])

@@ -1,4 +1,6 @@
-"""Measure speech that arrives while it is animated: latency, seconds of work per second of video, seams, lips.
+"""Measure speech that arrives while it is animated: latency, real-time factor (RTF), seams, lips.
+
+The RTF is the seconds of work per second of video; below 1, a stream keeps up with the talker.
 
 Speech is handed over in chunks of a fiftieth of a second, as fast as they are taken; the clock of a talker who speaks
 at the usual pace is worked out from the time that rendering took.
@@ -75,6 +77,8 @@ class Rendering:
             generator=torch.Generator().manual_seed(0),
             head_motion=head_motion,
             windows=windows,
+            height=args.size,
+            width=args.size,
         )
         frames, self.latencies_s, self.work_s, free_at_s = [], [], 0.0, 0.0
         start_s = time.perf_counter()
@@ -103,7 +107,7 @@ def print_time(args: argparse.Namespace, pipe: DAWNPipeline, portrait: Portrait)
     table = Table(
         f"{args.seconds:g} s of speech, preset {args.preset}: latency as stated, without rendering, and as found by"
         " the talker's clock; seams: change from frame to frame where hops meet, over that elsewhere",
-        ["hop", "ahead", "past", "stated s", "first frame s", "median s", "longest s", "work s per s", "seams"],
+        ["hop", "ahead", "past", "stated s", "first frame s", "median s", "longest s", "RTF", "seams"],
     )
     stages = Table("seconds of work per second of video", ["hop", "ahead", "past", *STAGES])
     for hop, ahead, past in args.windows:
@@ -160,6 +164,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=["time", "lips"], default=["time", "lips"])
     parser.add_argument("--seconds", type=float, default=8, help="length of the speech, and of the silence in it")
     parser.add_argument("--preset", choices=[*PRESETS], default=DEFAULT_PRESET)
+    parser.add_argument("--size", type=int, help="width and height of the video (default: the checkpoint's)")
     usual = StreamWindows()
     parser.add_argument(
         "--windows",
@@ -184,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     portrait = make_portrait(args, pipe)
     print(describe_machine())
     networks = args.checkpoint or f"random weights, {args.network}"
-    print(f"{networks}, {pipe.default_size} px, {args.dtype}, {args.device}, {args.allocator} allocator")
+    print(f"{networks}, {args.size or pipe.default_size} px, {args.dtype}, {args.device}, {args.allocator} allocator")
     # the first call of everything is not timed
     usual = StreamWindows(*args.windows[0])
     Rendering(args, pipe, portrait, make_speech(args, usual.hop_frames + usual.ahead_frames), usual)

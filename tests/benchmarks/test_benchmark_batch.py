@@ -14,3 +14,9 @@ def test_script_prints_the_rate_of_every_way(tmp_path, capsys, detector):
     for way, together in (("commands", "1"), ("one-model", "1"), ("shared-passes", "2")):
         row = next(row for row in rows if row[:1] == [way])
         assert row[1] == together and float(row[4]) > 0
+        seconds, work_s, times, times_by_processor = (float(row[column]) for column in (2, 3, 6, 7))
+        if way == "commands":
+            first_s, first_work_s = seconds, work_s
+        # three digits are printed
+        assert times == pytest.approx(first_s / seconds, rel=0.02)
+        assert times_by_processor == pytest.approx(first_work_s / work_s, rel=0.02)

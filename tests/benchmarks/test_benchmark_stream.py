@@ -3,8 +3,11 @@ from benchmark_scripts import imported_script
 
 def test_script_prints_latency_seams_and_lips(capsys):
     with imported_script("stream") as script:
-        script.main(["--seconds", "0.8", "--preset", "fast", "--windows", "10,4,2", "5,0,0", "--allocator", "default"])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        words = ["--seconds", "0.8", "--preset", "fast", "--windows", "10,4,2", "5,0,0", "--allocator", "default"]
+        script.main([*words, "--size", "96"])
+    printed = capsys.readouterr().out
+    assert ", 96 px, " in printed
+    rows = [line.split() for line in printed.splitlines()]
     for hop, ahead, past, stated_s in (("10", "4", "2", 0.56), ("5", "0", "0", 0.2)):
         latency, stages = (row for row in rows if row[:3] == [hop, ahead, past])
         assert float(latency[3]) == stated_s < float(latency[4])

@@ -11,4 +11,5 @@ def test_script_prints_the_seconds_from_click_to_video(tmp_path, capsys, detecto
     with imported_script("studio") as script:
         script.main(["--checkpoint", str(tmp_path / "tiny"), "--seconds", "0.2", "--presets", "fast"])
     row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["fast"])
-    assert len(row) == 4 and all(float(seconds) > 0 for seconds in row[1:])
+    assert len(row) == 5 and all(float(number) > 0 for number in row[1:])
+    assert float(row[2]) == pytest.approx(float(row[1]) / 0.2, rel=0.02)

@@ -21,6 +21,11 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DESKTOP, PHONE = {"viewport": {"width": 1280, "height": 900}}, {"viewport": {"width": 390, "height": 844}}
 PATIENCE_MS = 120_000
+# nothing but the page is asked for anything
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def url(studio):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         yield started
         started.close()
 
@@ -149,13 +154,18 @@ def test_cancel_ends_the_job_and_the_page_goes_on(opened, studio, inputs):
     click(page, "Render")
     page.get_by_text(re.compile(r"denoising step \d+ of")).first.wait_for()
     click(page, "Cancel")
-    page.get_by_text("cancelled, nothing was kept").first.wait_for()
-    give(page, "image", inputs / "portrait.png")
+    said = page.get_by_text("cancelled, nothing was kept")
+    said.wait_for()
     assert uploads_of(studio) == before
-    page.wait_for_function("() => !document.body.innerText.includes('denoising step')")
+    page.wait_for_function("() => !/denoising step|Error/.test(document.body.innerText)")
+    give(page, "audio", inputs / "speech.wav")
+    page.get_by_text("0.20 s of speech").wait_for()
+    click(page, "Preview")
+    page.locator("video").wait_for()
+    assert said.count() == 0
 
 
-def test_the_keyboard_is_enough_and_every_button_has_a_name(opened, studio):
+def test_a_video_is_made_and_taken_home_by_keyboard_alone_and_every_button_has_a_name(opened, tmp_path):
     page = opened()
     focused = "document.activeElement"
 
@@ -178,7 +188,19 @@ def test_the_keyboard_is_enough_and_every_button_has_a_name(opened, studio):
     go_to("@.innerText.startsWith('Keyframes')")
     page.keyboard.press("Enter")
     page.get_by_text("What is said, on a head").wait_for()
+    go_to("@.innerText.startsWith('Settings')")
+    page.keyboard.press("Enter")
+    go_to("@.type == 'radio'")
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_label("fast").is_checked()
     go_to("@.innerText == 'Render'")
+    page.keyboard.press("Enter")
+    page.locator("video").wait_for()
+    go_to(f"@.closest('a')?.href.endsWith('{VIDEO_NAME}')")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    download.value.save_as(tmp_path / "home.mp4")
+    assert len(read_video(tmp_path / "home.mp4")[0]) == 100
     assert not re.search(r"- button:?\n", page.locator("body").aria_snapshot())
     assert page.locator("[aria-live=polite]", has_text="s of speech").count() == 1
 

@@ -183,12 +183,13 @@ def test_a_running_job_is_cancelled_by_its_session_only(studio, url, client, inp
     before = videos_of(studio)
     running = client.submit(*given(inputs), api_name="/animate")
     assert started.wait(120)
-    Client(url, verbose=False, httpx_kwargs=PATIENT).predict(api_name="/cancel")
+    assert Client(url, verbose=False, httpx_kwargs=PATIENT).predict(api_name="/cancel") == ""
     assert not running.done()
-    client.predict(api_name="/cancel")
+    assert client.predict(api_name="/cancel") == "cancelled, nothing was kept"
+    # which is said only once it is true
+    assert videos_of(studio) == before and studio._running == set()
     with pytest.raises(AppError, match="cancelled, nothing was kept"):
         running.result(timeout=120)
-    assert videos_of(studio) == before and studio._running == set()
 
 
 def test_the_label_is_on_where_strangers_come(studio, monkeypatch):

@@ -12,7 +12,7 @@ import gradio as gr
 
 from ..cli.beginning import BEGINNING_S
 from ..motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
-from .jobs import Cancelled, Made, Studio
+from .jobs import CANCELLED, Cancelled, Made, Studio
 from .progress import Progress
 from .remembered_pictures import KnownPictures
 from .settings import Settings
@@ -111,10 +111,13 @@ def renderer(studio: Studio, preview: bool = False, on_gpu: Callable[[Callable],
 def canceller(studio: Studio) -> Callable:
     """Make the function that cancels what a session is rendering."""
 
-    def cancel(request: gr.Request) -> None:
-        """Cancel what this session is rendering."""
-        if studio.cancel(request.session_hash or ""):
-            gr.Info("cancelled, nothing was kept")
+    def cancel(request: gr.Request) -> str:
+        """Cancel what this session is rendering.
+
+        Returns:
+            That it was cancelled, once it has ended; empty: nothing was found.
+        """
+        return CANCELLED if studio.cancel(request.session_hash or "", wait=True) else ""
 
     return cancel
 
@@ -245,5 +248,7 @@ def _said(studio: Studio) -> Iterator[None]:
     """Say on the page what was wrong with what was given; the process goes on."""
     try:
         yield
-    except (*REFUSALS, Cancelled) as error:
+    except REFUSALS as error:
         raise gr.Error(studio.describe(error), print_exception=False) from error
+    except Cancelled as error:  # the page says it beside its buttons, to whom it was cancelled for
+        raise gr.Error(CANCELLED, visible=False, print_exception=False) from error

@@ -68,11 +68,12 @@ class Motion(NamedTuple):
 
 
 class Buttons(NamedTuple):
-    """What begins and ends a job."""
+    """What begins and ends a job, and a line about the end."""
 
     preview: gr.Button
     render: gr.Button
     cancel: gr.Button
+    said: gr.Markdown
 
 
 def make_portrait(examples: list[str]) -> Portrait:
@@ -161,7 +162,9 @@ def make_settings(studio: Studio) -> tuple[gr.Number, gr.Radio, gr.Number, gr.Sl
         size = gr.Number(studio.pipe.default_size, label="Size", info="width and height in pixels", precision=0)
         enhance = gr.Checkbox(False, label="Enhance", info="2 to 4 times larger, by the portrait's own pixels")
         guidance = studio.pipe.config.speech_guidance
-        speech = gr.Slider(0, 5, guidance, step=0.1, label="Guidance of speech", info="more opens the mouth wider")
+        speech = gr.Slider(
+            0, max(5, 2 * guidance), guidance, step=0.1, label="Guidance of speech", info="more opens the mouth wider"
+        )
         # whoever sees a video that strangers made shall know what it is
         label = gr.Textbox(
             LABEL if os.environ.get("SPACE_ID") else "", label="Label in the picture", placeholder=f"such as: {LABEL}"
@@ -172,11 +175,10 @@ def make_settings(studio: Studio) -> tuple[gr.Number, gr.Radio, gr.Number, gr.Sl
 def make_buttons() -> Buttons:
     """Make the buttons."""
     with gr.Row():
-        return Buttons(
-            gr.Button("Preview", min_width=80),
-            gr.Button("Render", variant="primary", min_width=80),
-            gr.Button("Cancel", variant="stop", min_width=80),
-        )
+        preview = gr.Button("Preview", min_width=80)
+        render = gr.Button("Render", variant="primary", min_width=80)
+        cancel = gr.Button("Cancel", variant="stop", min_width=80)
+    return Buttons(preview, render, cancel, gr.Markdown(elem_classes=SAID))
 
 
 def make_results() -> tuple[Results, gr.Code]:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Lock
+from threading import Condition, Event, Lock
 from typing import Any, NamedTuple
 
 from .. import demo_checkpoint
@@ -36,6 +36,7 @@ from .shown_motion import show_directed, show_made
 
 # how long files of a session are kept, for its player and its downloads [s]
 KEPT_S = 3600
+CANCELLED = "cancelled, nothing was kept"
 
 
 class Cancelled(Exception):
@@ -99,7 +100,7 @@ class Studio:
         self.pipe.set_progress_bar_config(disable=True)
         self.pipe.face_detector = RememberedPictures(MediaPipeFaceDetector)
         self.pipe.person_segmenter = RememberedPictures(PersonSegmenter)
-        self._one_at_a_time, self._listing = Lock(), Lock()
+        self._one_at_a_time, self._listing = Lock(), Condition()
         self._stops: dict[str, set[Event]] = defaultdict(set)
         self._running: set[Path] = set()
         self._place = tempfile.TemporaryDirectory(prefix="dawn-studio-", ignore_cleanup_errors=True)
@@ -166,19 +167,22 @@ class Studio:
         command = command_line(fields, self.model)
         return Made(folder / VIDEO_NAME, fields, command, "\n".join(report), folder / TRACK_NAME)
 
-    def cancel(self, session: str) -> bool:
+    def cancel(self, session: str, wait: bool = False) -> bool:
         """End the jobs of a session: after the step or frame that they are at, they stop and leave no file.
 
         Args:
             session: Who began them.
+            wait: Whether to return only when they have ended.
 
         Returns:
             Whether there were any.
         """
         with self._listing:
-            stops = list(self._stops.get(session, ()))
-        for stop in stops:
-            stop.set()
+            stops = set(self._stops.get(session, ()))
+            for stop in stops:
+                stop.set()
+            if wait:
+                self._listing.wait_for(lambda: stops.isdisjoint(self._stops.get(session, ())))
         return bool(stops)
 
     def find_face(self, image: str, settings: Settings) -> FoundFace:
@@ -303,7 +307,7 @@ class Studio:
 
         def raise_if_cancelled() -> None:
             if stop.is_set():
-                raise Cancelled("cancelled, nothing was kept")
+                raise Cancelled(CANCELLED)
 
         with self._listing:
             self._stops[session].add(stop)
@@ -314,6 +318,7 @@ class Studio:
                 self._stops[session].discard(stop)
                 if not self._stops[session]:
                     del self._stops[session]
+                self._listing.notify_all()
 
     @contextmanager
     def _folder_of_job(self) -> Iterator[Path]:

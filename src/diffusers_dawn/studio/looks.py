@@ -18,9 +18,9 @@ STYLE = f"""
 .gradio-container :focus-visible {{ outline: 2px solid var(--color-accent) !important; outline-offset: 1px }}
 """
 
-# a screen reader says what is found out about portrait and speech, once it changes
+# a screen reader says what is found out about portrait and speech, and that a job has ended, once it changes
 READ_ALOUD = f"""() => {{
-  for (const said of document.querySelectorAll(".{SAID}")) said.setAttribute("aria-live", "polite");
+  for (const said of document.querySelectorAll(".block.{SAID}")) said.setAttribute("aria-live", "polite");
 }}"""
 
 

@@ -83,8 +83,19 @@ def make_page(
         drawn = {"fn": motion_shower(studio), "inputs": list(controls), "outputs": motion.plot} | LATEST
         _show_what_was_found(studio, controls, portrait, forecast, drawn)
         _show_motion(controls, motion, drawn)
+        # before the jobs: gradio begins what else a click does when those have ended
+        for button in (buttons.preview, buttons.render):
+            button.click(None, None, buttons.said, js="() => ''", **OWN)
         rendering = [
-            button.click(function, list(controls), list(results), api_name=name, scroll_to_output=True, **ONE_JOB)
+            button.click(
+                function,
+                list(controls),
+                list(results),
+                api_name=name,
+                scroll_to_output=True,
+                show_progress_on=results.video,
+                **ONE_JOB,
+            )
             for button, name, function in (
                 (buttons.preview, "preview", renderer(studio, True, on_gpu)),
                 (buttons.render, "animate", renderer(studio, False, on_gpu)),
@@ -93,7 +104,11 @@ def make_page(
         for made in rendering:
             shown = [motion.plot, line]
             made.success(made_shower(studio), [audio, results.motion, results.fields], shown, **OWN)
-        buttons.cancel.click(canceller(studio), cancels=rendering, api_name="cancel", queue=False)
+        cancelled = buttons.cancel.click(
+            canceller(studio), None, buttons.said, cancels=rendering, api_name="cancel", queue=False
+        )
+        # gradio says "Error" in the place of a video that was cancelled, until something else is said there
+        cancelled.then(gr.skip, None, results.video, **OWN)
         page.unload(leaver(studio))
         page.load(None, js=READ_ALOUD)
     return page

@@ -20,6 +20,7 @@ from PIL import Image
 from diffusers_dawn import Portrait, Waveform, read_waveform, write_video
 from diffusers_dawn.face.crop import prepare_portrait
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
+from diffusers_dawn.face.person import PersonSegmenter, with_person
 from diffusers_dawn.media.recordings import resample
 
 CONDITIONS = ("speech", "pose", "blink")
@@ -172,7 +173,7 @@ class OnnxPipeline:
         drawn = [noise.draw(1, num_frames, width) for width in self.facts["noise_widths"]]
         track = self.run("head_and_eyes", features, pose, blink, np.concatenate(drawn, axis=-1))
 
-        image = self.image_of(portrait)
+        image, person = self.image_of(portrait), self.person_of(portrait)
         encoded = self.run("portrait", image)
         conditions = (features, track[0] - pose[:, None], track[1] - blink[:, None])
         side = self.facts["image_size_px"] // self.facts["motion_stride_px"]
@@ -187,7 +188,7 @@ class OnnxPipeline:
                 motion = denoise(self.facts, step, motion, prediction, fresh)
         for first in range(0, num_frames, FRAMES_AT_ONCE):
             part = motion[:, :, first : first + FRAMES_AT_ONCE]
-            (frames,) = self.run("frames", part, image, *encoded)
+            (frames,) = self.run("frames", part, image, *encoded, *person)
             yield frames[0].transpose(0, 2, 3, 1)
 
     def encode_audio(self, waveform: Waveform) -> np.ndarray:
@@ -250,6 +251,16 @@ class OnnxPipeline:
         resized = np.asarray(Image.fromarray(portrait.image).resize((size, size), Image.Resampling.LANCZOS))
         return resized.transpose(2, 0, 1)[None].astype(np.float32) / 255
 
+    def person_of(self, portrait: Portrait) -> list[np.ndarray]:
+        """Say how much of every cell of the motion belongs to a person (1, 1, h, w), if backgrounds keep still."""
+        if not self.facts["keeps_background"]:
+            return []
+        side = self.facts["image_size_px"] // self.facts["motion_stride_px"]
+        if portrait.person is None:
+            return [np.ones((1, 1, side, side), np.float32)]
+        cells = Image.fromarray(portrait.person).resize((side, side), Image.Resampling.BOX)
+        return [np.asarray(cells, np.float32)[None, None] / 255]
+
     def face_mask_of(self, portrait: Portrait) -> np.ndarray:
         """Draw the box of a portrait's face (1, 1, H, W)."""
         size, index = self.facts["image_size_px"], np.arange(self.facts["image_size_px"])
@@ -277,6 +288,8 @@ def main() -> None:
     options = parser.parse_args()
     pipe = OnnxPipeline(options.folder)
     portrait = prepare_portrait(options.image, None, None, None, MediaPipeFaceDetector())
+    if pipe.facts["keeps_background"]:
+        portrait = with_person(portrait, PersonSegmenter())
     waveform = read_waveform(options.audio)
     frames = np.concatenate(list(pipe.render(portrait, waveform, options.seed, options.preset)))
     write_video(options.output, (frames * 255).round().astype(np.uint8), waveform)

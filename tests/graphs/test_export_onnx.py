@@ -42,7 +42,7 @@ def small_pipe() -> DAWNPipeline:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = {"patch_size": 2, "flow_scale": 8.0, "blink_scale": (-8.0, -8.0)}
-        lfg = {"image_sampling": "bicubic", "image_border": "repeated"}
+        lfg = {"image_sampling": "bicubic", "image_border": "repeated", "still_background": True}
         pbnet = {"networks": "joint", "latent_stride": 20, "clip_frames": 60}
         networks = {
             "unet": A2VFlowDiffusionModel.from_config(tiny.unet.config, **unet).eval(),
@@ -72,7 +72,8 @@ def example():
 def noisy_portrait() -> Portrait:
     picture = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     state = np.array([4, -3, 2, 4.8e-4, 60, 70]), np.array([0.3, 0.25])
-    return Portrait(picture, FaceState(*state, box_px=(20, 60, 25, 70), image_size=(80, 80)))
+    person = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None], 64, axis=0)
+    return Portrait(picture, FaceState(*state, box_px=(20, 60, 25, 70), image_size=(80, 80)), person=person)
 
 
 def noisy_speech(num_frames: int) -> Waveform:
@@ -91,13 +92,14 @@ given = np.load("given.npz")
 face = FaceState(given["pose"], given["blink"], tuple(given["box_px"]), tuple(given["image_size"]))
 pipe = OnnxPipeline({str(exported)!r}, num_threads=1)
 for name in {[str(count) for count in FRAME_COUNTS]}:
-    frames = pipe.render(Portrait(given["picture"], face), Waveform(given[name], 16_000), seed=3)
+    portrait = Portrait(given["picture"], face, person=given["person"])
+    frames = pipe.render(portrait, Waveform(given[name], 16_000), seed=3)
     np.save(name, np.concatenate(list(frames)))
 """
     portrait, speech = noisy_portrait(), {count: noisy_speech(count) for count in FRAME_COUNTS}
     face = {name: getattr(portrait.face, name) for name in ("pose", "blink", "box_px", "image_size")}
     samples = {str(count): waveform.samples for count, waveform in speech.items()}
-    np.savez(tmp_path / "given.npz", picture=portrait.image, **face, **samples)
+    np.savez(tmp_path / "given.npz", picture=portrait.image, person=portrait.person, **face, **samples)
     run_without(("torch", "diffusers", "transformers", "onnx"), source, tmp_path)
     for count, waveform in speech.items():
         generator = torch.Generator().manual_seed(3)

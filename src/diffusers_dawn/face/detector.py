@@ -114,7 +114,7 @@ class MediaPipeFaceDetector:
         return [points for points, _ in self._landmarks_and_scores(image)]
 
     def _landmarks_and_scores(self, image: np.ndarray) -> list[tuple[np.ndarray, float]]:
-        _refuse_forked_process()
+        refuse_forked_process()
         with self._lock:
             return self._find(image)
 
@@ -170,8 +170,6 @@ class MediaPipeFaceDetector:
             warnings.filterwarnings("ignore", message="SymbolDatabase.GetPrototype")
             if name in self._graphs:
                 return self._graphs[name].process(image)
-            global _first_process
-            _first_process = os.getpid()
             with native_stderr_muted():
                 self._graphs[name] = self._makers[name]()
                 return self._graphs[name].process(image)
@@ -209,12 +207,23 @@ class MediaPipeFaceDetector:
         return found
 
 
-def _refuse_forked_process() -> None:
+class ForkedProcess(RuntimeError):
+    """MediaPipe was used before this process was forked."""
+
+
+def refuse_forked_process() -> None:
+    """Refuse to use MediaPipe in a fork of a process that used it, and remember this one.
+
+    Raises:
+        ForkedProcess: This is such a fork, in which it would wait forever.
+    """
+    global _first_process
     if _first_process not in (None, os.getpid()):
-        raise RuntimeError(
+        raise ForkedProcess(
             "faces were searched before this process was forked, which mediapipe does not survive: start processes by"
             " multiprocessing.get_context('spawn'), or search faces only after the fork"
         )
+    _first_process = os.getpid()
 
 
 def _score_of(points: np.ndarray, detections: list[_Detection]) -> float:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..records import Portrait
 from .crop import check_image
-from .detector import import_mediapipe_solutions, native_stderr_muted
+from .detector import import_mediapipe_solutions, native_stderr_muted, refuse_forked_process
 
 # all that motion needs to know: its cells are larger
 MASK_SIZE_PX = 256
@@ -67,8 +67,10 @@ class PersonSegmenter:
 
         Raises:
             ValueError: The image has another shape or type.
+            ForkedProcess: MediaPipe was used before this process was forked.
         """
         check_image(image)
+        refuse_forked_process()
         with self._lock, native_stderr_muted():
             if self._graph is None:
                 self._graph = self._solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)

@@ -22,7 +22,7 @@ def keep_background(
     Returns:
         Flow and occlusion, the same shapes; near the person they fade to what was given.
     """
-    reach = max(1, round(NEAR_SHARE * person.shape[-1]))
+    reach = max(1, round(NEAR_SHARE * int(person.shape[-1])))
     near = functional.max_pool2d(person, 2 * reach + 1, stride=1, padding=reach)
     # where the person came to, and where they were: what they uncover is to be painted
     involved = torch.maximum(warp_frames(near, flow, border="repeated"), near[:, None]).flatten(0, 1)

@@ -44,6 +44,7 @@ def describe(pipe: "DAWNPipeline") -> dict[str, Any]:
         "frames_per_s": FPS,
         "temporal_window_frames": pipe.unet.config.temporal_window,
         "flow_scale": pipe.unet.config.flow_scale,
+        "keeps_background": pipe.lfg.config.still_background,
         "speech": {
             "sample_rate_hz": pipe.feature_extractor.sampling_rate,
             "normalised": bool(getattr(pipe.feature_extractor, "do_normalize", False)),

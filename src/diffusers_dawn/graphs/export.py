@@ -103,6 +103,7 @@ def graphs_of(pipe: "DAWNPipeline") -> dict[str, Graph]:
     motion = torch.zeros(1, unet.config.in_channels, frames, *[size // lfg.config.motion_stride] * 2)
     with torch.no_grad():
         skips = {f"features_{index}": skip for index, skip in enumerate(lfg.encoder(image))}
+    person = {"person": motion.new_ones(1, 1, *motion.shape[-2:])} if lfg.config.still_background else {}
     noise = torch.zeros(1, frames, sum(pipe.pbnet.latent_dims.values()))
     return {
         "speech": Graph(
@@ -140,7 +141,7 @@ def graphs_of(pipe: "DAWNPipeline") -> dict[str, Graph]:
         ),
         "frames": Graph(
             FramesGraph(lfg, unet.config.flow_scale),
-            {"motion": motion[:, :, :3], "image": image} | skips,
+            {"motion": motion[:, :, :3], "image": image} | skips | person,
             ["frames"],
             {"motion": (2, "num_frames"), "frames": (1, "num_frames")},
         ),

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..geometry.motion_latents import motion_from_latents
+from ..geometry.still_background import keep_background
 from ..models.a2v_fdm import A2VFlowDiffusionModel
 from ..models.attention import BLOCK_SIZE
 from ..models.blocks_3d import ResidualBlock
@@ -47,7 +48,10 @@ class PortraitGraph(nn.Module):
 
 
 class FramesGraph(nn.Module):
-    """LFG's decoder: motion (1, 3, F, h, w), the portrait and its features to frames (1, F, 3, H, W)."""
+    """LFG's decoder: motion (1, 3, F, h, w), the portrait and its features to frames (1, F, 3, H, W).
+
+    Where LFG keeps backgrounds still, the last input says how much of every cell belongs to a person (1, 1, h, w).
+    """
 
     def __init__(self, lfg: LatentFlowGenerator, flow_scale: float | None) -> None:
         super().__init__()
@@ -56,6 +60,9 @@ class FramesGraph(nn.Module):
     def forward(self, motion: torch.Tensor, image: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
         """Draw frames in [0, 1]."""
         flow, occlusion = motion_from_latents(motion, self.flow_scale)
+        if self.lfg.config.still_background:
+            *features, person = features
+            flow, occlusion = keep_background(flow, occlusion, person)
         decoder = self.lfg.decoder
         return decoder(EncodedImage(image, features), flow, occlusion, decoder.blocks()).clamp(0, 1)
 

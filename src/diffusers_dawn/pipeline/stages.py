@@ -1,6 +1,7 @@
 """The stages of DAWN, each usable by itself (paper section 3)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..face.crop import prepare_portrait
+from ..face.detector import ForkedProcess, MediaPipeFaceDetector
 from ..face.opacity import made_transparent
 from ..face.person import PersonSegmenter, with_person
 from ..geometry.frame_windows import FrameWindows
@@ -39,10 +41,7 @@ class StagesOfDAWN:
 
     def detect_faces(self, picture: np.ndarray) -> list[FaceState]:
         """Find the faces of a picture (H, W, 3), the largest first, by `face_detector`."""
-        if self.face_detector is None:
-            from ..face.detector import MediaPipeFaceDetector
-
-            self.face_detector = MediaPipeFaceDetector()
+        self.face_detector = self.face_detector or MediaPipeFaceDetector()
         return self.face_detector(picture)
 
     @property
@@ -51,13 +50,11 @@ class StagesOfDAWN:
         return self.lfg.config.still_background
 
     def find_person(self, portrait: Portrait) -> Portrait:
-        """Tell a portrait's person from the background, by `person_segmenter`, if mediapipe is there."""
-        try:
-            if self.person_segmenter is None:
-                self.person_segmenter = PersonSegmenter()
+        """Tell a portrait's person from the background, by `person_segmenter`, if mediapipe can be used."""
+        with suppress(ImportError, ForkedProcess):
+            self.person_segmenter = self.person_segmenter or PersonSegmenter()
             return with_person(portrait, self.person_segmenter)
-        except ImportError:
-            return portrait
+        return portrait
 
     def prepare_portrait(
         self,
@@ -376,18 +373,17 @@ class StagesOfDAWN:
         Raises:
             ValueError: `detail_size` is not allowed.
         """
-        latents = latents.to(self._execution_device)
-        frame_size = tuple(self.lfg.config.motion_stride * size for size in latents.shape[-2:])
-        drawn_as = self.lfg.config.image_sampling, self.lfg.config.image_border
-        detail = None if detail_size is None else PortraitDetail(portraits, frame_size, detail_size, *drawn_as)
+        latents, stride = latents.to(self._execution_device), self.lfg.config.motion_stride
+        frame_size = tuple(stride * size for size in latents.shape[-2:])
+        warped = self.lfg.config.image_sampling, self.lfg.config.image_border
+        detail = None if detail_size is None else PortraitDetail(portraits, frame_size, detail_size, *warped)
         encoded = self.lfg.encode_image(image_tensor(portraits, *frame_size).to(latents.device))
         opacity = opacity_tensor(portraits, *(detail_size or frame_size))
         person = person_tensor(portraits, *latents.shape[-2:])
         is_first = True
         for group in latents.split(PIECES_PER_GROUP * max(1, chunk_size), dim=2):
             motion = motion_from_latents(group, self.unet.config.flow_scale)
-            if person is not None:
-                motion = keep_background(*motion, person.to(latents.device))
+            motion = motion if person is None else keep_background(*motion, person.to(latents.device))
             pieces = self.lfg.decode_chunks(encoded, *motion, chunk_size=chunk_size)
             parts = (part.split(chunk_size, dim=1) for part in motion)
             for frames, flow, occlusion in zip(pieces, *parts, strict=True):

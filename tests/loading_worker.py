@@ -142,6 +142,8 @@ def _folders_alone(place):
     community = DiffusionPipeline.from_pretrained(place / "no_own_parts", custom_pipeline=code, **parts, **trusting)
     yield "community file", frames(community)
     community.save_pretrained(place / "community_again")
+    ignored = DiffusionPipeline.from_pretrained(saved, custom_pipeline=code, **trusting)
+    yield "ignored file", type(ignored).__module__
 
 
 def _ids_alone(place):

@@ -13,7 +13,7 @@ from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
 from diffusers_dawn.sharing.hub_export import export_community, repository_source
-from example_runs import NUM_FRAMES, OPTIONAL, copy_inputs, python_blocks, run_without
+from example_runs import NUM_FRAMES, copy_inputs, python_blocks, run_without
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +66,6 @@ def test_readme_example_makes_a_video_by_the_file_and_none_of_the_folders_code(e
     classes = "print({type(part).__module__ for part in (pipe, pipe.unet, pipe.lfg, pipe.pbnet, pipe.scheduler)})"
     assert run_without(("diffusers_dawn",), example + classes, folder).strip() == "{'dawn'}"
     assert count_video_frames(folder / "talking.mp4", FPS) == NUM_FRAMES
-
-
-@pytest.mark.slow
-def test_folder_that_carries_code_is_loaded_by_that_whatever_custom_pipeline_says(tmp_path):
-    """As the README says; were it otherwise, its example could be shorter."""
-    random_pipeline("tiny").save_pretrained(tmp_path / "saved")
-    export_community(tmp_path / "dawn.py")
-    load = "DiffusionPipeline.from_pretrained('saved', custom_pipeline='dawn.py', trust_remote_code=True)"
-    source = f"from diffusers import DiffusionPipeline; print(type({load}).__module__)"
-    assert run_without(("diffusers_dawn", *OPTIONAL), source, tmp_path).strip() == "diffusers_modules.local.pipeline"
 
 
 def test_command_writes_both_files(tmp_path, capsys):

@@ -195,7 +195,8 @@ def test_code_runs_only_with_trust(alone_online):
 def test_pipelines_code_comes_from_another_repository_where_the_weights_bring_none(alone_online):
     assert alone_online["code by id"].startswith("diffusers_modules.local.org--dawn-code.")
     # as the docs say, a repository's own code wins
-    assert alone_online["ignored code"] == "diffusers_modules.local.pipeline"
+    for name in ("ignored code", "ignored file"):
+        assert alone_online[name] == "diffusers_modules.local.pipeline"
     assert "DAWNPipeline" in alone_online["weights without code"]
     assert "trust_remote_code=True" in alone_online["other code without trust"]
 

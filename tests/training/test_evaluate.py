@@ -86,18 +86,69 @@ def test_parts_that_cannot_be_run_say_why(tiny_data_set, tiny_pipeline_folder, t
     assert "Left out: no `--recordings` are given." in (output / "report.md").read_text()
 
 
-def test_same_seed_gives_the_same_report_and_another_one_another(tiny_data_set, tiny_pipeline_folder, tmp_path):
-    reports = []
-    for number, seed in enumerate(("3", "3", "4")):
-        output = tmp_path / str(number)
-        given = ["--sections", "tracks", "--seed", seed]
-        assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
-        reports.append(json.loads((output / "report.json").read_text()))
+@pytest.fixture(scope="module")
+def lora_folder(tiny_pipeline_folder, tmp_path_factory) -> Path:
+    """An adapter of the tiny denoiser that changes it."""
+    unet = DAWNPipeline.from_pretrained(tiny_pipeline_folder).unet
+    add_lora(unet, 2, 2.0, A2VConfig.lora_layers, 0)
+    for key, value in unet.named_parameters():
+        if ".lora_" in key:
+            torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(0))
+    folder = tmp_path_factory.mktemp("adapter") / "lora"
+    write_trained(unet, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_data_set, tiny_pipeline_folder, lora_folder, tmp_path_factory) -> dict[str, Path]:
+    """Reports of one seed, of the same again, of another one, and of an adapter with LFG from a folder."""
+    runs = {
+        "first": ["--seed", "3"],
+        "again": ["--seed", "3"],
+        "other seed": ["--seed", "4"],
+        "adapter": ["--seed", "3", "--lora", str(lora_folder), "--lfg", str(tiny_pipeline_folder)],
+    }
+    folders = {name: tmp_path_factory.mktemp("evaluated") / "evaluation" for name in runs}
+    for name, more in runs.items():
+        given = ["--sections", "tracks", *more]
+        assert main(arguments(tiny_pipeline_folder, tiny_data_set, folders[name], *given)) == 0
+    return folders
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_same_seed_gives_the_same_report_and_another_one_another(evaluated):
+    reports = [report_of(evaluated[name]) for name in ("first", "again", "other seed")]
+    for report in reports:
         # of how busy the machine is
-        del reports[-1]["machine"], reports[-1]["rendering"]
+        del report["machine"], report["rendering"]
     assert reports[0] == reports[1] and reports[0]["sections"] != reports[2]["sections"]
     text = comparison(reports[0], reports[2])
     assert "Settings that differ (A / B): seed 3 / 4." in text and "| yaw of two samples, mean difference [°] " in text
+
+
+def test_report_tells_checkpoints_apart_by_their_weights(evaluated):
+    reports = [report_of(evaluated[name]) for name in ("first", "other seed", "adapter")]
+    first, second, adapted = (report["networks"] for report in reports)
+    assert set(first) == {"unet", "lfg", "pbnet", "audio_encoder"} and first == second
+    assert [name for name in first if first[name] != adapted[name]] == ["unet"]
+    assert reports[0]["versions"]["torch"] == torch.__version__ and "threads" in reports[0]["machine"]
+    assert reports[0]["sections"]["tracks"]["clips"] == ["test-0"]
+
+
+def test_report_names_what_was_evaluated_but_not_where_it_lies(
+    evaluated, tiny_data_set, tiny_pipeline_folder, lora_folder
+):
+    settings = report_of(evaluated["adapter"])["settings"]
+    assert settings["pipeline"] == settings["lfg"] == tiny_pipeline_folder.name and settings["dataset"] == "clips"
+    assert settings["num_clips"] == settings["num_identities"] == 1 and settings["size_px"] == 64
+    assert settings["lora"] == "lora"
+    text = (evaluated["adapter"] / "report.md").read_text()
+    assert "The denoiser has the adapter `lora`." in text
+    for place in (tiny_data_set.parent, lora_folder):
+        assert str(place) not in text + (evaluated["adapter"] / "report.json").read_text()
 
 
 def test_a_setting_with_several_values_makes_a_row_for_each_and_goes_on(
@@ -155,30 +206,6 @@ def test_window_of_the_attention_counts_both_sides(tiny_data_set, tiny_pipeline_
     assert torch.equal(rendered[0], rendered[2]) and not torch.allclose(rendered[0], rendered[1])
 
 
-def test_report_tells_checkpoints_apart_by_their_weights(tiny_data_set, tiny_pipeline_folder, lora_folder, tmp_path):
-    reports = []
-    for number, more in enumerate(((), ("--seed", "4"), ("--lora", str(lora_folder)))):
-        output = tmp_path / str(number)
-        given = ["--sections", "tracks", *more]
-        assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
-        reports.append(json.loads((output / "report.json").read_text()))
-    first, second, adapted = (report["networks"] for report in reports)
-    assert set(first) == {"unet", "lfg", "pbnet", "audio_encoder"} and first == second
-    assert [name for name in first if first[name] != adapted[name]] == ["unet"]
-    assert reports[0]["versions"]["torch"] == torch.__version__ and "threads" in reports[0]["machine"]
-    assert reports[0]["sections"]["tracks"]["clips"] == ["test-0"]
-
-
-def test_report_names_what_was_evaluated_but_not_where_it_lies(tiny_data_set, tiny_pipeline_folder, tmp_path):
-    output = tmp_path / "evaluation"
-    given = ["--sections", "tracks", "--lfg", str(tiny_pipeline_folder)]
-    assert main(arguments(tiny_pipeline_folder, tiny_data_set, output, *given)) == 0
-    settings = json.loads((output / "report.json").read_text())["settings"]
-    assert settings["pipeline"] == settings["lfg"] == tiny_pipeline_folder.name and settings["dataset"] == "clips"
-    assert settings["num_clips"] == settings["num_identities"] == 1 and settings["size_px"] == 64
-    assert str(tiny_data_set.parent) not in (output / "report.json").read_text() + (output / "report.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("given", "name", "steps"),
     [
@@ -196,19 +223,6 @@ def test_sampler_by_name_is_measured(tiny_data_set, tiny_pipeline_folder, tmp_pa
     assert (settings["scheduler"], settings["num_inference_steps"]) == (name, steps)
 
 
-@pytest.fixture(scope="module")
-def lora_folder(tiny_pipeline_folder, tmp_path_factory) -> Path:
-    """An adapter of the tiny denoiser that changes it."""
-    unet = DAWNPipeline.from_pretrained(tiny_pipeline_folder).unet
-    add_lora(unet, 2, 2.0, A2VConfig.lora_layers, 0)
-    for key, value in unet.named_parameters():
-        if ".lora_" in key:
-            torch.nn.init.normal_(value, generator=torch.Generator().manual_seed(0))
-    folder = tmp_path_factory.mktemp("adapter") / "lora"
-    write_trained(unet, folder)
-    return folder
-
-
 def test_adapter_and_sampler_change_what_is_rendered(tiny_data_set, tiny_pipeline_folder, lora_folder):
     rendered = []
     for changes in ({}, {"lora": str(lora_folder)}, {"scheduler": "unipc"}, {}):
@@ -220,14 +234,6 @@ def test_adapter_and_sampler_change_what_is_rendered(tiny_data_set, tiny_pipelin
         rendered.append(evaluation.render(portrait, speech, tracks, generator)[0].latents)
     assert torch.equal(rendered[0], rendered[3])
     assert not torch.allclose(rendered[0], rendered[1]) and not torch.allclose(rendered[0], rendered[2])
-
-
-def test_adapter_is_named_in_the_report(tiny_data_set, tiny_pipeline_folder, lora_folder, tmp_path):
-    given = ["--sections", "tracks", "--lora", str(lora_folder)]
-    assert main(arguments(tiny_pipeline_folder, tiny_data_set, tmp_path, *given)) == 0
-    assert json.loads((tmp_path / "report.json").read_text())["settings"]["lora"] == "lora"
-    text = (tmp_path / "report.md").read_text()
-    assert "The denoiser has the adapter `lora`." in text and str(lora_folder) not in text
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ that is at a sustained rate.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -217,13 +219,16 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def count(args: argparse.Namespace) -> dict[str, float]:
+def count(args: argparse.Namespace, stage_name: str, settings: str, data: Path) -> int:
     """Count the floating-point operations of a step with one sample: matrix products and convolutions, both ways."""
-    with tempfile.TemporaryDirectory() as folder:
-        stage, config = build(args, Path(folder))
+    changes = {"measure": stage_name, "size": "published", "precision": "fp32", "settings": settings, "data": data}
+    one_step = argparse.Namespace(**vars(args) | changes | {"steps": 0, "batch_size": 1})
+    # no bars of progress between the rows
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        stage, config = build(one_step, Path(folder))
         with FlopCounterMode(display=False) as counter:
             train(stage, config)
-    return {"operations": counter.get_total_flops() / (args.steps + 1)}
+    return counter.get_total_flops()
 
 
 def num_published_samples(settings: str, num_clips: int) -> int:
@@ -243,22 +248,17 @@ def print_arithmetic(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = make_data_set(Path(folder, "data"), "published")
         for settings, stage in ((name, stage) for name, stage in PUBLISHED_RUNS.items() if stage in args.stages):
-            row = measure_in_new_process(args, stage, "published", "fp32", data, settings)
-            samples, each = num_published_samples(settings, args.num_clips), row["operations"]
+            samples, each = num_published_samples(settings, args.num_clips), count(args, stage, settings, data)
             hours = samples * each / (args.sustained_tflops * 1e12) / 3600
             cost = f"{samples:>14,}{each / 1e9:>12.4g}{samples * each / 1e18:>9.3g}{hours:>9.3g}"
             print(f"{settings:16}{cost}", flush=True)
 
 
-def measure_in_new_process(
-    args: argparse.Namespace, stage: str, size: str, precision: str, data: Path, settings: str | None = None
-) -> dict:
-    """Measure one row, or count that of the settings of a name, in a process of its own."""
+def measure_in_new_process(args: argparse.Namespace, stage: str, size: str, precision: str, data: Path) -> dict:
+    """Measure one row in a process of its own."""
     command = [sys.executable, __file__, "--measure", stage, "--size", size, "--precision", precision]
-    command += ["--steps", str(0 if settings else args.steps), "--data", str(data)]
-    batch_size = 1 if settings else args.batch_size
-    command += ["--batch-size", str(batch_size)] if batch_size else []
-    command += ["--settings", settings] if settings else []
+    command += ["--steps", str(args.steps), "--data", str(data)]
+    command += ["--batch-size", str(args.batch_size)] if args.batch_size else []
     command += ["--gradient-checkpointing"] if args.gradient_checkpointing else []
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -287,8 +287,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--arithmetic", action="store_true", help="count the arithmetic of the published runs instead")
     parser.add_argument("--sustained-tflops", type=float, default=100, help="for --arithmetic (default: 100)")
     parser.add_argument("--num-clips", type=int, default=362, help="for --arithmetic (default: 362, HDTF's videos)")
-    for name in ("measure", "size", "precision", "data", "settings"):
+    for name in ("measure", "size", "precision", "data"):
         parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
+    parser.set_defaults(settings=None)
     return parser.parse_args(arguments)
 
 
@@ -296,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every stage, size and precision, and print a table."""
     args = parse_arguments(arguments)
     if args.measure is not None:
-        print(json.dumps(measure(args) if args.settings is None else count(args)))
+        print(json.dumps(measure(args)))
         return
     print_machine()
     if args.arithmetic:

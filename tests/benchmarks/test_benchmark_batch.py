@@ -8,8 +8,10 @@ from diffusers_dawn.cli.command import main
 def test_script_prints_the_rate_of_every_way(tmp_path, capsys, detector):
     assert main(["init", "--size", "tiny", "-o", str(tmp_path / "tiny")]) == 0
     with imported_script("batch") as script:
-        words = ["--checkpoint", str(tmp_path / "tiny"), "--seconds", "0.2", "--jobs", "2", "--clips-per-pass", "2"]
-        script.main([*words, "--preset", "fast"])
+        words = ["--checkpoint", str(tmp_path / "tiny"), "--seconds", "0.2", "--preset", "fast"]
+        # every job of these starts Python anew
+        script.main([*words, "--ways", "commands", "--jobs", "1"])
+        script.main([*words, "--ways", "one-model", "shared-passes", "--jobs", "2", "--clips-per-pass", "2"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     for way, together in (("commands", "1"), ("one-model", "1"), ("shared-passes", "2")):
         row = next(row for row in rows if row[:1] == [way])

@@ -142,6 +142,19 @@ def test_an_offset_turns_the_head_in_all_frames(render, plain):
 
 
 @pytest.mark.slow
+def test_every_gesture_is_seen_while_it_lasts(render):
+    plain = render(num_frames=80)
+    for gestures in (
+        ("look left by 25 degrees", "look up by 25 degrees", "tilt left by 20 degrees", "nod by 20 degrees"),
+        ("look right by 25 degrees", "look down by 25 degrees", "tilt right by 20 degrees", "shake by 25 degrees"),
+    ):
+        moved = render("; ".join(f"{text} for 0.8 s at {0.8 * n} s" for n, text in enumerate(gestures)), num_frames=80)
+        numbers = ("yaw_deg", "pitch_deg", "roll_deg", "yaw_deg" if "shake" in gestures[3] else "pitch_deg")
+        for n, (text, name) in enumerate(zip(gestures, numbers, strict=True)):
+            assert share(moved, plain, name, slice(20 * n, 20 * n + 20)) > LEAST_SHARE, text
+
+
+@pytest.mark.slow
 def test_edits_of_a_track_and_the_head_motion_are_seen(render, swaying):
     """A head that sways is kept within limits, smoothed, made still, and begins as another clip ended."""
     aside = held(1, yaw_deg=np.full(1, 25.0))

@@ -15,7 +15,12 @@ from training.evaluation.figures import finite_mean, pauses_and_voice, sound_ene
 from training.evaluation.identity import FaceEmbedding
 from training.evaluation.metrics.beat_alignment import beat_align_score, head_beats, sound_beats
 from training.evaluation.metrics.face_similarity import csim
-from training.evaluation.metrics.frechet_distance import FeatureStatistics, frechet_distance, window_starts
+from training.evaluation.metrics.frechet_distance import (
+    FeatureStatistics,
+    frechet_distance,
+    jackknife_interval,
+    window_starts,
+)
 from training.evaluation.metrics.lip_sync import lip_sync
 from training.evaluation.metrics.movement import blink_rate, mean_jerk, motion_diversity
 from training.evaluation.report import SectionReport
@@ -113,7 +118,9 @@ class PaperFigures:
             first, second = statistics[name]
             if first.count > 1:
                 distance = frechet_distance(first, second)
-                report.add(name, label, distance, count=first.count, better=LOWER)
+                clips = [[side[name] for side in row["features"]] for row in rows if name in row["features"][0]]
+                interval = jackknife_interval(distance, clips)
+                report.add(name, label, distance, interval=interval, count=first.count, better=LOWER)
         for name, label in (SYNC | DAWN_SYNC | IDENTITY | MOVEMENT).items():
             if any(name in row["figures"][0] for row in rows):
                 made, filmed = ([row["figures"][side][name] for row in rows] for side in range(2))

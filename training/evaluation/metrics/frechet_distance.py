@@ -1,6 +1,12 @@
 """The Fréchet distance between features of made and of real pictures or videos: FID, FVD16, FVD32."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.stats import t as student
+
+# the distance is found once without each of so many groups of clips; of wide features that takes seconds
+JACKKNIFE_GROUPS = 10
 
 
 class FeatureStatistics:
@@ -84,6 +90,41 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     shared = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum() if min(r.shape[1] for r in roots) else 0.0
     spread = sum(np.square(root).sum() for root in roots)
     return max(0.0, float(np.square(first.mean - second.mean).sum() + spread - 2 * shared))
+
+
+def jackknife_interval(distance: float, clips: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
+    """Compute the 95 % interval of a distance over clips, by leaving out a tenth of them at a time.
+
+    A jackknife of groups (Tukey 1958; Shao and Tu 1995, section 2.3) with Student's t. The bootstrap does not serve
+    here: clips that are drawn twice narrow the covariance, and every resample is farther away than the whole.
+
+    Args:
+        distance: Of all clips.
+        clips: Of every clip, the features of what was made (N, D) and of what is real (M, D).
+
+    Returns:
+        Lower end, at least 0, and upper end; None for fewer than four clips, or where leaving out a group leaves too
+        few features.
+
+    Raises:
+        ValueError: As for `FeatureStatistics`.
+    """
+    count = min(len(clips), JACKKNIFE_GROUPS)
+    if count < 4:
+        return None
+    found = []
+    for group in range(count):
+        pair = FeatureStatistics(), FeatureStatistics()
+        for index, features in enumerate(clips):
+            if index % count != group:
+                for statistics, one in zip(pair, features, strict=True):
+                    statistics.update(one)
+        if min(statistics.count for statistics in pair) < 2:
+            return None
+        found.append(frechet_distance(*pair))
+    deviation = np.sqrt((count - 1) * np.var(found))
+    reach = float(student.ppf(0.975, count - 1) * deviation)
+    return max(0.0, distance - reach), distance + reach
 
 
 def window_starts(num_frames: int, length: int) -> range:

@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.evaluation.metrics.frechet_distance import FeatureStatistics, frechet_distance, window_starts
+from training.evaluation.metrics.frechet_distance import (
+    FeatureStatistics,
+    frechet_distance,
+    jackknife_interval,
+    window_starts,
+)
 
 
 def statistics_of(features: np.ndarray, batch_size: int = 1000) -> FeatureStatistics:
@@ -101,3 +106,38 @@ def test_windows_do_not_overlap_and_a_rest_is_left_out():
     assert list(window_starts(16, 16)) == [0] and not window_starts(15, 16)
     with pytest.raises(ValueError, match="`length` is 0"):
         window_starts(5, 0)
+
+
+def drawn_clips(rng: np.random.Generator, num_clips: int, shift: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Features of 10 pictures of each clip, which are more alike than those of two clips."""
+    made, real = (rng.normal(size=(num_clips, 10, 2)) + rng.normal(size=(num_clips, 1, 2)) for _ in range(2))
+    return list(zip(made + shift, real, strict=True))
+
+
+def distance_of(clips: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    return frechet_distance(*(statistics_of(np.concatenate(side)) for side in zip(*clips, strict=True)))
+
+
+def test_intervals_hold_the_distance_of_all_clips_that_there_could_be():
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(60):
+        clips = drawn_clips(rng, 40, 1.0)
+        low, high = jackknife_interval(distance_of(clips), clips)
+        held.append(low <= 2.0 <= high)
+    assert 0.88 <= np.mean(held) <= 0.99
+
+
+def test_more_clips_make_an_interval_narrower():
+    rng = np.random.default_rng(0)
+    widths = [
+        np.mean([np.subtract(*reversed(jackknife_interval(10.0, drawn_clips(rng, count, 1.0)))) for _ in range(6)])
+        for count in (20, 160)
+    ]
+    assert 2 < widths[0] / widths[1] < 4  # the root of eight times as many
+
+
+def test_few_clips_have_no_interval():
+    clips = drawn_clips(np.random.default_rng(0), 4, 0.0)
+    assert jackknife_interval(0.0, clips[:3]) is None
+    assert jackknife_interval(0.0, clips)[0] == 0.0

@@ -79,7 +79,7 @@ def tasks(args: argparse.Namespace, graphs_folder: Path) -> dict[str, tuple[Call
         ),
         f"{FRAMES_AT_ONCE} frames": (
             lambda: next(iter(pipe.decode_motion(few, [portrait]))).numpy(),
-            lambda: graphs.run("frames", few.numpy(), image, *encoded)[0],
+            lambda: graphs.run("frames", few.numpy(), image, *encoded, *graphs.person_of(portrait))[0],
         ),
         "whole clip": (render, lambda: np.concatenate(list(graphs.render(portrait, speech)))),
     }

@@ -182,7 +182,7 @@ def test_a_track_moves_the_head_in_the_picture(render):
 
 
 def test_guidance_of_the_pose_turns_the_head_farther(render, swaying):
-    guided = render(SWAYING, guidance_scale={"speech": 5, "pose": 2})
+    guided = render(SWAYING, guidance_scale={"speech": 4, "pose": 2})
     assert np.ptp(guided.numbers("yaw_deg")[1]) > 1.1 * np.ptp(swaying.numbers("yaw_deg")[1])
 
 

@@ -40,7 +40,7 @@ NUM_PHOTO_CLIPS, NUM_DRAWN_CLIPS, NUM_TEST_CLIPS = 1500, 200, 40
 NUM_DRAWN_PORTRAITS, NUM_TRACKS, TRACK_SECONDS = 80, 300, 6
 SQUARE_PX, SQUARE_STEPS, SQUARE_RATE = 128, 8000, 1e-3
 # a denoiser that learned for hours moves lips by less than they should, and speech counted twice by more
-SPEECH_GUIDANCE = 5.0
+SPEECH_GUIDANCE = 4.0
 # the smallest drawn heads: of the tracks nobody sees the pictures
 TRACKS_PX = 64
 PICTURES = {"photos": 0.6, "drawn": 0.1, "filmed": 0.3}

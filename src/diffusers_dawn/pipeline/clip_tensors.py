@@ -69,16 +69,8 @@ def opacity_tensor(portraits: list[Portrait], height: int, width: int) -> torch.
     Returns:
         Opacity (B, 1, H, W) in [0, 1], float32; None: no portrait is transparent.
     """
-    if all(portrait.opacity is None for portrait in portraits):
-        return None
-    opaque = np.full((height, width), 255, np.uint8)
-    planes = [
-        opaque
-        if portrait.opacity is None
-        else np.asarray(Image.fromarray(portrait.opacity).resize((width, height), Image.Resampling.BICUBIC))
-        for portrait in portraits
-    ]
-    return torch.from_numpy(np.stack(planes)[:, None]).float() / 255
+    planes = [portrait.opacity for portrait in portraits]
+    return _resized_planes(planes, height, width, Image.Resampling.BICUBIC)
 
 
 def person_tensor(portraits: list[Portrait], height: int, width: int) -> torch.Tensor | None:
@@ -92,16 +84,21 @@ def person_tensor(portraits: list[Portrait], height: int, width: int) -> torch.T
     Returns:
         Shares (B, 1, h, w) in [0, 1], float32, 1 everywhere for a portrait that does not say; None: none of them does.
     """
-    if all(portrait.person is None for portrait in portraits):
+    return _resized_planes([portrait.person for portrait in portraits], height, width, Image.Resampling.BOX)
+
+
+def _resized_planes(
+    planes: list[np.ndarray | None], height: int, width: int, resampling: Image.Resampling
+) -> torch.Tensor | None:
+    """Resize uint8 planes to (B, 1, H, W) in [0, 1]; a missing one is 1 everywhere. None: all are missing."""
+    if all(plane is None for plane in planes):
         return None
     whole = np.full((height, width), 255, np.uint8)
-    planes = [
-        whole
-        if portrait.person is None
-        else np.asarray(Image.fromarray(portrait.person).resize((width, height), Image.Resampling.BOX))
-        for portrait in portraits
+    resized = [
+        whole if plane is None else np.asarray(Image.fromarray(plane).resize((width, height), resampling))
+        for plane in planes
     ]
-    return torch.from_numpy(np.stack(planes)[:, None]).float() / 255
+    return torch.from_numpy(np.stack(resized)[:, None]).float() / 255
 
 
 def join_opacity(frames: torch.Tensor, opacity: torch.Tensor, portraits: list[Portrait]) -> torch.Tensor:

@@ -23,6 +23,7 @@ from training.data.clip_mixture import open_clips
 from training.data.datasets import MotionWindows, check_eyes
 from training.data.known_motion import KnownMotion
 from training.data.motion_cache import MotionCache
+from training.data.steady_pose import check_smoothing
 from training.engine import commands
 from training.engine.checkpoints import write_trained
 from training.engine.config import TrainingConfig, check_choice
@@ -36,8 +37,6 @@ logger = logging.getLogger("training")
 MOTIONS = ("estimated", "known")
 # the published denoiser attends to 40 frames either way and learned from windows of 20
 WINDOW_TO_TRAINING_FRAMES = 2
-# a pose that is smoothed for longer is none any more
-LONGEST_SMOOTHING_S = 2.0
 LORA_USAGE = """from diffusers_dawn import DAWNPipeline
 
 pipe = DAWNPipeline.from_pretrained("{base}")
@@ -131,10 +130,7 @@ class A2VConfig(TrainingConfig):
         for name in ("eye_weight", "flow_gradient_weight", "part_motion_weight", "still_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must not be negative")
-        if not 0 <= self.pose_smoothing_s <= LONGEST_SMOOTHING_S:
-            raise ValueError(
-                f"`pose_smoothing_s` is {self.pose_smoothing_s}, must be in [0, {LONGEST_SMOOTHING_S:g}] seconds"
-            )
+        check_smoothing(self.pose_smoothing_s)
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(

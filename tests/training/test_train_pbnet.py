@@ -88,6 +88,27 @@ def test_pipeline_for_half_of_the_tracks_is_refused(config, tiny_pipeline_folder
         PBNetStage(replace(config, model=model, validation_pipeline=str(tiny_pipeline_folder)))
 
 
+@pytest.mark.parametrize("seconds", [-0.1, 2.5])
+def test_poses_are_smoothed_over_two_seconds_at_most_for_pbnet_too(config, seconds):
+    with pytest.raises(ValueError, match=r"`pose_smoothing_s` is .*, must be in \[0, 2\] seconds"):
+        replace(config, pose_smoothing_s=seconds)
+
+
+def test_poses_are_smoothed_before_pbnet_sees_them(config, tmp_path):
+    def shaking(name, num_frames):
+        clip = tiny_clip(name, num_frames)
+        clip.labels["pose"][::2] += 1
+        return clip
+
+    data = write_tiny_data_set(tmp_path / "shaking", make_clip=shaking)
+    as_measured, smooth = (
+        first_batch(PBNetStage(replace(config, dataset=str(data), pose_smoothing_s=seconds)))["pose"]
+        for seconds in (0.0, 0.4)
+    )
+    assert as_measured[:, :20, 1].diff(dim=1).abs().min() == 1
+    assert smooth[:, :20, 1].diff(dim=1).abs().max() < 0.2
+
+
 def test_pieces_too_short_for_the_discriminator_are_refused(config):
     with pytest.raises(ValueError, match="`max_frames` is 7, the discriminator needs at least 8 frames"):
         PBNetStage(replace(config, max_frames=7))

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from diffusers_dawn.motion.curves import smooth
 from diffusers_dawn.sampling.conditions import Conditions
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
@@ -15,6 +14,7 @@ from training.data.draw import Draw
 from training.data.face_square import draw_corner
 from training.data.known_motion import KnownMotion
 from training.data.motion_cache import MotionCache
+from training.data.steady_pose import steady_pose
 from training.objectives.noise_levels import shifted_timestep
 
 logger = logging.getLogger("training")
@@ -148,14 +148,15 @@ class Tracks(Dataset):
     Args:
         clips: The prepared clips, with audio features.
         max_frames: Longest piece of a clip; shorter clips are padded to it.
+        pose_smoothing_s: Width of the Gaussian that smooths poses that were measured in pictures [s].
 
     Raises:
         ValueError: The clips have no audio features.
     """
 
-    def __init__(self, clips: ClipShards | ClipMixture, max_frames: int = 200) -> None:
+    def __init__(self, clips: ClipShards | ClipMixture, max_frames: int = 200, pose_smoothing_s: float = 0.0) -> None:
         _check_features(clips)
-        self.clips, self.max_frames = clips, max_frames
+        self.clips, self.max_frames, self.pose_smoothing_s = clips, max_frames, pose_smoothing_s
         if isinstance(clips, ClipMixture):
             self.choose = clips.choose
 
@@ -167,6 +168,7 @@ class Tracks(Dataset):
         """Draw a piece: audio_features (F, D), pose (F, 6), blink (F, 2), its length, and a seed."""
         rng = draw.random()
         labels = self.clips.read_labels(draw.index, ["audio_features", "pose", "blink"])
+        labels["pose"] = steady_pose(self.clips, draw.index, labels["pose"], self.pose_smoothing_s)
         available = len(labels["pose"])
         length = min(available, self.max_frames)
         first = int(rng.integers(available - length + 1))
@@ -283,8 +285,7 @@ class MotionWindows(Dataset):
             sample["motion"] = self.cache.read(index, reference, first, num_frames)
         sample |= self._pictures(index, reference, range(first, first + num_frames), rng)
         labels = self.clips.read_labels(index, [*self.tracks, "face_box_px"])
-        if self.pose_smoothing_s and not self.clips.has_exact_pose(index):
-            labels["pose"] = smooth(labels["pose"], self.pose_smoothing_s)
+        labels["pose"] = steady_pose(self.clips, index, labels["pose"], self.pose_smoothing_s)
         for name in self.tracks:
             sample[name] = torch.from_numpy(labels[name][first : first + num_frames].astype(np.float32))
         for name in ("pose", "blink", "face_box_px"):

@@ -137,6 +137,9 @@ def test_measured_poses_are_smoothed_and_exact_ones_stay(tmp_path):
     np.testing.assert_array_equal(exact["pose"], mixture.read_labels(1)["pose"])
     np.testing.assert_allclose(measured["pose"][10:20], 5.5, atol=0.01)
     np.testing.assert_array_equal(measured["reference_pose"], measured["pose"][0])
+    tracks = Tracks(mixture, 30, pose_smoothing_s=0.4)
+    for index, windows_sample in enumerate((measured, exact)):
+        np.testing.assert_array_equal(tracks[Draw(index, (0,))]["pose"], windows_sample["pose"])
 
 
 def test_reference_of_the_first_stage_is_the_first_frame_of_the_window(clips):

@@ -28,6 +28,7 @@ _PUBLIC_NAMES = {
     "Keyframe": "motion.track",
     "VideoWriter": "media.video_writer",
     "export_onnx": "graphs.export",
+    "fit_threads": "machine.threads",
     "initial_states": "pipeline.clip_tensors",
     "keep_freed_memory": "machine.allocator",
     "launch_page": "studio.page",

@@ -40,6 +40,7 @@ def animate(options: argparse.Namespace) -> None:
         quiet_libraries()
         check_makes_motion(options, makes_motion(options.checkpoint))
         pipe = load_pipeline(options).to(device)
+    say(f"computing {_described_device(device)}")
     if options.preview_while is not None:
         _render_beginning(options, inputs, pipe)
     render(options, inputs, pipe, seconds, say)
@@ -146,6 +147,16 @@ def _render_beginning(options: argparse.Namespace, inputs: Inputs, pipe: "DAWNPi
     say(
         f"wrote {first.output}: the first {BEGINNING_S:g} s by the preset {BEGINNING_PRESET}; the rest is rendered now"
     )
+
+
+def _described_device(device: "torch.device") -> str:
+    import torch
+
+    if device.type != "cpu":
+        return f"on {device}"
+    num_threads = torch.get_num_threads()
+    waiting = " that sleep while they wait" if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else ""
+    return f"on the CPU, {num_threads} thread{'s' * (num_threads > 1)}{waiting}"
 
 
 def _described_face(portrait: Portrait) -> str:

@@ -10,6 +10,7 @@ from types import FrameType
 
 from ..machine.allocator import keep_freed_memory
 from ..machine.standard_streams import open_missing_streams
+from ..machine.threads import fit_threads
 from .animate import animate
 from .batch import batch
 from .checkpoint import load_pipeline
@@ -29,6 +30,7 @@ def program() -> int:
     """
     open_missing_streams()
     keep_freed_memory()
+    fit_threads()
     sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)
     return main()
 

@@ -15,11 +15,12 @@ WANDER = {
     "yaw_deg": (5.0, 0.55, 16.0),
     "pitch_deg": (2.2, 0.45, 8.0),
     "roll_deg": (2.0, 0.6, 7.0),
-    "scale": (0.012, 1.0, 0.04),
+    "scale": (0.012, 1.0, 0.08),
     "x_cm": (0.4, 0.8, 1.2),
     "y_cm": (0.25, 0.8, 0.8),
 }
-TURNS = ("yaw_deg", "pitch_deg", "roll_deg")
+# what livelier heads do more of: they turn, and lean towards the camera and back
+LIVELY = ("yaw_deg", "pitch_deg", "roll_deg", "scale")
 # standard deviation of the clip's own centre
 CENTRES = {"yaw_deg": 6.0, "pitch_deg": 3.0, "roll_deg": 1.5, "scale": 0.015, "x_cm": 0.3, "y_cm": 0.2}
 # loudness from which a peak is an accent, and how often a head nods or brows rise with one
@@ -31,7 +32,7 @@ GAZE_SPREAD_RAD = (0.07, 0.035)
 GAZE_COMPENSATION = 0.7
 
 
-def head_states(mouth_track: np.ndarray, energy: np.ndarray, seed: int, turning: float = 1.0) -> list[HeadState]:
+def head_states(mouth_track: np.ndarray, energy: np.ndarray, seed: int, liveliness: float = 1.0) -> list[HeadState]:
     """Generate head motion for speech.
 
     The head wanders smoothly and nods on loud syllables, where the brows rise too; the eyes rest and jump, make up for
@@ -41,7 +42,7 @@ def head_states(mouth_track: np.ndarray, energy: np.ndarray, seed: int, turning:
         mouth_track: Array (F, 4), see `mouth_track.mouth_track`.
         energy: Array (F,): loudness of the speech in every frame, in [0, 1], see `speech_energy`.
         seed: Same seed, same motion.
-        turning: Factor of how far and how fast the head turns; not of how far at most.
+        liveliness: Factor of how far and how fast the head turns and leans; not of how far at most.
 
     Returns:
         One state per frame.
@@ -55,7 +56,7 @@ def head_states(mouth_track: np.ndarray, energy: np.ndarray, seed: int, turning:
     rng = np.random.default_rng(seed)
     tracks = {}
     for name, (spread, scale_s, largest) in WANDER.items():
-        factor = turning if name in TURNS else 1.0
+        factor = liveliness if name in LIVELY else 1.0
         tracks[name] = _wander(num_frames, factor * spread, scale_s, largest, rng)
     for name, spread in CENTRES.items():
         tracks[name] += np.clip(rng.normal(), -2, 2) * spread

@@ -18,8 +18,8 @@ def motion(num_frames=100, seed=0, energy=None):
     return mouth, head_states(mouth, syllables(num_frames) if energy is None else energy, seed)
 
 
-def turned(factor):
-    return head_states(np.zeros((200, 4)), np.zeros(200), 5, turning=factor)
+def lively(factor):
+    return head_states(np.zeros((200, 4)), np.zeros(200), 5, liveliness=factor)
 
 
 def track(states, name):
@@ -146,9 +146,9 @@ def test_samples_that_are_not_the_frames_are_refused():
         speech_energy(np.zeros(1000), 2)
 
 
-def test_heads_turn_farther_as_asked_but_never_beyond_the_same_bounds():
-    for name, centre in (("yaw_deg", 12), ("pitch_deg", 6), ("roll_deg", 3)):
-        little, far = track(turned(1), name), track(turned(2.5), name)
+def test_heads_turn_and_lean_farther_as_asked_but_never_beyond_the_same_bounds():
+    for name, centre in (("yaw_deg", 12), ("pitch_deg", 6), ("roll_deg", 3), ("scale", 1.03)):
+        little, far = track(lively(1), name), track(lively(2.5), name)
         assert far.std() > 1.5 * little.std()
         assert np.abs(far).max() <= WANDER[name][2] + centre
-    assert np.array_equal(track(turned(1), "x_cm"), track(turned(2.5), "x_cm"))
+    assert np.array_equal(track(lively(1), "x_cm"), track(lively(2.5), "x_cm"))

@@ -36,8 +36,8 @@ SPEAKERS_PER_HELD_OUT = 10
 # most mouths close to speak; the others speak from what the portrait shows, as a laughing face does
 CLOSING_SHARE = 0.8
 MIRRORED_SHARE = 0.5
-# heads turn more than those who only speak, so that a pose that somebody asks for is known too
-TURNING = (1.0, 2.5)
+# heads turn and lean more than those who only speak, so that a pose that somebody asks for is known too
+LIVELINESS = (1.0, 2.5)
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class PuppetClips:
         puppet = self._puppet(portrait, rng)
         speech = self._sources[rng.choice(len(self._sources), p=self._shares)].draw(settings.num_frames, rng)
         energy = speech_energy(speech.samples, settings.num_frames)
-        motion_seed, turning = int(rng.integers(SEED_LIMIT)), float(rng.uniform(*TURNING))
-        states = head_states(np.zeros((settings.num_frames, 4)), energy, motion_seed, turning)
+        motion_seed, liveliness = int(rng.integers(SEED_LIMIT)), float(rng.uniform(*LIVELINESS))
+        states = head_states(np.zeros((settings.num_frames, 4)), energy, motion_seed, liveliness)
         clip = make_puppet_clip(
             puppet,
             clip_id,

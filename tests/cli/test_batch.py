@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from diffusers_dawn import JobRenderer
-from diffusers_dawn.cli import job_renderer
+from diffusers_dawn.cli import batch, job_renderer
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.job_lines import tidy_fields
 from diffusers_dawn.cli.job_log import STARTED, JobLog
@@ -97,6 +97,18 @@ def test_what_is_done_is_not_done_again_but_what_changed_is(inputs, tmp_path, ca
     after = {name: os.stat(videos / f"{name}.mp4").st_mtime_ns for name in "abc"}
     assert after["a"] == before["a"] and after["b"] != before["b"] and after["c"] != before["c"]
     assert [row["status"] for row in report_of(videos)] == ["done"] * 3
+
+
+def test_a_batch_says_how_to_use_the_cores_that_are_left(inputs, tmp_path, capsys, monkeypatch):
+    # a job that ends at once: its picture is missing
+    arguments = words(inputs, [job(inputs, "a.mp4", image="nothing.png")], tmp_path / "videos")
+    said = []
+    for num_cores in (4, 1):
+        monkeypatch.setattr(batch, "usable_cores", lambda num_cores=num_cores: num_cores)
+        main(arguments)
+        said.append(capsys.readouterr().out)
+    assert "using 1 of 4 cores; `accelerate launch --multi_gpu --num_processes 4 -m diffusers_dawn batch" in said[0]
+    assert "cores" not in said[1]
 
 
 def test_equal_jobs_are_equal_files_whatever_came_before(inputs, tmp_path):

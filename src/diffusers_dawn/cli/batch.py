@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from ..machine.threads import usable_cores
 from .job_lines import Job, read_jobs
 from .job_log import DONE, FAILED, REPORT_NAME, write_report
 from .messages import say
@@ -36,6 +37,8 @@ def batch(options: argparse.Namespace) -> None:
     renderer = JobRenderer(
         options.output, options.checkpoint, options.lora, device, options.dtype, memory_share=on_this_machine
     )
+    if place.device.type == "cpu":
+        _advise_processes(on_this_machine)
     own = jobs[place.process_index :: place.num_processes]
     try:
         num_failed = _run(own, renderer, len(jobs))
@@ -57,6 +60,15 @@ def _place(device: str | None) -> "PartialState":
     from accelerate import PartialState
 
     return PartialState(cpu=device is not None and device.startswith("cpu"))
+
+
+def _advise_processes(num_processes: int) -> None:
+    """Say how to use the cores that are left, because each process computes on one."""
+    if num_processes < (num_cores := usable_cores()):
+        say(
+            f"using {num_processes} of {num_cores} cores; `accelerate launch --multi_gpu --num_processes {num_cores} "
+            "-m diffusers_dawn batch …` uses all (one per process, so that equal jobs give equal files)"
+        )
 
 
 def _run(jobs: list[Job], renderer: "JobRenderer", num_jobs: int) -> int:

@@ -56,7 +56,7 @@ class Rendering:
         portrait: Whom to animate.
         speech: The recording.
         windows: How it is cut.
-        head_motion: Factor of the head's motion.
+        motion: What is said about the head's motion.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Rendering:
         portrait: Portrait,
         speech: Waveform,
         windows: StreamWindows,
-        head_motion: float = 1.0,
+        motion: str | None = None,
     ) -> None:
         talker = Talker(speech)
         stream = pipe.stream(
@@ -75,7 +75,7 @@ class Rendering:
             speech.sample_rate_hz,
             preset=args.preset,
             generator=torch.Generator().manual_seed(0),
-            head_motion=head_motion,
+            motion=motion,
             windows=windows,
             height=args.size,
             width=args.size,
@@ -129,7 +129,7 @@ def print_lips(args: argparse.Namespace, pipe: DAWNPipeline, portrait: Portrait)
     part = len(samples) // 2
     samples[part // 2 : part // 2 + part] = 0
     quiet = Waveform(samples, speech.sample_rate_hz)
-    done = Rendering(args, pipe, portrait, quiet, StreamWindows(*args.windows[0]), head_motion=0.0)
+    done = Rendering(args, pipe, portrait, quiet, StreamWindows(*args.windows[0]), motion="head motion 0")
     top, bottom, left, right = mouth_box(portrait, done.frames.shape[1])
     mouth = done.frames[:, top:bottom, left:right]
     steps = np.abs(np.diff(mouth, axis=0)).mean((1, 2, 3))

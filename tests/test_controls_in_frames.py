@@ -162,7 +162,7 @@ def test_edits_of_a_track_and_the_head_motion_are_seen(render, swaying):
         {"motion": edited(SWAYING, "limit yaw 5")},
         {"motion": edited(SWAYING, "smooth 1.5 s")},
         {"motion": edited(SWAYING, "head motion 0.2")},
-        {"motion": SWAYING, "head_motion": 0.0},
+        {"motion": edited(SWAYING, "head motion 0")},
     ):
         changed = render(**change)
         assert share(changed, swaying, "yaw_deg") > LEAST_SHARE, change

@@ -205,7 +205,7 @@ class Render:
         from comfy.utils import ProgressBar
 
         waveform, features = speech
-        settings = {"preset": preset, "guidance_scale": guidance_scale, "head_motion": head_motion}
+        settings = {"preset": preset, "guidance_scale": guidance_scale}
         bar = ProgressBar(pipeline.plan(len(features), **settings).request.num_inference_steps)
 
         def after_step(_pipe: Any, _step: int, _time: Any, _tensors: dict) -> dict:
@@ -216,7 +216,7 @@ class Render:
         out = pipeline(
             portrait,
             audio_embeds=features.to(pipeline.device),
-            motion=motion,
+            motion=f"head motion {head_motion}" if motion is None else motion.scaled(head=head_motion),
             output_type="pt",
             generator=torch.Generator().manual_seed(seed),
             callback_on_step_end=after_step,

@@ -55,7 +55,7 @@ def call(pipe, **arguments):
 def two_clips():
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     pictures = [loading_worker.picture(), loading_worker.picture()[::-1].copy()]
-    return {"image": pictures, "generator": generators, "head_motion": 0.5}
+    return {"image": pictures, "generator": generators, "motion": "head motion 0.5"}
 
 
 @pytest.mark.parametrize("arguments", [dict, lambda: {"num_inference_steps": None}, two_clips])

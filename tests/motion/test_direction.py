@@ -3,8 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusers_dawn.motion.direction import check_sampling, direct, motion_of_call, parts_of
-from diffusers_dawn.motion.script import Join, MotionScript, TakeFrom
+from diffusers_dawn.motion.direction import (
+    Direction,
+    check_sampling,
+    direct,
+    direct_stream,
+    motion_of_call,
+    parts_of,
+    with_head_motion,
+)
+from diffusers_dawn.motion.script import Join, MotionScript, TakeFrom, parse_script
 from diffusers_dawn.motion.track import MotionTrack
 from made_tracks import REST, moving_track, still_track
 
@@ -128,3 +136,33 @@ def test_parts_that_need_no_pbnet_are_known():
 
 def test_directions_are_tracks_for_every_kind():
     assert isinstance(directed("smooth 0.5 s; blink rate 1; head motion 0.5").edited(moving_track()), MotionTrack)
+
+
+def test_head_motion_is_scaled_before_what_else_is_said():
+    track, half = moving_track(), moving_track().scaled(head=0.5)
+    alone, script = with_head_motion(None, 0.5), with_head_motion(motion_of_call("at 0.4 s yaw 25; nod"), 0.5)
+    assert alone == parse_script("head motion 0.5")
+    assert script == parse_script("head motion 0.5; at 0.4 s yaw 25; nod")
+    np.testing.assert_array_equal(with_head_motion(track, 0.5).pose, half.pose)
+    np.testing.assert_array_equal(with_head_motion(track, 0.5).blink, track.blink)
+
+
+@pytest.mark.parametrize("motion", [None, moving_track(), motion_of_call("nod")])
+def test_a_factor_of_1_changes_nothing_and_others_than_from_0_to_2_are_refused(motion):
+    assert with_head_motion(motion, 1) is motion
+    for factor in (-0.1, 2.1, np.nan, "half"):
+        with pytest.raises(ValueError, match=rf"`head_motion` is {factor!r}, must be a number in \[0, 2\]"):
+            with_head_motion(motion, factor)
+
+
+def test_a_stream_is_told_what_holds_for_every_frame_alone():
+    track = moving_track()
+    text = "head motion 0.5; blink strength 0.5; offset yaw 5; limit pitch 3"
+    whole = direct_stream(text).edited(track)
+    assert not np.allclose(whole.pose, track.pose) and not np.allclose(whole.blink, track.blink)
+    part = MotionTrack(track.pose[3:7], track.blink[3:7], track.rest_pose, track.rest_blink)
+    np.testing.assert_array_equal(direct_stream(text).edited(part).pose, whole.pose[3:7])
+    assert direct_stream(None) == Direction()
+    for said in ("nod", "at 1 s yaw 5", "smooth 1 s", "blink rate 1", "take 2", "end at rest"):
+        with pytest.raises(ValueError, match=f"`motion` is '{said}', must be a text that only says"):
+            direct_stream(said)

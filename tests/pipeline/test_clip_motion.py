@@ -56,7 +56,7 @@ def test_head_and_blinks_can_be_taken_apart(pipe, tmp_path):
 
 
 def test_a_still_head_still_turns_where_a_keyframe_says_so(pipe):
-    pose = motion_of(pipe, "at 0.8 s yaw 25", head_motion=0).pose[0]
+    pose = motion_of(pipe, "head motion 0; at 0.8 s yaw 25").pose[0]
     assert pose[20, 0] == pytest.approx(25, abs=1e-3)
     np.testing.assert_allclose(pose[:, 1:], np.tile(face().pose[1:], (30, 1)), rtol=1e-5)
 
@@ -95,7 +95,7 @@ def test_proposed_motions_are_those_that_takes_give(pipe):
 
 
 def test_a_proposed_motion_is_directed_as_in_a_call(pipe):
-    said = {"motion": "take 2; at 0.8 s yaw 25; blink at 0.2 s", "head_motion": 0.5}
+    said = {"motion": "head motion 0.5; take 2; at 0.8 s yaw 25; blink at 0.2 s"}
     (track,) = pipe.propose_motion(picture(), speech(30), 16_000, face(), num_candidates=1, generator=seeded(), **said)
     called = motion_of(pipe, **said)
     np.testing.assert_allclose(called.pose[0], track.pose, **NEAR)

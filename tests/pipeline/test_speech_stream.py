@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusers_dawn import StreamWindows
+from made_tracks import moving_track
 from pipeline_calls import RATE_HZ, face, picture, run, seeded, speech
 
 WINDOWS = StreamWindows(hop_frames=5, ahead_frames=2, past_frames=3, heard_frames=8)
@@ -115,7 +116,7 @@ def test_call_between_two_pieces_changes_nothing(pipe, whole):
 
 
 def test_head_can_be_kept_still(pipe):
-    made = stream(pipe, [speech(NUM_FRAMES)], head_motion=0)
+    made = stream(pipe, [speech(NUM_FRAMES)], motion="head motion 0")
     list(made)
     pose = made._motion._tracks[0].part(15, NUM_FRAMES)[0]
     torch.testing.assert_close(pose, torch.tensor(face().pose).float().expand(3, 6))
@@ -149,7 +150,9 @@ def test_interrupted_pipeline_ends_its_stream(pipe):
         ({"chunks": 3}, "`audio_chunks` is a int"),
         ({"windows": 20}, "`windows` is 20, must be `StreamWindows`"),
         ({"generator": 7}, "`generator` is 7"),
-        ({"head_motion": 3}, "`head_motion` is 3"),
+        ({"motion": "head motion 3"}, "'head motion 3' has 3, must have a number from 0 to 2"),
+        ({"motion": "offset yaw 5; nod"}, "`motion` is 'offset yaw 5; nod', must be a text that only says"),
+        ({"motion": moving_track(9)}, "`motion` is a MotionTrack, must be a text that only says"),
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
     ],
 )

@@ -76,6 +76,7 @@ def render(
 
     from ..face.opacity import cut_out, upright_opacity
     from ..media.video_writer import SYNTHETIC_COMMENT, VideoWriter
+    from ..motion.direction import with_head_motion
     from ..motion.track_files import save_track
 
     output, (waveform, picture, own_opacity, num_frames) = Path(options.output), inputs
@@ -107,6 +108,7 @@ def render(
     if options.motion is not None:
         with timed(seconds, "motion"):
             motion = _read_motion(options.motion, pipe, waveform, num_frames)
+    motion = with_head_motion(motion, options.head_motion)
 
     follow("denoising", 0, plan.request.num_inference_steps)
     with naming_options():
@@ -116,7 +118,6 @@ def render(
             **settings,
             num_frames=num_frames,
             generator=_generator(options.seed),
-            head_motion=options.head_motion,
             motion=motion,
             callback_on_step_end=lambda call, step, *_: follow("denoising", step + 1, call.num_timesteps),
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..motion.direction import with_head_motion
 from ..motion.reading import read_motion
 from ..records import Waveform
 from ..speech.features import num_video_frames
@@ -45,8 +46,7 @@ def beginning_of(
             inputs.waveform,
             num_candidates=1,
             generator=torch.Generator().manual_seed(options.seed),
-            motion=motion,
-            head_motion=options.head_motion,
+            motion=with_head_motion(motion, options.head_motion),
         )
     options.motion, options.head_motion = track, 1.0
     samples, rate_hz = inputs.waveform.samples, inputs.waveform.sample_rate_hz

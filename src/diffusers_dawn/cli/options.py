@@ -280,12 +280,12 @@ def check_options(options: argparse.Namespace) -> None:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
     with naming_options():
         _check_request(options)
+        _check_motion(options)
     if options.label is not None:
         label_text(options.label, options.label_font)
     elif options.label_font is not None:
         raise ValueError("`--label-font` needs `--label`")
     check_model_options(options)
-    _check_motion(options)
     _check_background(options)
     if options.enhance not in (None, DETAIL):
         read_enhancer(options.enhance, "--enhance")
@@ -342,7 +342,6 @@ def _check_request(options: argparse.Namespace) -> None:
         width=1 if options.size is None else options.size,
         num_inference_steps=1 if options.steps is None else options.steps,
         guidance_scale=1.0 if options.guidance_scale is None else options.guidance_scale,
-        head_motion=options.head_motion,
         machine=machine,
     )
     request.check()
@@ -366,11 +365,13 @@ def _square(word: str) -> SquareCrop:
 
 def _check_motion(options: argparse.Namespace) -> None:
     """Understand what `--motion` says, which stays in the options; its files are looked at with the recording."""
+    from ..motion.direction import with_head_motion
     from ..motion.reading import open_motion
     from ..motion.track_files import check_track_place
 
     if options.motion is not None:
         options.motion = open_motion(options.motion, "--motion")
+    with_head_motion(options.motion, options.head_motion)
     if options.save_motion is not None:
         check_track_place(options.save_motion, "--save-motion")
 

@@ -33,9 +33,8 @@ _VALUES = {
     "blink": (torch.Tensor, "Openness of the left and right eye per frame (B, F, 2)."),
     "motion": (
         MotionTrack | MotionScript | str,
-        "What the head and the eyes do: a track, or a text such as 'nod twice'.",
+        "What the head and the eyes do: a track, or a text such as 'nod twice' or 'head motion 0.5'.",
     ),
-    "head_motion": (float, "Factor of the head's motion away from the portrait's pose, in [0, 2]."),
     "generator": (torch.Generator, "Source of noise, or a list of one per clip."),
     "height": (int, "Height of the video [px]; None: the size that the denoiser was trained with."),
     "width": (int, "Width of the video [px]."),
@@ -61,7 +60,6 @@ _VALUES = {
     "fps": (int, "Frames per second of the videos."),
 }
 _DEFAULTS = {
-    "head_motion": 1.0,
     "window_overlap": WINDOW_OVERLAP,
     "decode_chunk_size": 8,
     "output_type": "pil",

@@ -139,7 +139,6 @@ class MotionBlock(_DAWNBlock):
             "pose",
             "blink",
             "motion",
-            "head_motion",
             needs=("portraits", "audio_embeds"),
         ),
     )
@@ -157,7 +156,7 @@ class MotionBlock(_DAWNBlock):
             audio_embeds=block.audio_embeds,
             motion=block.motion,
         )
-        clips = direct_clips(clips, [count_frames(clip) for clip in clips], block.head_motion)
+        clips = direct_clips(clips, [count_frames(clip) for clip in clips])
         features = torch.stack([clip.audio_embeds for clip in clips]).to(stages._execution_device)
         generator = generators_of(block.generator, len(clips))
         block.pose, block.blink = move_clips(clips, features, stages.predict_motion, generator)

@@ -24,10 +24,12 @@ from .script import (
     When,
     parse_script,
 )
-from .track import Keyframe, MotionTrack
+from .track import MOST_SCALE, Keyframe, MotionTrack
 
 # a pause between two gestures that follow each other [s]
 PAUSE_S = 0.2
+# methods of `MotionTrack` that treat each frame by itself
+FRAME_BY_FRAME = ("scaled", "turned", "limited")
 READ_FIRST = "`diffusers_dawn.read_motion` reads files and finds words"
 MotionSource: TypeAlias = "MotionTrack | MotionScript | str"
 
@@ -115,6 +117,31 @@ def motion_of_call(motion: MotionSource, name: str = "motion") -> MotionTrack | 
     return script
 
 
+def with_head_motion(
+    motion: MotionTrack | MotionScript | None, head_motion: float
+) -> MotionTrack | MotionScript | None:
+    """Scale the head's motion before anything else that is said about it.
+
+    Args:
+        motion: The track or the script; None: PBNet's motion.
+        head_motion: Factor of the head's motion, in [0, 2]. 0 keeps the head still; it still blinks.
+
+    Returns:
+        The track or the script; where nothing is said and the factor is 1, None.
+
+    Raises:
+        ValueError: The factor is out of range.
+    """
+    if not is_between(head_motion, 0, MOST_SCALE):
+        raise ValueError(f"`head_motion` is {head_motion!r}, must be a number in [0, {MOST_SCALE:g}]")
+    if head_motion == 1:
+        return motion
+    if isinstance(motion, MotionTrack):
+        return motion.scaled(head=head_motion)
+    statements, text = ((), "") if motion is None else (motion.statements, f"; {motion.text}")
+    return MotionScript((Edit("scaled", {"head": head_motion}), *statements), f"head motion {head_motion:g}{text}")
+
+
 def is_file_name(motion: str | os.PathLike) -> bool:
     """Tell a file from a text: no text is one word with a suffix."""
     place = os.fspath(motion)
@@ -143,6 +170,29 @@ def direct(motion: MotionTrack | MotionScript | None, face: FaceState, num_frame
         track = motion.onto(face).first(num_frames)
         return Direction(head=track, blinks=track)
     return _Directing(motion, face, num_frames).all_statements()
+
+
+def direct_stream(motion: MotionScript | str | None) -> Direction:
+    """Find out what the motion of a clip without end shall be.
+
+    Args:
+        motion: A text, or the script of one; None: nothing is asked for.
+
+    Returns:
+        The direction.
+
+    Raises:
+        ValueError: It is something else, is not understood, or says what depends on more than a frame.
+    """
+    if motion is None:
+        return Direction()
+    script = motion_of_call(motion)
+    allowed = "must be a text that only says 'head motion', 'blink strength', 'offset' or 'limit': a stream has no end"
+    if isinstance(script, MotionTrack):
+        raise ValueError(f"`motion` is a MotionTrack, {allowed}")
+    if any(not isinstance(said, Edit) or said.method not in FRAME_BY_FRAME for said in script.statements):
+        raise ValueError(f"`motion` is {script.text!r}, {allowed}")
+    return Direction(edits=tuple(map(_edit, script.statements)))
 
 
 @dataclass

@@ -13,13 +13,12 @@ from .clip_tensors import initial_states
 from .clips import ClipInput
 
 
-def direct_clips(clips: list[ClipInput], frame_counts: list[int], head_motion: float = 1.0) -> list[ClipInput]:
+def direct_clips(clips: list[ClipInput], frame_counts: list[int]) -> list[ClipInput]:
     """Find out what is said about the motion of prepared clips.
 
     Args:
         clips: The clips.
         frame_counts: Frames of each.
-        head_motion: Factor of the head's motion, before what else is said about it.
 
     Returns:
         Clips with their direction, and the pose and blinks that it brings along.
@@ -33,9 +32,7 @@ def direct_clips(clips: list[ClipInput], frame_counts: list[int], head_motion: f
         # clips of one prompt share it
         key = (id(clip.motion), id(clip.image), num_frames)
         if key not in known:
-            direction = direct(clip.motion, clip.image.face, num_frames)
-            edits = (partial(MotionTrack.scaled, head=head_motion),) if head_motion != 1 else ()
-            known[key] = replace(direction, edits=edits + direction.edits)
+            known[key] = direct(clip.motion, clip.image.face, num_frames)
         tracks = {}
         for name, track in (("pose", known[key].head), ("blink", known[key].blinks)):
             if track is not None and getattr(clip, name) is not None:

@@ -120,7 +120,6 @@ class FitsMemory:
         sigmas: list[float] | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
         eta: float | None = None,
-        head_motion: float = 1.0,
         output_type: str = "pil",
         preset: str | None = None,
         batch_size: int = 1,
@@ -137,7 +136,6 @@ class FitsMemory:
             sigmas: Own noise levels of the steps.
             guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
             eta: Share of fresh noise.
-            head_motion: Factor of the head's motion.
             output_type: Form of the frames.
             preset: Sampler and steps by name.
             batch_size: Clips B.
@@ -157,7 +155,6 @@ class FitsMemory:
             sigmas,
             guidance_scale,
             eta,
-            head_motion,
             output_type,
             preset,
         )
@@ -223,7 +220,6 @@ class FitsMemory:
         sigmas: list[float] | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
         eta: float | None = None,
-        head_motion: float = 1.0,
         output_type: str = "pil",
         preset: str | None = None,
     ) -> RenderRequest:
@@ -237,7 +233,6 @@ class FitsMemory:
             *sampling[1:4],
             {"speech": self.config.speech_guidance} if guidance_scale is None else guidance_scale,
             sampling.eta,
-            head_motion,
             output_type,
             self._machine,
         )

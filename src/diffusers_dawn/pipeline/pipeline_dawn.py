@@ -175,7 +175,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         preset: str | None = None,
-        head_motion: float = 1.0,
         motion: MotionTrack | MotionScript | str | list | None = None,
         **moved: Any,
     ) -> DAWNPipelineOutput | tuple:
@@ -216,12 +215,11 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
             preset: Sampler and steps by name, instead of the pipeline's scheduler: "quality", "balanced" or "fast",
                 as suits what the denoiser predicts (see `presets.presets_of`). None: "balanced" where no steps
                 are given and the pipeline has the scheduler of DAWN's checkpoints; your own is always used.
-            head_motion: Factor of the head's motion away from the portrait's pose, in [0, 2]. 0 keeps the head
-                still; it still blinks.
             motion: What the head and the eyes do: a `MotionTrack`, which goes in PBNet's place, or a text such as "nod
-                twice at 1.5 s, then look left", which edits PBNet's motion; a list is a batch. `read_motion` makes
-                them of files and videos, and of texts that name files or words. See `docs/motion.md`.
-            **moved: Refused: what configures the machine is a method of the pipeline, see `MOVED`.
+                twice at 1.5 s, then look left" or "head motion 0.5", which edits PBNet's motion; a list is a batch.
+                `read_motion` makes them of files and videos, and of texts that name files or words. See
+                `docs/motion.md`.
+            **moved: Refused, and said what takes its place, see `MOVED`.
 
         Returns:
             `DAWNPipelineOutput`, or its fields as a tuple.
@@ -245,7 +243,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
             sigmas,
             guidance_scale,
             eta,
-            head_motion,
             output_type,
             preset,
         )
@@ -256,7 +253,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         clips = collect_clips(*given)
         clips = prepare_clips(clips, lambda clip: self.prepare_portrait(clip.image, clip.face))
         frame_counts = [count_frames(clip, num_frames) for clip in clips]
-        clips = direct_clips(clips, frame_counts, head_motion)
+        clips = direct_clips(clips, frame_counts)
         generators = generators_of(generator, len(clips))
 
         # 3. batches of equally long clips, and how each fits in the memory

@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 from ..geometry.frame_windows import FrameWindows, check_windows
 from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP
 from ..memory.estimate import ClipSize, latent_copies
-from ..motion.track import MOST_SCALE
 from ..ranges import is_between, is_whole_number
 from ..sampling.guidance import guidance_of
 from .output import OUTPUT_TYPES
 
-# what are no arguments of a call: who has it instead
+# what are no arguments of a call: what says it instead
 MOVED = {
-    "window_frames": "enable_windows(frames, overlap)",
-    "window_overlap": "enable_windows(frames, overlap)",
-    "memory_budget": "set_memory_budget(num_bytes)",
-    "cache_interval": "enable_step_cache(interval)",
-    "decode_chunk_size": "set_decode_chunk_size(frames)",
-    "face_index": "prepare_portrait(image, face_index=...)",
-    "crop": "prepare_portrait(image, crop=...)",
-    "attention_kwargs": "set_adapters(names, weights)",
+    "window_frames": "pipe.enable_windows(frames, overlap)",
+    "window_overlap": "pipe.enable_windows(frames, overlap)",
+    "memory_budget": "pipe.set_memory_budget(num_bytes)",
+    "cache_interval": "pipe.enable_step_cache(interval)",
+    "decode_chunk_size": "pipe.set_decode_chunk_size(frames)",
+    "face_index": "pipe.prepare_portrait(image, face_index=...)",
+    "crop": "pipe.prepare_portrait(image, crop=...)",
+    "attention_kwargs": "pipe.set_adapters(names, weights)",
+    "head_motion": 'motion="head motion 0.5"',
 }
 
 
@@ -36,8 +36,8 @@ def refuse_moved(arguments: Mapping[str, Any]) -> None:
         TypeError: There is one.
     """
     for name in arguments:
-        place = f"; use `{MOVED[name]}` of the pipeline" if name in MOVED else ""
-        raise TypeError(f"`{name}` is no argument of a call{place}")
+        instead = f"; use `{MOVED[name]}`" if name in MOVED else ""
+        raise TypeError(f"`{name}` is no argument of a call{instead}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,6 @@ class RenderRequest:
         sigmas: Own noise levels of the steps.
         guidance_scale: Weight of the conditions against the null condition, or of each.
         eta: Share of fresh noise.
-        head_motion: Factor of the head's motion.
         output_type: Form of the frames.
         machine: How the machine is used.
     """
@@ -102,7 +101,6 @@ class RenderRequest:
     sigmas: list[float] | None = None
     guidance_scale: float | Mapping[str, float] = 1.0
     eta: float = 1.0
-    head_motion: float = 1.0
     output_type: str = "pil"
     machine: MachineSettings = MachineSettings()
 
@@ -137,8 +135,6 @@ class RenderRequest:
         guidance_of(self.guidance_scale)
         if not is_between(self.eta, 0, 1):
             raise ValueError(f"`eta` is {self.eta!r}, must be a number in [0, 1]")
-        if not is_between(self.head_motion, 0, MOST_SCALE):
-            raise ValueError(f"`head_motion` is {self.head_motion!r}, must be a number in [0, {MOST_SCALE:g}]")
         if self.output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` is {self.output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
 

@@ -11,11 +11,13 @@ import torch
 from ..machine.stage_timer import timed
 from ..media.recordings import MAX_FLOAT_PEAK
 from ..media.sources import as_array
+from ..motion.direction import direct_stream
+from ..motion.script import MotionScript
 from ..ranges import is_whole_number
-from ..records import FPS, FaceState, Portrait
+from ..records import FPS, FaceState
 from ..speech.arriving import ArrivingSpeech
 from ..speech.features import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, num_video_frames
-from .clips import generators_of
+from .clips import ClipInput, generators_of
 from .finite_numbers import check_finite
 from .output import copies_on_cpu, to_uint8
 from .request import RenderRequest
@@ -53,7 +55,7 @@ class SpeechStream(Iterator[StreamedFrames]):
     Args:
         call: Copy of the pipeline for this stream.
         request: Size, sampler and steps.
-        portrait: Whom to animate.
+        clip: Whom to animate, and what its direction says about the motion.
         audio_chunks: Speech, float arrays (num_samples,) of any length.
         sampling_rate: Its rate [Hz].
         windows: How it is cut.
@@ -64,16 +66,16 @@ class SpeechStream(Iterator[StreamedFrames]):
         self,
         call: Any,
         request: RenderRequest,
-        portrait: Portrait,
+        clip: ClipInput,
         audio_chunks: Iterable,
         sampling_rate: int,
         windows: StreamWindows,
         generator: torch.Generator | None,
     ) -> None:
-        self.windows, self.portrait, self.sampling_rate = windows, portrait, sampling_rate
+        self.windows, self.portrait, self.sampling_rate = windows, clip.image, sampling_rate
         self._call, self._chunk_size = call, request.machine.decode_chunk_size
         self._speech = ArrivingSpeech(sampling_rate, call.audio_encoder, call.feature_extractor)
-        self._motion = StreamMotion(call, request, portrait, windows, generator)
+        self._motion = StreamMotion(call, request, clip, windows, generator)
         self._frames = self._render(audio_chunks)
 
     @property
@@ -165,7 +167,7 @@ class StreamsSpeech:
         guidance_scale: float | Mapping[str, float] | None = None,
         generator: torch.Generator | None = None,
         preset: str | None = None,
-        head_motion: float = 1.0,
+        motion: MotionScript | str | None = None,
         # in quotes: the file that is shared with a pipeline says first what signatures name, and the pipeline soon
         windows: "StreamWindows | None" = None,
     ) -> "SpeechStream":
@@ -186,7 +188,8 @@ class StreamsSpeech:
             guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
             generator: Source of noise.
             preset: Sampler and steps by name.
-            head_motion: Factor of the head's motion, in [0, 2].
+            motion: What the head and the eyes do, as a text of "head motion 0.5", "blink strength 0.5",
+                "offset yaw 5", "limit yaw 20".
             windows: How the stream is cut, which sets its latency; None: `StreamWindows()`, 1.2 s.
 
         Returns:
@@ -209,26 +212,25 @@ class StreamsSpeech:
             raise ValueError(f"`windows` is {windows!r}, must be `StreamWindows`")
         if self.pbnet is None or not (self.pbnet.makes_pose and self.pbnet.makes_blink):
             raise ValueError("a stream needs a `pbnet` that makes pose and blinks: this pipeline has none")
-        sources = generators_of(generator, 1)
+        sources, direction = generators_of(generator, 1), direct_stream(motion)
         request = self._requested(
             height,
             width,
             num_inference_steps,
             guidance_scale=guidance_scale,
             eta=0.0,
-            head_motion=head_motion,
             output_type="stream",
             preset=preset,
         )
         # a window is denoised at once, however clips are
         request = replace(request, machine=replace(request.machine, window_frames=None))
         self._planned(request, windows.num_denoised)
-        portrait = self.prepare_portrait(image, face)
+        clip = ClipInput(self.prepare_portrait(image, face), direction=direction)
         call = self._for_one_call()
         call.set_progress_bar_config(disable=True)  # there is no end to it
         call._guidance_scale = request.guidance_scale
         source = sources[0] if isinstance(sources, list) else sources
-        return SpeechStream(call, request, portrait, audio_chunks, int(sampling_rate), windows, source)
+        return SpeechStream(call, request, clip, audio_chunks, int(sampling_rate), windows, source)
 
 
 def _check_chunks(audio_chunks: Any) -> None:

@@ -188,7 +188,6 @@ class StagesOfDAWN:
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         motion: Any = None,
-        head_motion: float = 1.0,
     ) -> list[MotionTrack]:
         """Make several motions for one portrait and recording, to choose from; a call takes one as `motion`.
 
@@ -202,7 +201,6 @@ class StagesOfDAWN:
             temperature: Factor of PBNet's noise, in [0, 3]: larger ones differ more.
             generator: Source of noise. Number k of the result is what a call with "take k" makes from it.
             motion: What is said about each of them: a text, a script or a track, as in a call.
-            head_motion: Factor of the head's motion, as in a call.
 
         Returns:
             The tracks.
@@ -214,7 +212,7 @@ class StagesOfDAWN:
         check_sampling([temperature], [num_candidates], "num_candidates")
         portrait, said = self.prepare_portrait(image, face), None if motion is None else motion_of_call(motion)
         features = self.encode_audio(audio, sampling_rate, num_frames)[None]
-        (clip,) = direct_clips([ClipInput(portrait, motion=said)], [features.shape[1]], head_motion)
+        (clip,) = direct_clips([ClipInput(portrait, motion=said)], [features.shape[1]])
         if temperature != 1:
             clip = replace(clip, direction=replace(clip.direction, temperature=temperature))
         tracks = [move_clips([clip], features, self.predict_motion, generator) for _ in range(num_candidates)]

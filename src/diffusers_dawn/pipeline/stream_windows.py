@@ -4,18 +4,18 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..geometry.frame_windows import pass_over
 from ..geometry.recent_frames import RecentFrames
 from ..machine.stage_timer import timed
-from ..motion.track import MotionTrack
 from ..ranges import is_whole_number
-from ..records import FPS, Portrait
+from ..records import FPS
 from ..sampling.denoising import step_arguments
+from .clip_motion import edit_tracks
 from .clip_tensors import initial_states
+from .clips import ClipInput
 from .finite_numbers import check_finite
 from .request import RenderRequest
 
@@ -77,7 +77,7 @@ class StreamMotion:
     Args:
         call: Copy of the pipeline for this stream.
         request: Size, sampler and steps.
-        portrait: Whom to animate.
+        clip: Whom to animate, and what its direction says about the motion.
         windows: How the stream is cut.
         generator: Source of noise.
     """
@@ -86,11 +86,11 @@ class StreamMotion:
         self,
         call: Any,
         request: RenderRequest,
-        portrait: Portrait,
+        clip: ClipInput,
         windows: StreamWindows,
         generator: torch.Generator | None,
     ) -> None:
-        self._call, self._request, self._portrait = call, request, portrait
+        self._call, self._request, self._clip = call, request, clip
         self._windows, self._generator = windows, generator
         # PBNet's noise by piece of a track that shares a latent, the denoiser's by frame
         self._stride = getattr(call.pbnet.config, "latent_stride", 1)
@@ -163,14 +163,10 @@ class StreamMotion:
             self._motion_noise.add(pbnet.draw_noise(1, num_new, self._generator, device))
         noise = self._motion_noise.part(heard // self._stride, num_pieces)
         noise = noise.repeat_interleave(self._stride, dim=1)[:, : stop - heard]
-        pose, blink = pbnet.generate(features, *initial_states([self._portrait], device), noise=noise)
+        pose, blink = pbnet.generate(features, *initial_states([self._clip.image], device), noise=noise)
         for track in (pose, blink):
             check_finite(track, "PBNet's motion", {"pbnet": pbnet}, "the speech or the portrait's state")
-        if self._request.head_motion != 1:
-            face = self._portrait.face
-            moved = MotionTrack(pose[0], blink[0], face.pose, face.blink).scaled(head=self._request.head_motion)
-            pose = torch.from_numpy(np.array(moved.pose, np.float32))[None].to(device)
-        return pose, blink
+        return edit_tracks([self._clip], pose, blink)
 
     def _denoise(
         self, features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor, past: int, stop: int
@@ -179,7 +175,7 @@ class StreamMotion:
         call, request, device = self._call, self._request, features.device
         size = (request.height, request.width)
         with timed(call.stage_seconds, "conditions"):
-            contexts = call.prepare_conditions([self._portrait], features, pose, blink, *size)
+            contexts = call.prepare_conditions([self._clip.image], features, pose, blink, *size)
         with timed(call.stage_seconds, "denoising"):
             call.scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
             if stop > self._noise.stop:

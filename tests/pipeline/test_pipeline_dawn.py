@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from diffusers import TaylorSeerCacheConfig
+from diffusers import EulerDiscreteScheduler, TaylorSeerCacheConfig
 
 from diffusers_dawn import DAWNPipeline, DAWNPipelineOutput, Portrait, PoseBlinkNet
 from diffusers_dawn.pipeline.clip_tensors import initial_states
@@ -210,6 +210,25 @@ def test_public_stages_in_order_give_what_a_call_gives(pipe):
     motion = pipe.denoise(latents, pipe.scheduler.timesteps, contexts, {"eta": 0.0})
     frames = torch.cat(list(pipe.decode_motion(motion, [portrait])), dim=1)
     torch.testing.assert_close(frames, expected.frames, atol=1e-5, rtol=0)
+
+
+def test_stages_take_a_scheduler_of_ones_own_in_the_place_of_the_pipelines(pipe):
+    own = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    own.set_timesteps(2)
+    before = dict(vars(pipe.scheduler))
+    portrait, features = pipe.prepare_portrait(picture(), face()), pipe.encode_audio(speech(), RATE_HZ)[None]
+    pose, blink = pipe.predict_motion(features, *initial_states([portrait], "cpu"), generator=seeded())
+    contexts = pipe.prepare_conditions([portrait], features, pose, blink)
+    unscaled, latents = (
+        pipe.prepare_latents(1, 6, 64, 64, torch.device("cpu"), seeded(1), scheduler=sampler)
+        for sampler in (None, own)
+    )
+    assert torch.equal(latents, unscaled * own.init_noise_sigma) and own.init_noise_sigma > 1
+    motion = pipe.denoise(latents, own.timesteps, contexts, {}, scheduler=own)
+    assert vars(pipe.scheduler) == before and pipe.num_timesteps == 2
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    pipe.scheduler.set_timesteps(2)
+    assert torch.equal(pipe.denoise(latents, pipe.scheduler.timesteps, contexts, {}), motion)
 
 
 def test_recording_of_several_clips_is_encoded_once(pipe):

@@ -19,19 +19,14 @@ class BlockStages(FitsMemory, StagesOfDAWN):
     Args:
         components: The modular pipeline; of it, a stage only needs the components that it uses.
         machine: How the machine is used.
-        sampler: What samples, with its steps set; None: the pipeline's scheduler.
     """
 
     interrupt = False
     face_detector = None
     person_segmenter = None
 
-    def __init__(
-        self, components: ModularPipeline, machine: MachineSettings | None = None, sampler: Any = None
-    ) -> None:
+    def __init__(self, components: ModularPipeline, machine: MachineSettings | None = None) -> None:
         self.components = {name: getattr(components, name, None) for name in _COMPONENTS}
-        if sampler is not None:
-            self.components["scheduler"] = sampler
         self.guidance_scale = GuidedBy(components.guider) if hasattr(components, "guider") else 1.0
         self.progress_bar: Any = None  # of the block that denoises
         self._execution_device = components._execution_device

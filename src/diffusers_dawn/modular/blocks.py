@@ -227,9 +227,8 @@ class BeforeDenoiseBlock(_DAWNBlock):
         size = request.height, request.width
         block.contexts = stages.prepare_conditions(block.portraits, *tracks, *size, windows)
         block.sampler = request.scheduler
-        stages = BlockStages(components, sampler=block.sampler)
         block.latents = stages.prepare_latents(
-            len(clips), num_frames, *size, stages._execution_device, generator, block.latents
+            len(clips), num_frames, *size, stages._execution_device, generator, block.latents, block.sampler
         )
         block.timesteps = block.sampler.timesteps
         block.step_arguments = step_arguments(block.sampler, generator, request.eta)
@@ -250,7 +249,7 @@ class DenoiseBlock(_DAWNBlock):
     def __call__(self, components: ModularPipeline, state: PipelineState) -> tuple[ModularPipeline, PipelineState]:
         """Run the block."""
         block = self.get_block_state(state)
-        stages = BlockStages(components, sampler=copy.deepcopy(block.sampler))  # steps leave their traces in it
+        stages = BlockStages(components)
         stages.progress_bar = self.progress_bar
         guided = stages.guidance_scale
 
@@ -260,7 +259,12 @@ class DenoiseBlock(_DAWNBlock):
 
         guided.begin_step(0, block.timesteps)
         block.latents = stages.denoise(
-            block.latents, block.timesteps, block.contexts, block.step_arguments, begin_next
+            block.latents,
+            block.timesteps,
+            block.contexts,
+            block.step_arguments,
+            begin_next,
+            scheduler=copy.deepcopy(block.sampler),  # steps leave their traces in it
         )
         self.set_block_state(state, block)
         return components, state

@@ -1,13 +1,13 @@
 """Head pose and blinks of prepared clips: given, read as a call's motion says, or predicted; then edited."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from ..motion.direction import Direction, direct
+from ..motion.direction import Direction, check_sampling, direct
 from ..motion.track import MotionTrack
 from .clip_tensors import initial_states
 from .clips import ClipInput
@@ -97,6 +97,36 @@ def move_clips(
     generate = partial(predict, features, initial_pose, initial_blink, generator, **sampling)
     pose, blink = stack_tracks(clips, generate, device)
     return edit_tracks(clips, pose, blink)
+
+
+def motion_noise(
+    draw: Callable[[], torch.Tensor],
+    num_clips: int,
+    temperature: float | Sequence[float],
+    take: int | Sequence[int],
+) -> torch.Tensor:
+    """Draw PBNet's noise of every clip: so many candidates as the last one that is taken.
+
+    Args:
+        draw: Draws the noise (B, F, Z) of the next candidate of all clips.
+        num_clips: Clips B.
+        temperature: Factor of the noise, or one per clip.
+        take: Which candidate counts, from 1, or one per clip.
+
+    Returns:
+        Noise (B, F, Z).
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+    temperatures, takes = (
+        list(given) if isinstance(given, list | tuple) else [given] * num_clips for given in (temperature, take)
+    )
+    check_sampling(temperatures, takes)
+    draws = [draw() for _ in range(max(takes))]
+    return torch.stack([
+        draws[number - 1][clip] * factor for clip, (factor, number) in enumerate(zip(temperatures, takes, strict=True))
+    ])
 
 
 def edit_tracks(clips: list[ClipInput], pose: torch.Tensor, blink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

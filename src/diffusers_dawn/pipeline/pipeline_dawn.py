@@ -288,7 +288,11 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
 
     def _for_one_call(self) -> "DAWNPipeline":
-        """Copy the pipeline for one call: scheduler and state are the copy's own, networks are shared."""
+        """Copy the pipeline for one call, as its callbacks see it; networks are shared.
+
+        Callbacks of diffusers look at the `scheduler` of a pipeline, and set its `_guidance_scale` and `_interrupt`.
+        Threads that share a pipeline must not meet there.
+        """
         self._interrupt, self.stage_seconds = False, {}
         call = copy.copy(self)
         call._called_on = self
@@ -319,8 +323,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         clips = [all_clips[index] for index in batch]
         portraits = [clip.image for clip in clips]
         generator = [generators[index] for index in batch] if isinstance(generators, list) else generators
-        self._guidance_scale = request.guidance_scale  # which callbacks may change
-        self.scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
+        scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
+        self.scheduler, self._guidance_scale = scheduler, request.guidance_scale  # for callbacks
 
         with timed(self.stage_seconds, "speech features"):  # (B, F, D)
             encode = partial(self.encode_audio, num_frames=num_frames)
@@ -333,14 +337,14 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
             contexts = self.prepare_conditions(portraits, features, pose, blink, *size, plan.windows)
 
         with timed(self.stage_seconds, "denoising"):  # (B, 3, F, h, w)
-            self._progress["num_timesteps"] = len(self.scheduler.timesteps)
             motion = self.denoise(
-                self.prepare_latents(len(clips), num_frames, *size, device, generator, latents),
-                self.scheduler.timesteps,
+                self.prepare_latents(len(clips), num_frames, *size, device, generator, latents, scheduler),
+                scheduler.timesteps,
                 contexts,
-                step_arguments(self.scheduler, generator, request.eta),
+                step_arguments(scheduler, generator, request.eta),
                 on_step_end,
                 request.machine.cache_interval,
+                scheduler,
             )
         del contexts, features
 

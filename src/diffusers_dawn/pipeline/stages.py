@@ -26,7 +26,7 @@ from ..sampling.denoising import ClipContexts, StepCache, begin_clip, predict
 from ..sampling.guidance import guidance_of
 from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
-from .clip_motion import direct_clips, move_clips
+from .clip_motion import direct_clips, motion_noise, move_clips
 from .clip_tensors import face_masks, image_tensor, initial_states, opacity_tensor, person_tensor, with_moved_opacity
 from .clips import ClipInput, read_recording
 from .finite_numbers import check_finite
@@ -149,32 +149,13 @@ class StagesOfDAWN:
             raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
         inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
         num_clips, num_frames = audio_embeds.shape[:2]
-        noise = self._motion_noise(num_clips, num_frames, generator, temperature, take)
+        draw = partial(self.pbnet.draw_noise, num_clips, num_frames, generator, self._execution_device)
+        noise = motion_noise(draw, num_clips, temperature, take)
         tracks = self.pbnet.generate(*inputs, noise=noise)
         for track in tracks:
             if track is not None:
                 check_finite(track, "PBNet's motion", {"pbnet": self.pbnet}, "`audio_embeds` or the portrait's state")
         return tracks
-
-    def _motion_noise(
-        self,
-        num_clips: int,
-        num_frames: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        temperature: float | Sequence[float],
-        take: int | Sequence[int],
-    ) -> torch.Tensor:
-        """Draw PBNet's noise of every clip (B, F, Z): so many candidates as the last one that is taken."""
-        temperatures, takes = (
-            list(given) if isinstance(given, list | tuple) else [given] * num_clips for given in (temperature, take)
-        )
-        check_sampling(temperatures, takes)
-        draw = partial(self.pbnet.draw_noise, num_clips, num_frames, generator, self._execution_device)
-        draws = [draw() for _ in range(max(takes))]
-        return torch.stack([
-            draws[number - 1][clip] * factor
-            for clip, (factor, number) in enumerate(zip(temperatures, takes, strict=True))
-        ])
 
     @torch.no_grad()
     def propose_motion(
@@ -265,6 +246,7 @@ class StagesOfDAWN:
         device: torch.device,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
+        scheduler: Any = None,
     ) -> torch.Tensor:
         """Draw the initial noise (B, 3, F, h, w) in float32, or check the given one.
 
@@ -276,6 +258,7 @@ class StagesOfDAWN:
             device: Where the noise lives.
             generator: Source of noise, or one per clip.
             latents: Standard normal noise to use instead.
+            scheduler: What samples, with the times of its steps set; None: the pipeline's.
 
         Returns:
             The noise, at the scheduler's initial level.
@@ -294,7 +277,8 @@ class StagesOfDAWN:
             raise ValueError(f"`latents` is {given}, must be a tensor {shape}")
         elif not torch.isfinite(latents).all():
             raise ValueError("`latents` holds values that are not finite")
-        return latents.to(device=device, dtype=torch.float32) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        level = getattr(self.scheduler if scheduler is None else scheduler, "init_noise_sigma", 1.0)
+        return latents.to(device=device, dtype=torch.float32) * level
 
     def denoise(
         self,
@@ -304,6 +288,7 @@ class StagesOfDAWN:
         step_kwargs: dict,
         on_step_end: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         cache_interval: int = 1,
+        scheduler: Any = None,
     ) -> torch.Tensor:
         """Run the denoising steps. In each, windows are denoised one by one and blended, then all frames step at once.
 
@@ -314,6 +299,8 @@ class StagesOfDAWN:
             step_kwargs: Further arguments of the scheduler's step.
             on_step_end: Called with step, time and latents; returns the latents to go on with.
             cache_interval: Run the full denoiser every N steps, see `denoising.StepCache`.
+            scheduler: What samples, with the times of its steps set, which leave their traces in it; None: the
+                pipeline's.
 
         Returns:
             The motion (B, 3, F, h, w) in float32.
@@ -322,9 +309,10 @@ class StagesOfDAWN:
             ValueError: The denoiser's cache does not suit the clip, see `denoising.begin_clip`, or the times are not
                 the scheduler's.
         """
-        num_windows = len(contexts.windows.slices)
+        scheduler, num_windows = self.scheduler if scheduler is None else scheduler, len(contexts.windows.slices)
         begin_clip(self.unet, contexts)
-        cache, path = StepCache(cache_interval), NoisePath(self.scheduler, timesteps)
+        cache, path = StepCache(cache_interval), NoisePath(scheduler, timesteps)
+        self._progress["num_timesteps"] = len(timesteps)
         # no decorator: it would hold on to the initial noise, which of a long clip is large
         with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
             for index, timestep in enumerate(timesteps):
@@ -338,7 +326,7 @@ class StagesOfDAWN:
                 )
                 del model_input
                 prediction = path.to_scheduler(index, latents, prediction)
-                latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
+                latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
                 del prediction
                 if on_step_end is not None:
                     latents = on_step_end(index, timestep, latents)

@@ -177,16 +177,17 @@ class StreamMotion:
         with timed(call.stage_seconds, "conditions"):
             contexts = call.prepare_conditions([self._clip.image], features, pose, blink, *size)
         with timed(call.stage_seconds, "denoising"):
-            call.scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
+            scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
             if stop > self._noise.stop:
                 cells = (side // call.lfg.config.motion_stride for side in size)
                 shape = (1, call.unet.config.in_channels, stop - self._noise.stop, *cells)
                 self._noise.add(randn_tensor(shape, generator=self._generator, device=device, dtype=torch.float32))
-            noise = call.prepare_latents(1, stop - past, *size, device, latents=self._noise.part(past, stop).clone())
+            noise = self._noise.part(past, stop).clone()
             return call.denoise(
-                noise,
-                call.scheduler.timesteps,
+                call.prepare_latents(1, stop - past, *size, device, latents=noise, scheduler=scheduler),
+                scheduler.timesteps,
                 contexts,
-                step_arguments(call.scheduler, self._generator, request.eta),
+                step_arguments(scheduler, self._generator, request.eta),
                 cache_interval=request.machine.cache_interval,
+                scheduler=scheduler,
             )

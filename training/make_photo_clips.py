@@ -35,7 +35,7 @@ from training.data.shard_journal import read_journal, shard_path
 from training.data.shard_writing import write_shard
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.engine import commands
-from training.engine.processes import run_workers
+from training.engine.child_processes import run_workers
 from training.synthetic.generated_data import begin
 from training.synthetic.puppets.photo_data import PhotoSettings, PuppetClips, check_photo_settings
 from training.synthetic.puppets.portraits import ListedPortrait, list_portraits

@@ -31,8 +31,9 @@ from training.data.shard_journal import read_journal
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.engine import commands
 from training.engine.checkpoints import list_checkpoints
+from training.engine.child_processes import run_command, run_workers
 from training.engine.config import parse_config
-from training.engine.processes import PATIENCE, device_of_process, run_command, run_workers, together
+from training.engine.processes import PATIENCE, device_of_process, together
 from training.engine.resumed_settings import changed_settings
 from training.synthetic.generated_data import (
     GeneratorSettings,

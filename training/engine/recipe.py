@@ -17,7 +17,7 @@ from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
 from training.data.dataset_info import read_record
-from training.engine.processes import run_command
+from training.engine.child_processes import run_command
 
 MAX_BYTES = 40_000_000
 TRAINING = Path(__file__).resolve().parents[1]

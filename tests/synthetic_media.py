@@ -33,9 +33,9 @@ def moving_frames(num_frames=12, height=48, width=64):
     return np.stack(pictures).astype(np.uint8)
 
 
-def write_audio(path, samples, sample_rate_hz, codec, start_s=0.0, layout="mono", change=None):
+def write_audio(path, samples, sample_rate_hz, codec, start_s=0.0, layout="mono", change=None, options=None):
     """Channels (C, N) into a file, as other programs write it; `change` makes other packets of index and packet."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=sample_rate_hz, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
         frame.sample_rate, frame.time_base = sample_rate_hz, Fraction(1, sample_rate_hz)

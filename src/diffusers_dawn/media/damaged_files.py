@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 # containers that say how long they are; others are estimated, or measured from what is there
-TRUSTED_LENGTHS = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flac", "aiff", "au", "wv", "tta"}
+TRUSTED_LENGTHS = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv", "rm", "flac", "aiff", "au", "wv", "tta"}
+# these may say it; otherwise it is made of their size and their bit rate
+ESTIMATED_LENGTHS = {"mp3"}
 # a length that is said may be rounded, or count the padding of the last packet
 LEAST_MISSING_S = 0.5
 
@@ -38,6 +40,7 @@ class PacketDecoder:
         self.end_s: float | None = None
         self._container, self._stream, self._name, self._loss = container, stream, name, loss
         self._num_good = self.num_damaged = 0
+        self._first_byte, self._any_end_s = 0, 0.0
 
     def __iter__(self) -> "Iterator[av.frame.Frame]":
         """Decode the frames in the order of showing.
@@ -52,7 +55,8 @@ class PacketDecoder:
         av, first_error = import_av(), None
         # what reading says of damage; a failing disk is another matter
         damage = (av.InvalidDataError, av.PatchWelcomeError, av.BugError, av.UnknownError, av.ExternalError)
-        packets = self._container.demux(self._stream)
+        # of all tracks: those beside this one say where the file ends
+        packets = self._container.demux()
         while True:
             try:
                 packet = next(packets, None)
@@ -61,6 +65,9 @@ class PacketDecoder:
                 break
             if packet is None:
                 break
+            self._note_end(packet)
+            if packet.stream.index != self._stream.index:
+                continue
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:  # decoders give damage any number, also that of "not permitted"
@@ -68,7 +75,6 @@ class PacketDecoder:
                     raise
                 first_error, self.num_damaged = first_error or error, self.num_damaged + 1
                 frames = []
-            self._note_end(packet)
             self._num_good += len(frames)
             yield from frames
         if self.num_damaged > self._num_good:
@@ -84,22 +90,35 @@ class PacketDecoder:
 
     def _warn_of_missing_end(self) -> None:
         container, stream = self._container, self._stream
-        length_s = None
+        end_s, length_s = self.end_s, None
         if stream.duration is not None:
             length_s = float(stream.duration * stream.time_base)
-        elif container.duration is not None and len(container.streams) == 1:
-            length_s = container.duration / 1e6
-        if length_s is None or self.end_s is None or container.format.name not in TRUSTED_LENGTHS:
+        elif container.duration is not None:
+            end_s, length_s = self._any_end_s, container.duration / 1e6
+        if length_s is None or end_s is None or not self._says_length(length_s):
             return
         # Matroska counts from zero, others from the start; this way neither is taken for cut off
-        end_s = self.end_s + (container.start_time or 0) / 1e6
+        end_s += (container.start_time or 0) / 1e6
         if length_s - end_s > LEAST_MISSING_S:
             warnings.warn(
                 f"`{self._name}` is cut off or damaged: it ends after {end_s:.2f} of {length_s:.2f} s", stacklevel=3
             )
 
+    def _says_length(self, length_s: float) -> bool:
+        """Tell whether the file says how long it is."""
+        kind, bit_rate = self._container.format.name, self._stream.bit_rate
+        if kind not in ESTIMATED_LENGTHS:
+            return kind in TRUSTED_LENGTHS
+        num_bytes = self._container.size - self._first_byte
+        return bool(bit_rate) and length_s - 8 * num_bytes / bit_rate > LEAST_MISSING_S
+
     def _note_end(self, packet: "av.Packet") -> None:
         start_s = time_s_of(packet, self._container)
-        if start_s is not None and packet.duration:
-            end_s = start_s + float(packet.duration * packet.time_base)
+        if start_s is None:
+            return
+        end_s = start_s + float((packet.duration or 0) * packet.time_base)
+        self._any_end_s = max(self._any_end_s, end_s)
+        if packet.stream.index == self._stream.index and packet.duration:
+            if self.end_s is None:
+                self._first_byte = packet.pos or 0
             self.end_s = end_s if self.end_s is None else max(self.end_s, end_s)

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
-CHUNK_HEAD_BYTES = 32
+# the longest: that of an Ogg page, with the lengths of what it holds
+CHUNK_HEAD_BYTES = 27 + 255
 # a hostile file may be nothing but heads of chunks
 MOST_CHUNKS = 100_000
 # programs that write into a pipe do not know a size yet, and put 0 or a number near the largest one
@@ -19,6 +20,8 @@ UNKNOWN_SIZE = 0x7FFF_0000
 LEAST_MISSING_BYTES = 1024
 # first bytes of Sony's Wave64, and of its chunk of samples
 W64_GUID, W64_SAMPLES = bytes.fromhex("726966662e91cf11a5d628db04c10000"), b"data"
+# first bytes of Windows Media
+ASF_GUID = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 FLV_TAGS = (8, 9, 18)
 
 
@@ -42,14 +45,14 @@ def warn_of_ends(file: BinaryIO, name: str) -> None:
         for start, length, begins_anew in _chunks(file, form):
             num_files, end = num_files + begins_anew, start + length
     file.seek(place)
-    if num_files > 1:
+    if num_files > 1 and form.reads_first_only:
         warnings.warn(
             f"`{name}` is {num_files} files that were joined byte by byte, of which the first is read; join them with"
             " a program that knows such files, as FFmpeg does",
             stacklevel=6,
         )
-    elif form is not None and form.hides_missing_end and end - size > LEAST_MISSING_BYTES:
-        warnings.warn(f"`{name}` is cut off: {size} of {end} bytes are there", stacklevel=6)
+    elif form is not None and form.least_missing_bytes is not None and end - size >= form.least_missing_bytes:
+        warnings.warn(f"`{name}` is cut off: {end - size} bytes or more are missing at its end", stacklevel=6)
 
 
 class _Form(NamedTuple):
@@ -59,13 +62,15 @@ class _Form(NamedTuple):
         titles: What it holds at its beginning, by place.
         head_bytes: What comes before the chunks that are counted.
         length_of: Bytes of a chunk from its first ones, head and padding included; None: it does not say.
-        hides_missing_end: Whether FFmpeg takes the rest of a file for all of it, so that its time does not tell.
+        least_missing_bytes: From how many missing bytes on it is cut off; None where the time that was read tells.
+        reads_first_only: Whether FFmpeg stops behind the first of several joined files.
     """
 
     titles: Mapping[int, bytes]
     head_bytes: int
     length_of: Callable[[bytes], int | None]
-    hides_missing_end: bool
+    least_missing_bytes: int | None
+    reads_first_only: bool = True
 
     def begins(self, head: bytes) -> bool:
         """Tell whether a file of this kind begins with these bytes."""
@@ -93,6 +98,12 @@ def _in_wave(head: bytes) -> int | None:
     return _padded_chunk(head, *struct.unpack_from("<I", head, 4)) if len(head) >= 8 else None
 
 
+def _in_rf64(head: bytes) -> int | None:
+    """EBU 3306: the bytes of all of it are in the first chunk, those of the chunk of samples are not in its head."""
+    (num_bytes,) = struct.unpack_from("<Q", head, 20) if head[12:16] == b"ds64" and len(head) >= 28 else (0,)
+    return 8 + num_bytes if 0 < num_bytes < 2**62 else None
+
+
 def _in_aiff(head: bytes) -> int | None:
     return _padded_chunk(head, *struct.unpack_from(">I", head, 4)) if len(head) >= 8 else None
 
@@ -109,6 +120,11 @@ def _in_wave64(head: bytes) -> int | None:
     (length,) = struct.unpack_from("<Q", head, 16)
     is_unknown = length >= 2**62 or length < 24 or (head[:4] == W64_SAMPLES and length == 24)
     return None if is_unknown else length + -length % 8
+
+
+def _in_asf(head: bytes) -> int | None:
+    (length,) = struct.unpack_from("<Q", head, 16) if len(head) >= 24 else (0,)
+    return length if 24 <= length < 2**62 else None
 
 
 def _in_caf(head: bytes) -> int | None:
@@ -133,11 +149,28 @@ def _in_flash(head: bytes) -> int | None:
     return 11 + int.from_bytes(head[1:4], "big") + 4 if is_tag else None
 
 
+def _in_creative_voice(head: bytes) -> int | None:
+    is_block = len(head) >= 4 and 1 <= head[0] <= 9
+    return 4 + int.from_bytes(head[1:4], "little") if is_block else 1 if head[:1] == b"\0" else None
+
+
+def _in_ogg(head: bytes) -> int | None:
+    """RFC 3533: a page, whose head may be cut off, too."""
+    if head[:4] != b"OggS"[: len(head)]:
+        return None
+    return 27 + head[26] + sum(head[27 : 27 + head[26]]) if len(head) > 26 else 27
+
+
 _FORMS = (
-    _Form({0: b"RIFF", 8: b"WAVE"}, 12, _in_wave, True),
-    _Form({0: W64_GUID}, 40, _in_wave64, True),
-    _Form({0: b"caff\0\1"}, 8, _in_caf, True),
-    _Form({0: b"FORM", 8: b"AIF"}, 12, _in_aiff, False),
-    _Form({4: b"ftyp"}, 0, _in_iso_media, False),
-    _Form({0: b"FLV\1"}, 13, _in_flash, False),
+    _Form({0: b"RIFF", 8: b"WAVE"}, 12, _in_wave, LEAST_MISSING_BYTES),
+    _Form({0: b"RF64", 8: b"WAVE"}, 0, _in_rf64, LEAST_MISSING_BYTES),
+    _Form({0: b"RIFF", 8: b"AVI "}, 0, _in_wave, LEAST_MISSING_BYTES, reads_first_only=False),
+    _Form({0: W64_GUID}, 40, _in_wave64, LEAST_MISSING_BYTES),
+    _Form({0: b"caff\0\1"}, 8, _in_caf, LEAST_MISSING_BYTES),
+    _Form({0: b"Creative Voice File\x1a"}, 26, _in_creative_voice, 1),
+    _Form({0: b"OggS"}, 0, _in_ogg, 1, reads_first_only=False),
+    _Form({0: ASF_GUID}, 0, _in_asf, LEAST_MISSING_BYTES),
+    _Form({0: b"FORM", 8: b"AIF"}, 12, _in_aiff, None),
+    _Form({4: b"ftyp"}, 0, _in_iso_media, None),
+    _Form({0: b"FLV\1"}, 13, _in_flash, None),
 )

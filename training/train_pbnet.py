@@ -216,8 +216,9 @@ class PBNetStage:
         config: The settings.
 
     Raises:
-        ValueError: The data set is missing, has no audio features, or does not fit; a clip is too short for the
-            discriminator; or `validation_pipeline` is given to a network that does not make both tracks.
+        ValueError: The data set is missing, has no audio features, or does not fit; PBNet has no encoder; a clip is
+            too short for the discriminator; or `validation_pipeline` is given to a network that does not make both
+            tracks.
     """
 
     title = "PBNet, pose and blinks from speech"
@@ -241,6 +242,11 @@ class PBNetStage:
             config.seed,
             **({} if self.clips.info.audio_dim is None else {"audio_dim": self.clips.info.audio_dim}),
         )
+        if not self.pbnet.config.with_encoder:
+            raise ValueError(
+                "`pretrained_model` or `model` is a PBNet without the encoder that training needs: take one that "
+                "train_pbnet.py wrote, or convert published weights with `--full`"
+            )
         if config.validation_pipeline is not None and not (self.pbnet.makes_pose and self.pbnet.makes_blink):
             raise ValueError("`validation_pipeline` must be null if PBNet makes only poses or only blinks")
         if config.pose_smoothness_weight is not None and "pose" not in self.pbnet.state_dims:

@@ -88,6 +88,11 @@ def test_pipeline_for_half_of_the_tracks_is_refused(config, tiny_pipeline_folder
         PBNetStage(replace(config, model=model, validation_pipeline=str(tiny_pipeline_folder)))
 
 
+def test_pbnet_for_inference_only_is_refused_before_anything_is_trained(config):
+    with pytest.raises(ValueError, match="is a PBNet without the encoder that training needs"):
+        PBNetStage(replace(config, model=MODEL | {"with_encoder": False}))
+
+
 @pytest.mark.parametrize("seconds", [-0.1, 2.5])
 def test_poses_are_smoothed_over_two_seconds_at_most_for_pbnet_too(config, seconds):
     with pytest.raises(ValueError, match=r"`pose_smoothing_s` is .*, must be in \[0, 2\] seconds"):

@@ -25,7 +25,7 @@ _PUBLIC_NAMES = {
     "Waveform": "records",
     "FrameLabel": "media.frame_label",
     "Gesture": "motion.gestures",
-    "Keyframe": "motion.track",
+    "Keyframe": "motion.keyframes",
     "VideoWriter": "media.video_writer",
     "export_onnx": "graphs.export",
     "fit_threads": "machine.threads",

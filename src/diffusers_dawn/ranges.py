@@ -1,4 +1,4 @@
-"""Tell whether what a caller gives is a whole number, or a number in a range."""
+"""Tell whether what a caller gives is a whole number, a number in a range, or of the right class."""
 
 from numbers import Integral, Real
 from typing import Any
@@ -28,3 +28,34 @@ def is_between(value: Any, low: float, high: float) -> bool:
         Whether it is.
     """
     return isinstance(value, Real) and not isinstance(value, bool) and bool(low <= value <= high)
+
+
+def check_class(name: str, value: Any, wanted: type) -> None:
+    """Refuse a value of another class.
+
+    Args:
+        name: Argument name for the message.
+        value: The value.
+        wanted: Its class.
+
+    Raises:
+        ValueError: It is of another one.
+    """
+    if not isinstance(value, wanted):
+        raise ValueError(f"`{name}` is a {type(value).__name__}, must be a {wanted.__name__}")
+
+
+def check_list(name: str, values: Any, wanted: type) -> None:
+    """Refuse what is no list or tuple, or holds something of another class.
+
+    Args:
+        name: Argument name for the message.
+        values: The list.
+        wanted: Class of what it holds.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(values, list | tuple) or not all(isinstance(value, wanted) for value in values):
+        held = f" of {type(values[0]).__name__}" if isinstance(values, list | tuple) and values else ""
+        raise ValueError(f"`{name}` is a {type(values).__name__}{held}, must be a list of {wanted.__name__}")

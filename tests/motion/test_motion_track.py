@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusers_dawn.motion.blinks import find_blinks
 from diffusers_dawn.motion.gestures import GESTURES, Gesture
-from diffusers_dawn.motion.track import KEYFRAME_EASE_S, Keyframe, MotionTrack, check_track_length
+from diffusers_dawn.motion.keyframes import Keyframe
+from diffusers_dawn.motion.track import KEYFRAME_EASE_S, MotionTrack, check_track_length
 from diffusers_dawn.records import FPS, POSE_NAMES
 from made_tracks import REST, moving_track, still_track
 
@@ -245,6 +247,19 @@ def test_a_track_is_not_changed_by_its_edits_nor_by_its_giver():
         (lambda t: Gesture("nod", duration_s=np.nan), "`duration_s` of nod is nan"),
         (lambda t: t.joined(end=5), "`end` is a int, must be a pose and an openness"),
         (lambda t: t.joined(t.state(0), ease_s=0), "`ease_s` is 0, must be 0.04 s at least"),
+        (lambda t: MotionTrack(torch.empty(6, 6, device="meta"), t.blink), "`pose` is a Tensor, must be numbers"),
+        (lambda t: MotionTrack(torch.zeros(6, 6).to_sparse(), t.blink), "`pose` is a Tensor, must be numbers"),
+        (lambda t: t.onto("x"), "`face` is a str, must be a FaceState"),
+        (lambda t: t.onto(replace(REST, pose="x")), "`face.pose` is a str, must be numbers"),
+        (lambda t: t.first(3.0), "`num_frames` is 3.0, must be a whole number"),
+        (lambda t: t.with_head_of(None), "`other` is a NoneType, must be a MotionTrack"),
+        (lambda t: t.with_blinks_of("x"), "`other` is a str, must be a MotionTrack"),
+        (lambda t: t.with_keyframes(Keyframe(0.0)), "`keyframes` is a Keyframe, must be a list of Keyframe"),
+        (lambda t: t.with_keyframes([{"at_s": 0}]), "`keyframes` is a list of dict, must be a list of Keyframe"),
+        (lambda t: t.with_gestures("nod"), "`gestures` is a str, must be a list of Gesture"),
+        (lambda t: Keyframe(0.0, [1]), r"`values` of a keyframe is \[1\], must be numbers by name"),
+        (lambda t: t.state("x"), "`frame` is 'x', must be a frame's number below 100"),
+        (lambda t: t.state(100), "`frame` is 100, must be"),
         (lambda t: t.joined(([1, 2], [1, 1])), "`start` is .2,., .2,., must be pose .6,. and openness .2,."),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..media.pictures import read_image
-from ..ranges import is_whole_number
+from ..ranges import check_class, is_whole_number
 from ..records import FaceState, Portrait, SquareCrop
 from .upright import find_upright
 
@@ -70,8 +70,9 @@ def prepare_portrait(
     if isinstance(image, Portrait):
         if (face, face_index, crop) != (None, None, None):
             raise ValueError("`face`, `face_index` and `crop` cannot be given with a `Portrait`, which has its own")
+        check_portrait(image)
         return image
-    _check_choices(face_index, crop)
+    _check_choices(face, face_index, crop)
     picture, quarter_turns = read_image(image), 0
     if face is not None and face_index is not None:
         raise ValueError("give only one of `face` and `face_index`")
@@ -93,7 +94,35 @@ def prepare_portrait(
     return Portrait(picture, face, quarter_turns=quarter_turns)
 
 
-def _check_choices(face_index: Any, crop: Any) -> None:
+def check_portrait(portrait: Portrait, name: str = "image") -> None:
+    """Refuse a portrait that was put together wrongly.
+
+    Args:
+        portrait: The portrait.
+        name: Argument name for error messages.
+
+    Raises:
+        ValueError: Its picture is not square, its face does not belong to it, or its opacity or person is no plane.
+    """
+    check_class(f"{name}.image", portrait.image, np.ndarray)
+    check_image(portrait.image, f"{name}.image")
+    height, width = portrait.image.shape[:2]
+    if height != width:
+        raise ValueError(f"`{name}.image` is {width}x{height}, must be square")
+    for field, shape in (("opacity", (height, width)), ("person", None)):
+        plane = getattr(portrait, field)
+        if plane is None:
+            continue
+        check_class(f"{name}.{field}", plane, np.ndarray)
+        if plane.dtype != np.uint8 or plane.ndim != 2 or plane.shape != (shape or plane.shape[:1] * 2):
+            raise ValueError(f"`{name}.{field}` is {plane.dtype} {plane.shape}, must be uint8 {shape or '(N, N)'}")
+    check_class(f"{name}.face", portrait.face, FaceState)
+    check_face(portrait.face, portrait.image.shape[:2])
+
+
+def _check_choices(face: Any, face_index: Any, crop: Any) -> None:
+    if not (face is None or isinstance(face, FaceState | dict)):
+        raise ValueError(f"`face` is {face!r}, must be a `FaceState`, or a dict of its fields")
     if face_index is not None and not is_whole_number(face_index):
         raise ValueError(f"`face_index` is {face_index!r}, must be a whole number from 0 (the largest face)")
     if not (crop is None or isinstance(crop, bool | np.bool_ | SquareCrop)):

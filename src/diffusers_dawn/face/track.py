@@ -11,6 +11,7 @@ from ..records import FaceState
 from .crop import check_image
 from .detector import FaceDetector
 from .pose import box_area, pose_in_crop_of, shared_area
+from .upright import find_faces
 
 MAX_GAP_FRAMES = 5
 # intersection over union with the last box: a head that moves by half its width reaches a third, another person less
@@ -91,7 +92,7 @@ def follow_face(frames: Iterable[np.ndarray], detector: FaceDetector, name: str 
         size = size or frame.shape[:2]
         if frame.shape[:2] != size:
             raise ValueError(f"`{name}[{index}]` is {frame.shape[:2]}, must be {size} as the first frame")
-        faces.append(_find_again(last, detector(frame)))
+        faces.append(_find_again(last, find_faces(frame, detector)))
         last = faces[-1] or last
     return faces
 

@@ -12,6 +12,25 @@ UPRIGHT_SCORE, LEAST_GAIN = 0.8, 0.1
 LYING_ROLL_DEG, UPRIGHT_ROLL_DEG = 60, 40
 
 
+def find_faces(picture: np.ndarray, detect_faces: Callable[[np.ndarray], list[FaceState]]) -> list[FaceState]:
+    """Ask a detector, which may be anybody's, for the faces of a picture.
+
+    Args:
+        picture: uint8 array (H, W, 3).
+        detect_faces: The detector.
+
+    Returns:
+        What it found.
+
+    Raises:
+        ValueError: It gives something else than a list of faces.
+    """
+    faces = detect_faces(picture)
+    if not isinstance(faces, list | tuple) or not all(isinstance(face, FaceState) for face in faces):
+        raise ValueError(f"the face detector returned {faces!r}, must return a list of `FaceState`")
+    return faces
+
+
 def find_upright(
     picture: np.ndarray, detect_faces: Callable[[np.ndarray], list[FaceState]]
 ) -> tuple[int, list[FaceState]]:
@@ -25,7 +44,7 @@ def find_upright(
         Quarter turns, counter-clockwise, that make it upright, and the faces of the turned picture. None where that
         is not sure; a head that seems to lie is warned about then.
     """
-    faces = detect_faces(picture)
+    faces = find_faces(picture, detect_faces)
     lying = bool(faces) and abs(faces[0].pose[2]) > LYING_ROLL_DEG
     if not faces:
         candidates = (1, 3, 2)
@@ -35,7 +54,7 @@ def find_upright(
         # a face on its head is found, and taken for an upright one, but with less certainty
         candidates = (2,) if faces[0].score is not None and faces[0].score < UPRIGHT_SCORE else ()
     for quarter_turns in candidates:
-        turned = detect_faces(np.ascontiguousarray(np.rot90(picture, quarter_turns)))
+        turned = find_faces(np.ascontiguousarray(np.rot90(picture, quarter_turns)), detect_faces)
         if turned and _is_surely_upright(turned[0], faces):
             warnings.warn(
                 f"`image` was turned by {90 * quarter_turns} degrees counter-clockwise, so that the head is upright",

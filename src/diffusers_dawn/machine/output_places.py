@@ -24,9 +24,11 @@ def check_place(path: str | os.PathLike, name: str) -> None:
         name: Argument name for error messages.
 
     Raises:
-        ValueError: It is empty, its name is not UTF-8 or longer than 255 bytes, its folder does not exist, cannot be
-            looked into or is not writable, or another user's file there cannot be replaced.
+        ValueError: It is no path or empty, its name is not UTF-8 or longer than 255 bytes, its folder does not exist,
+            cannot be looked into or is not writable, or another user's file there cannot be replaced.
     """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise ValueError(f"`{name}` is a {type(path).__name__}, must be a path")
     if not os.fspath(path):
         raise ValueError(f"`{name}` is empty, must be a name")
     path = Path(path).absolute()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..ranges import is_whole_number
+from ..ranges import check_class, is_whole_number
 from ..records import FPS, Waveform
 from .damaged_files import PacketDecoder
 from .sound_timeline import ChannelChoice, SoundTimeline, check_channel, pick_channel
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WaveformSource: TypeAlias = "MediaSource | np.ndarray | torch.Tensor | tuple[np.ndarray, int] | Waveform"
 
 MAX_AUDIO_CHANNELS = 8
+# the highest of studio equipment; above it, a few samples last no time
+MOST_RATE_HZ = 768_000
 SILENCE_PEAK = 1e-4
 # a voice in the other channel leaves less than this share of it in the first, by crosstalk or noise
 FAINT_SHARE = 0.1
@@ -85,10 +87,11 @@ def read_waveform(
     check_channel(channel, choice_names[0])
     if sample_rate_hz is not None:
         _check_rate(sample_rate_hz, f"`{rate_name}` is {sample_rate_hz!r}")
-    if isinstance(source, Waveform):
+    is_record = isinstance(source, Waveform)
+    if is_record:
         source = (source.samples, source.sample_rate_hz)
     if isinstance(source, tuple):
-        if len(source) != 2 or not isinstance(source[1], Real):
+        if len(source) != 2 or not (is_record or isinstance(source[1], Real)):
             raise ValueError(f"`{name}` is a tuple, but not one of samples and sample rate in this order")
         own_rate_hz = source[1]
         _check_rate(own_rate_hz, f"the sample rate of `{name}` is {own_rate_hz!r}")
@@ -256,6 +259,27 @@ def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream
         start_s = float((stream.start_time or 0) * stream.time_base) - (container.start_time or 0) / 1e6
         ends_s.append(start_s + float(stream.duration * stream.time_base))
     return min(ends_s, default=None)
+
+
+def check_waveform(waveform: Waveform, name: str) -> None:
+    """Refuse a recording that was put together wrongly; it may be silent, and empty.
+
+    Args:
+        waveform: The recording.
+        name: Argument name for error messages.
+
+    Raises:
+        ValueError: Its samples are no finite floats (N,) in [-1, 1], or its rate is no whole number up to 768000 Hz.
+    """
+    check_class(name, waveform, Waveform)
+    samples, rate_hz = waveform.samples, waveform.sample_rate_hz
+    check_class(f"{name}.samples", samples, np.ndarray)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"`{name}.samples` is {samples.dtype} {samples.shape}, must be floats (N,) in [-1, 1]")
+    if samples.size and not _peak(samples) <= MAX_FLOAT_PEAK:  # also where it is NaN
+        raise ValueError(f"`{name}.samples` holds floats up to {_peak(samples):g}, must hold floats in [-1, 1]")
+    if not is_whole_number(rate_hz) or not 1 <= rate_hz <= MOST_RATE_HZ:
+        raise ValueError(f"`{name}.sample_rate_hz` is {rate_hz!r}, must be a whole number from 1 to {MOST_RATE_HZ}")
 
 
 def _check_rate(rate_hz: int, what_is: str) -> None:

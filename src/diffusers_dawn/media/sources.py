@@ -66,6 +66,10 @@ def open_container(source: MediaSource, name: str) -> Iterator["av.container.Inp
 @contextmanager
 def open_binary(source: MediaSource, name: str) -> Iterator[BinaryIO]:
     """Open a path or bytes for reading, by the argument's name; a stream stays as it is, and open."""
+    if isinstance(source, io.TextIOBase):
+        raise TypeError(f"`{name}` is a stream of text, must be one of bytes: open it with mode 'rb'")
+    if not (isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read")):
+        raise TypeError(f"`{name}` is of type {type(source).__name__}, which cannot be read")
     if isinstance(source, bytes):
         if not source:
             raise ValueError(f"`{name}` is empty: it has 0 bytes")
@@ -123,6 +127,9 @@ def as_array(source: object, name: str) -> np.ndarray:
         return source
     # a tensor is recognised by its methods, so that reading files does not import torch; streams, too, can `detach`
     if hasattr(source, "detach") and hasattr(source, "cpu"):
-        source = source.detach().cpu()
-        return (source.float() if source.is_floating_point() else source).numpy()
+        try:
+            source = source.detach().cpu()
+            return (source.float() if source.is_floating_point() else source).numpy()
+        except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse ones, and those without values
+            raise TypeError(f"`{name}` is a tensor that cannot be read: {error}") from error
     raise TypeError(f"`{name}` is of type {type(source).__name__}, which cannot be read")

@@ -15,7 +15,7 @@ AAC_SAMPLE_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48
 MOST_PIXELS, MOST_SIDE_PX = 139_264 * 256, 16_384
 GIF_SIDE_PX = 65_535
 # browsers show GIFs with shorter delays at a tenth of their speed
-MOST_FPS, MOST_GIF_FPS = 1000, 50
+LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.001, 1000, 50
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def check_output_path(path: str | os.PathLike, name: str = "output", has_opacity
             `output_places.check_place`), or its suffix is of no known kind (see `kind_of`). Without a suffix: there
             is a file, or a folder with other things in it than frames.
     """
-    path = Path(path)
     check_place(path, name)
+    path = Path(path)
     if not path.suffix:
         check_folder_of_frames(path, name)
         return

@@ -10,13 +10,13 @@ from types import TracebackType
 import numpy as np
 
 from ..machine.output_places import naming_place, part_beside, put_in_place
-from ..ranges import is_between
+from ..ranges import check_class, is_between
 from ..records import FPS, Waveform
 from .film_file import FilmFile
 from .frame_folder import FrameFolder
-from .recordings import resample
+from .recordings import check_waveform, resample
 from .sources import import_av
-from .video_kinds import MOST_FPS, check_frame_size, check_output_path, kind_of
+from .video_kinds import LEAST_FPS, MOST_FPS, check_frame_size, check_output_path, kind_of
 
 # what writing holds, measured with libx264's defaults: it looks 40 frames ahead, at about 4 bytes a pixel
 LOOKAHEAD_FRAMES, LOOKAHEAD_BYTES_PER_PX, WRITER_BYTES_PER_PX = 42, 4, 50
@@ -75,8 +75,8 @@ class VideoWriter:
             and made by this package; give `{}` for one that is not. A GIF keeps the comment only.
 
     Raises:
-        ValueError: `path` cannot be written to (see `check_output_path`), `fps` is not positive or above 1000 (50 for
-            a GIF), or `metadata` holds anything but texts.
+        ValueError: `path` cannot be written to (see `check_output_path`), `fps` is below 0.001 or above 1000 (50
+            for a GIF), `waveform` is no sound, or `metadata` holds anything but texts.
         OSError: Writing fails, as on a full disk; also of `write` and at the end of the block.
         ImportError: PyAV is not installed.
     """
@@ -91,11 +91,11 @@ class VideoWriter:
         check_output_path(path, "path")
         kind = kind_of(path, name="path")
         most_fps = MOST_FPS if kind is None else kind.most_fps
-        if not is_between(fps, 0, most_fps) or fps == 0:
-            raise ValueError(f"`fps` is {fps!r}, must be a number above 0, up to {most_fps}")
-        for key, value in (metadata or {}).items():
-            if not (isinstance(key, str) and isinstance(value, str)):
-                raise ValueError(f"`metadata` has {key!r}: {value!r}, must be texts by texts")
+        if not is_between(fps, LEAST_FPS, most_fps):
+            raise ValueError(f"`fps` is {fps!r}, must be a number from {LEAST_FPS} to {most_fps}")
+        _check_metadata(metadata)
+        if waveform is not None:
+            check_waveform(waveform, "waveform")
         if waveform is not None and kind is not None:
             if kind.sound_codec is None:
                 warnings.warn(f"a {kind.title} holds no sound; it is left out of {path}", stacklevel=2)
@@ -104,7 +104,7 @@ class VideoWriter:
                 waveform = resample(waveform, OTHER_RATE_HZ)
         self.path = Path(path)
         self.num_frames = 0
-        self._fps = Fraction(fps).limit_denominator(1001)
+        self._fps = Fraction(float(fps)).limit_denominator(1001)
         self._waveform = waveform
         self._num_samples = 0
         self._metadata = {"comment": SYNTHETIC_COMMENT} if metadata is None else dict(metadata)
@@ -116,6 +116,8 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         """Choose the hidden place."""
         import_av()
+        if self._partial_path is not None or self.num_frames:
+            raise RuntimeError("a VideoWriter writes one video: make another one for the next")
         self._partial_path = self._place.enter_context(part_beside(self.path))
         return self
 
@@ -133,8 +135,11 @@ class VideoWriter:
         """
         if self._partial_path is None:
             raise RuntimeError("VideoWriter.write works only inside `with VideoWriter(...) as writer:`")
+        check_class("frames", frames, np.ndarray)
         if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or 0 in frames.shape[1:] or frames.dtype != np.uint8:
             raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (N, H, W, 3) or (N, H, W, 4)")
+        if len(frames) == 0:
+            return
         with naming_place(self.path):
             if self._frame_shape is None:
                 self._begin(frames.shape[1:])
@@ -167,7 +172,7 @@ class VideoWriter:
 
     def _finish(self, target: "FilmFile | FrameFolder | None", part: Path) -> None:
         if target is None:
-            raise ValueError(f"no frames were written to {self.path}")
+            raise ValueError(f"`frames` are missing: no frames were written to {self.path}")
         if isinstance(target, FilmFile):
             target.finish(self._waveform is not None)
         elif self._waveform is not None:
@@ -208,6 +213,16 @@ class VideoWriter:
         samples = np.pad(samples, (0, end - self._num_samples - len(samples))).astype(np.float32)
         self._num_samples = end
         return Waveform(samples, rate_hz)
+
+
+def _check_metadata(metadata: dict[str, str] | None) -> None:
+    if not (metadata is None or isinstance(metadata, dict)):
+        raise ValueError(f"`metadata` is {metadata!r}, must be texts by texts, or None")
+    for key, value in (metadata or {}).items():
+        is_text = isinstance(key, str) and isinstance(value, str)
+        # containers cut texts at a zero, and know UTF-8 only, which has no surrogates
+        if not is_text or any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in key + value):
+            raise ValueError(f"`metadata` has {key!r}: {value!r}, must be texts by texts, of UTF-8 and without zeros")
 
 
 def write_video(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ranges import is_between, is_whole_number
 from ..records import FPS, FaceState
+from .keyframes import Keyframe
 from .script import (
     MOST_TAKES,
     MOST_TEMPERATURE,
@@ -24,7 +25,7 @@ from .script import (
     When,
     parse_script,
 )
-from .track import MOST_SCALE, Keyframe, MotionTrack
+from .track import MOST_SCALE, MotionTrack
 
 # a pause between two gestures that follow each other [s]
 PAUSE_S = 0.2
@@ -59,17 +60,23 @@ class Direction:
         return track
 
 
-def check_sampling(temperatures: Sequence[float], takes: Sequence[int], take_name: str = "take") -> None:
+def check_sampling(
+    temperatures: Sequence[float], takes: Sequence[int], take_name: str = "take", num_clips: int = 1
+) -> None:
     """Refuse what PBNet's noise cannot be.
 
     Args:
         temperatures: Its factor, of each clip.
         takes: Number of the candidate, of each clip.
         take_name: What that number is called.
+        num_clips: How many clips there are.
 
     Raises:
-        ValueError: One is out of range.
+        ValueError: One is out of range, or there is another number of them.
     """
+    for name, values in (("temperature", temperatures), (take_name, takes)):
+        if len(values) != num_clips:
+            raise ValueError(f"`{name}` has {len(values)} entries, must have one per clip: {num_clips}")
     for temperature in temperatures:
         if not is_between(temperature, 0, MOST_TEMPERATURE):
             raise ValueError(f"`temperature` is {temperature!r}, must be a number in [0, {MOST_TEMPERATURE:g}]")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .keyframes import Keyframe
 from .script import CHANNELS, SetKeyframe, clauses_of, parse_script
-from .track import Keyframe
 
 TIME = "time"
 COLUMNS = (TIME, *CHANNELS)

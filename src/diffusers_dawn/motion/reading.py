@@ -9,6 +9,7 @@ from ..face.detector import FaceDetector, MediaPipeFaceDetector
 from ..media.recordings import read_waveform
 from ..media.sources import existing_file, open_binary
 from ..media.videos import count_video_frames
+from ..ranges import is_whole_number
 from ..records import FPS
 from ..speech.alignment import AlignmentRefused, ForcedAligner
 from .direction import is_file_name
@@ -45,6 +46,10 @@ def read_motion(
         ValueError: Something is not understood, a file cannot be read, or a word is not said.
     """
     motion = open_motion(motion, name)
+    if not (num_frames is None or (is_whole_number(num_frames) and num_frames >= 1)):
+        raise ValueError(f"`num_frames` is {num_frames!r}, must be a whole number from 1, or None")
+    if not (detector is None or callable(detector)):
+        raise ValueError(f"`detector` is {detector!r}, must be a function that finds the faces of a picture, or None")
     if isinstance(motion, MotionTrack):
         return motion
     script = _Reading(motion, audio, num_frames, detector, name).whole_script()

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from .blinks import MOST_BLINKS_PER_S
 from .gestures import GESTURES, Gesture
-from .track import EYES, MOST_SCALE, Keyframe, MotionTrack
+from .keyframes import EYES, Keyframe
+from .track import MOST_SCALE, MotionTrack
 
 MOST_LETTERS = 20_000
 MOST_TEMPERATURE, MOST_TAKES = 3.0, 64

@@ -7,45 +7,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..media.sources import as_array
-from ..ranges import is_between
+from ..ranges import check_class, check_list, is_between, is_whole_number
 from ..records import BLINK_DIM, FPS, POSE_DIM, POSE_NAMES, FaceState
 from .blinks import MOST_BLINKS_PER_S, blink_starts, with_blinks, without_blinks
 from .curves import ease, ease_through, frame_times, smooth
 from .gestures import Gesture
+from .keyframes import ANGLES, EYES, Keyframe, check_number
 
 # poses are degrees and pixels; from about 1e5 on half precision overflows
 LARGEST_NUMBER = 1e4
 MOST_SCALE = 2.0
-ANGLES = POSE_NAMES[:3]
-# openness of both eyes beside the pose's numbers; 1 is how open they are at rest
-EYES = "eyes"
 # how long the head takes from what it does anyway to a keyframe, or to a given end [s]
 KEYFRAME_EASE_S = 0.8
 Range: TypeAlias = "tuple[float, float]"
-
-
-@dataclass(frozen=True)
-class Keyframe:
-    """What some numbers of a track shall be at a time.
-
-    Attributes:
-        at_s: The time [s].
-        values: Angles by their names in `records.POSE_NAMES` [degrees], and "eyes": 0 is shut, 1 as at rest. None: all
-            goes back to what it was without keyframes.
-
-    Raises:
-        ValueError: One of them is not allowed.
-    """
-
-    at_s: float
-    values: Mapping[str, float] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what no head does."""
-        if not is_between(self.at_s, 0, LARGEST_NUMBER):
-            raise ValueError(f"`at_s` of a keyframe is {self.at_s!r}, must be a time from 0 to {LARGEST_NUMBER:g}")
-        for name, value in (self.values or {}).items():
-            _check_number(name, value, (*ANGLES, EYES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +83,8 @@ class MotionTrack:
         Returns:
             Its track.
         """
-        pose, blink = np.asarray(face.pose, np.float32), np.asarray(face.blink, np.float32)
+        check_class("face", face, FaceState)
+        pose, blink = _numbers("face.pose", face.pose), _numbers("face.blink", face.blink)
         return MotionTrack(pose + (self.pose - self.rest_pose), blink + (self.blink - self.rest_blink), pose, blink)
 
     def first(self, num_frames: int, name: str = "motion") -> "MotionTrack":
@@ -130,10 +105,12 @@ class MotionTrack:
 
     def with_head_of(self, other: "MotionTrack") -> "MotionTrack":
         """Take the head's motion of another track, which is at least as long, and keep the blinks."""
+        check_class("other", other, MotionTrack)
         return replace(self, pose=self.rest_pose + (other.first(self.num_frames).pose - other.rest_pose))
 
     def with_blinks_of(self, other: "MotionTrack") -> "MotionTrack":
         """Take the blinks of another track, which is at least as long, and keep the head's motion."""
+        check_class("other", other, MotionTrack)
         return replace(self, blink=self.rest_blink + (other.first(self.num_frames).blink - other.rest_blink))
 
     def scaled(self, head: float = 1.0, blinks: float = 1.0) -> "MotionTrack":
@@ -176,7 +153,7 @@ class MotionTrack:
         angles = {"yaw_deg": yaw_deg, "pitch_deg": pitch_deg, "roll_deg": roll_deg}
         offset = np.zeros(POSE_DIM)
         for name, angle in angles.items():
-            _check_number(name, angle, ANGLES)
+            check_number(name, angle, ANGLES)
             offset[POSE_NAMES.index(name)] = angle
         return replace(self, pose=self.pose + offset)
 
@@ -257,6 +234,7 @@ class MotionTrack:
         Raises:
             ValueError: A keyframe lies behind the end.
         """
+        check_list("keyframes", keyframes, Keyframe)
         pose, blink = self.pose.astype(float), self.blink.astype(float)
         late = [key.at_s for key in keyframes if key.at_s > self.duration_s]
         if late:
@@ -289,6 +267,7 @@ class MotionTrack:
         Raises:
             ValueError: One lasts beyond the end.
         """
+        check_list("gestures", gestures, Gesture)
         pose, blink = self.pose.astype(float), self.blink.astype(float)
         for gesture in gestures:
             if gesture.at_s + gesture.length_s > self.duration_s + 1 / FPS:
@@ -338,6 +317,8 @@ class MotionTrack:
 
     def state(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """Return pose (6,) and eye openness (2,) of a frame; negative ones count from the end."""
+        if not (is_whole_number(frame) and -self.num_frames <= frame < self.num_frames):
+            raise ValueError(f"`frame` is {frame!r}, must be a frame's number below {self.num_frames}")
         return self.pose[frame], self.blink[frame]
 
     def _course(self, values: Mapping[int, float], before: float) -> np.ndarray:
@@ -361,7 +342,7 @@ def check_track_length(num_given: int, num_frames: int, name: str = "track") -> 
     Raises:
         ValueError: It has fewer, or `num_frames` is not positive.
     """
-    if not is_between(num_frames, 1, np.inf) or num_frames != int(num_frames):
+    if not is_whole_number(num_frames) or num_frames < 1:
         raise ValueError(f"`num_frames` is {num_frames!r}, must be a whole number from 1")
     if num_given < num_frames:
         raise ValueError(
@@ -372,24 +353,14 @@ def check_track_length(num_given: int, num_frames: int, name: str = "track") -> 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
     """Make a float32 array of our own; text, truth values and what is not finite are refused."""
-    if hasattr(values, "detach"):
-        values = as_array(values, name)
     try:
-        array = np.array(values)
+        array = np.array(as_array(values, name) if hasattr(values, "detach") else values)
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{array.dtype} is no number")
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"`{name}` is a {type(values).__name__}, must be numbers of one shape ({error})") from error
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` holds values that are not finite")
     if array.size and (largest := float(np.abs(array).max())) > LARGEST_NUMBER:
         raise ValueError(f"`{name}` holds values up to {largest:g}, must be at most {LARGEST_NUMBER:g}")
     return array.astype(np.float32)
-
-
-def _check_number(name: str, value: float, names: Sequence[str]) -> None:
-    if name not in names:
-        raise ValueError(f"`{name}` is not known, must be one of {', '.join(names)}")
-    low, high = (0, 2) if name == EYES else (-90, 90)
-    if not is_between(value, low, high):
-        raise ValueError(f"`{name}` is {value!r}, must be from {low} to {high}")

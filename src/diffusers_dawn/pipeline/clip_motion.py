@@ -122,7 +122,7 @@ def motion_noise(
     temperatures, takes = (
         list(given) if isinstance(given, list | tuple) else [given] * num_clips for given in (temperature, take)
     )
-    check_sampling(temperatures, takes)
+    check_sampling(temperatures, takes, num_clips=num_clips)
     draws = [draw() for _ in range(max(takes))]
     return torch.stack([
         draws[number - 1][clip] * factor for clip, (factor, number) in enumerate(zip(temperatures, takes, strict=True))

@@ -14,6 +14,7 @@ from ..motion.track import LARGEST_NUMBER, MotionTrack
 from ..ranges import is_whole_number
 from ..records import BLINK_DIM, POSE_DIM, FaceState, Portrait, Waveform
 from ..speech.features import num_video_frames
+from .finite_numbers import check_given
 
 MOST_VIDEOS_PER_PROMPT = 1000
 
@@ -265,18 +266,30 @@ def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | Non
     if isinstance(value, list) and not value:
         return []
     parts = value if isinstance(value, list) and np.ndim(value[0]) == 2 else [value]
-    try:
-        tracks = [part if torch.is_tensor(part) else torch.as_tensor(np.asarray(part, float)) for part in parts]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` is a {type(value).__name__}, must be numbers (F, {width or 'D'})") from error
+    tracks = [_track_tensor(name, part, width) for part in parts]
     if len(tracks) == 1 and tracks[0].ndim == 3:
         tracks = list(tracks[0])
     for track in tracks:
-        if track.ndim != 2 or (width is not None and track.shape[1] != width) or len(track) == 0:
+        if track.ndim != 2 or (width is not None and track.shape[1] != width) or track.numel() == 0:
             raise ValueError(f"`{name}` is {tuple(track.shape)}, must be (F, {width or 'D'}), F at least 1")
-        if not torch.isfinite(track).all():
-            raise ValueError(f"`{name}` holds values that are not finite")
         largest = float(track.abs().max())
         if largest > LARGEST_NUMBER:
             raise ValueError(f"`{name}` holds values up to {largest:g}, must be at most {LARGEST_NUMBER:g}")
     return [track.float() for track in tracks]
+
+
+def _track_tensor(name: str, values: Any, width: int | None) -> torch.Tensor:
+    """A tensor, where it was; what holds anything but finite numbers is refused."""
+    if torch.is_tensor(values):
+        check_given(values, name)
+        return values.float() if values.element_size() == 1 else values
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{array.dtype} is no number")
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise ValueError(f"`{name}` is a {kind}, must be numbers (F, {width or 'D'}) ({error})") from error
+    tensor = torch.from_numpy(array.astype(float))
+    check_given(tensor, name)
+    return tensor

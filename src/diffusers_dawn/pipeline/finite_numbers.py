@@ -1,8 +1,32 @@
-"""Refuse NaN and infinity, which would give a black video, and say where they came from."""
+"""Refuse tensors that hold no real numbers, and NaN and infinity, which would give a black video."""
 
 from collections.abc import Mapping
 
 import torch
+
+
+def check_given(values: torch.Tensor, name: str, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse what is given in place of a tensor of finite numbers.
+
+    Args:
+        values: The tensor.
+        name: Argument name for the message.
+        shape: What its shape must be; None: any.
+
+    Raises:
+        ValueError: It is no tensor or of another shape, holds truth values or complex numbers, is sparse or has no
+            values, or they are not finite.
+    """
+    if not torch.is_tensor(values) or shape not in (None, tuple(values.shape)):
+        given = tuple(values.shape) if torch.is_tensor(values) else f"a {type(values).__name__}"
+        raise ValueError(f"`{name}` is {given}, must be a tensor" + (f" {shape}" if shape else ""))
+    is_dense = values.layout == torch.strided and values.device.type != "meta" and not values.is_quantized
+    if not is_dense or values.is_complex() or values.dtype == torch.bool:
+        kind = f"{values.dtype}, {values.layout}, on {values.device}".replace("torch.", "")
+        raise ValueError(f"`{name}` is a tensor of {kind}, must be a dense one of real numbers")
+    # what is finite is not defined for floats of eight bits
+    if not torch.isfinite(values.float() if values.element_size() == 1 else values).all():
+        raise ValueError(f"`{name}` holds values that are not finite")
 
 
 def check_finite(values: torch.Tensor, what: str, parts: Mapping[str, torch.nn.Module], inputs: str) -> None:

@@ -15,7 +15,7 @@ from ..memory.estimate import stage_bytes, weight_bytes
 from ..sampling.presets import choose_sampling
 from ..sampling.scheduler_choice import allow_long_clips, check_scheduler
 from ..sampling.scheduler_times import set_timesteps
-from .request import RenderPlan, RenderRequest
+from .request import RenderPlan, RenderRequest, check_counts
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")
@@ -204,7 +204,15 @@ class FitsMemory:
             output_type=output_type,
             preset=preset,
         )
-        device = None if device is None else torch.device(device)
+        check_counts(num_frames=num_frames, batch_size=batch_size)
+        if window_frames is not None:
+            check_counts(window_frames=window_frames)
+        if not (dtype is None or isinstance(dtype, torch.dtype)):
+            raise ValueError(f"`dtype` is {dtype!r}, must be a torch.dtype, or None")
+        try:
+            device = None if device is None else torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"`device` is {device!r}, must be a device of torch, or None") from error
         return self._needed_bytes(request, num_frames, window_frames, batch_size, dtype, device)
 
     def available_memory(self) -> int | None:
@@ -247,6 +255,7 @@ class FitsMemory:
         self, request: RenderRequest, num_frames: int, batch_size: int = 1, held_bytes: int = 0
     ) -> RenderPlan:
         """Choose how many frames are denoised at once: all where they fit, else windows."""
+        check_counts(num_frames=num_frames, batch_size=batch_size)
         machine = request.machine
         budget = self.available_memory() if machine.memory_budget is None else machine.memory_budget
 

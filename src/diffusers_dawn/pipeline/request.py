@@ -40,6 +40,20 @@ def refuse_moved(arguments: Mapping[str, Any]) -> None:
         raise TypeError(f"`{name}` is no argument of a call{instead}")
 
 
+def check_counts(**counts: int) -> None:
+    """Refuse counts that are no whole numbers from 1 on.
+
+    Args:
+        **counts: The counts, by their argument names.
+
+    Raises:
+        ValueError: One of them is something else.
+    """
+    for name, count in counts.items():
+        if not is_whole_number(count) or count < 1:
+            raise ValueError(f"`{name}` is {count!r}, must be a whole number from 1")
+
+
 @dataclass(frozen=True)
 class MachineSettings:
     """How a pipeline uses the machine; see `DAWNPipeline.enable_windows` and the methods beside it.
@@ -63,10 +77,7 @@ class MachineSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is not allowed."""
-        for name in ("decode_chunk_size", "cache_interval"):
-            value = getattr(self, name)
-            if not is_whole_number(value) or value < 1:
-                raise ValueError(f"`{name}` is {value!r}, must be a whole number from 1")
+        check_counts(decode_chunk_size=self.decode_chunk_size, cache_interval=self.cache_interval)
         for name in ("window_frames", "window_overlap"):
             value = getattr(self, name)
             if value is not None and not is_whole_number(value):
@@ -135,7 +146,7 @@ class RenderRequest:
         guidance_of(self.guidance_scale)
         if not is_between(self.eta, 0, 1):
             raise ValueError(f"`eta` is {self.eta!r}, must be a number in [0, 1]")
-        if self.output_type not in OUTPUT_TYPES:
+        if not (isinstance(self.output_type, str) and self.output_type in OUTPUT_TYPES):
             raise ValueError(f"`output_type` is {self.output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
 
     def clip_size(self, num_frames: int, window_frames: int | None = None, batch_size: int = 1) -> ClipSize:

@@ -28,8 +28,8 @@ from ..sampling.noise_path import NoisePath
 from ..speech.features import extract_features, num_video_frames
 from .clip_motion import direct_clips, motion_noise, move_clips
 from .clip_tensors import face_masks, image_tensor, initial_states, opacity_tensor, person_tensor, with_moved_opacity
-from .clips import ClipInput, read_recording
-from .finite_numbers import check_finite
+from .clips import ClipInput, generators_of, read_recording
+from .finite_numbers import check_finite, check_given
 from .portrait_detail import PortraitDetail
 
 # pieces whose motion is taken out of the latents at once: it is small beside what drawing a piece takes
@@ -147,9 +147,14 @@ class StagesOfDAWN:
         """
         if self.pbnet is None:
             raise ValueError("`pose` and `blink` must be given: this pipeline has no `pbnet`")
-        inputs = (tensor.to(self._execution_device) for tensor in (audio_embeds, initial_pose, initial_blink))
+        given = {"audio_embeds": audio_embeds, "initial_pose": initial_pose, "initial_blink": initial_blink}
+        for name, tensor in given.items():
+            check_given(tensor, name)
+        inputs = (tensor.to(self._execution_device) for tensor in given.values())
         num_clips, num_frames = audio_embeds.shape[:2]
-        draw = partial(self.pbnet.draw_noise, num_clips, num_frames, generator, self._execution_device)
+        draw = partial(
+            self.pbnet.draw_noise, num_clips, num_frames, generators_of(generator, num_clips), self._execution_device
+        )
         noise = motion_noise(draw, num_clips, temperature, take)
         tracks = self.pbnet.generate(*inputs, noise=noise)
         for track in tracks:
@@ -272,11 +277,8 @@ class StagesOfDAWN:
         shape = (batch_size, self.unet.config.in_channels, num_frames, height // stride, width // stride)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        elif not torch.is_tensor(latents) or tuple(latents.shape) != shape:
-            given = tuple(latents.shape) if torch.is_tensor(latents) else f"a {type(latents).__name__}"
-            raise ValueError(f"`latents` is {given}, must be a tensor {shape}")
-        elif not torch.isfinite(latents).all():
-            raise ValueError("`latents` holds values that are not finite")
+        else:
+            check_given(latents, "latents", shape)
         level = getattr(self.scheduler if scheduler is None else scheduler, "init_noise_sigma", 1.0)
         return latents.to(device=device, dtype=torch.float32) * level
 

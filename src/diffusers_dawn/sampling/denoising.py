@@ -189,7 +189,13 @@ def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]
         changed = callback(pipeline, index, timestep, dict.fromkeys(names, latents))
         if not (changed is None or isinstance(changed, Mapping)):
             raise ValueError(f"`callback_on_step_end` returned {changed!r}, must return tensors by name, or None")
-        return (changed or {}).get("latents", latents)
+        going_on = (changed or {}).get("latents", latents)
+        if not torch.is_tensor(going_on) or going_on.shape != latents.shape:
+            given = tuple(going_on.shape) if torch.is_tensor(going_on) else f"a {type(going_on).__name__}"
+            raise ValueError(
+                f"`callback_on_step_end` returned `latents` that are {given}, must be a tensor {tuple(latents.shape)}"
+            )
+        return going_on
 
     return on_step_end
 

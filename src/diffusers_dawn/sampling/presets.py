@@ -108,7 +108,7 @@ def choose_sampling(
 
     given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas}
     given = [name for name, value in given.items() if value is not None]
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
         raise ValueError(f"`preset` is {preset!r}, must be one of {', '.join(PRESETS)}")
     if preset is not None and given:
         raise ValueError(f"give either `preset`, which has its own steps, or `{given[0]}`")

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from diffusers import BaseGuidance, ModularPipeline
 
-from ..pipeline.memory import FitsMemory
 from ..pipeline.request import MachineSettings
 from ..pipeline.stages import StagesOfDAWN
 from ..sampling.guidance import ALL
@@ -13,7 +12,7 @@ from ..sampling.guidance import ALL
 _COMPONENTS = ("unet", "lfg", "audio_encoder", "feature_extractor", "scheduler", "pbnet")
 
 
-class BlockStages(FitsMemory, StagesOfDAWN):
+class BlockStages(StagesOfDAWN):
     """The stages of `DAWNPipeline` for one block.
 
     Args:

@@ -29,6 +29,7 @@ from ..pipeline.clip_motion import direct_clips, move_clips
 from ..pipeline.clip_tensors import fit_samples
 from ..pipeline.clips import batch_of, collect_clips, count_frames, generators_of, read_recording
 from ..pipeline.output import deliver_frames
+from ..pipeline.planning import make_request
 from ..pipeline.request import MachineSettings
 from ..records import FPS
 from ..sampling.denoising import step_arguments
@@ -201,7 +202,8 @@ class BeforeDenoiseBlock(_DAWNBlock):
         """Run the block."""
         block = self.get_block_state(state)
         stages = BlockStages(components, MachineSettings(block.window_frames, block.window_overlap))
-        request = stages._requested(
+        request = make_request(
+            stages,
             block.height,
             block.width,
             block.num_inference_steps,

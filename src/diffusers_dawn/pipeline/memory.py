@@ -1,6 +1,5 @@
 """How a pipeline uses the machine: plans, estimates, windows, caches, offloading."""
 
-import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -10,12 +9,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ..memory.budget import WINDOW_OVERLAP, available_bytes, choose_windows
-from ..memory.estimate import stage_bytes, weight_bytes
-from ..sampling.presets import choose_sampling
-from ..sampling.scheduler_choice import allow_long_clips, check_scheduler
-from ..sampling.scheduler_times import set_timesteps
-from .request import RenderPlan, RenderRequest, check_counts
+from ..memory.budget import WINDOW_OVERLAP, available_bytes
+from .planning import make_plan, make_request, needed_bytes, networks_of
+from .request import RenderPlan, check_counts
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")
@@ -26,17 +22,7 @@ _LOCKS: WeakKeyDictionary = WeakKeyDictionary()
 class FitsMemory:
     """The part of `DAWNPipeline` that manages memory; goes before `DiffusionPipeline` among its bases."""
 
-    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
-        """Keep on the CPU all weights that are not in use, see `DiffusionPipeline.enable_sequential_cpu_offload`.
-
-        LFG and PBNet stay on the device.
-
-        Args:
-            *args: As in diffusers.
-            **kwargs: As in diffusers.
-        """
-        self._exclude_from_cpu_offload = [*dict.fromkeys([*self._exclude_from_cpu_offload, *KEPT_ON_DEVICE])]
-        super().enable_sequential_cpu_offload(*args, **kwargs)
+    _exclude_from_cpu_offload = list(KEPT_ON_DEVICE)
 
     def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:
         """Offload groups of layers, see `DiffusionPipeline.enable_group_offload`; LFG and PBNet stay on the device.
@@ -57,7 +43,7 @@ class FitsMemory:
         Returns:
             Context that a call runs in; no other call enters meanwhile that shares the denoiser.
         """
-        layers = (layer for network in self._networks() for layer in network.modules())
+        layers = (layer for network in networks_of(self) for layer in network.modules())
         has_state = any(hasattr(layer, "_diffusers_hook") or hasattr(layer, "_hf_hook") for layer in layers)
         return _LOCKS.setdefault(self.unet, RLock()) if has_state else nullcontext()
 
@@ -147,7 +133,8 @@ class FitsMemory:
         Raises:
             ValueError: An argument is not allowed, or the clips do not fit in the memory.
         """
-        request = self._requested(
+        request = make_request(
+            self,
             height,
             width,
             num_inference_steps,
@@ -158,7 +145,7 @@ class FitsMemory:
             output_type,
             preset,
         )
-        return self._planned(request, num_frames, batch_size, held_bytes)
+        return make_plan(self, request, num_frames, batch_size, held_bytes)
 
     def estimate_memory(
         self,
@@ -196,7 +183,8 @@ class FitsMemory:
         Raises:
             ValueError: An argument is not allowed.
         """
-        request = self._requested(
+        request = make_request(
+            self,
             height,
             width,
             num_inference_steps,
@@ -213,71 +201,8 @@ class FitsMemory:
             device = None if device is None else torch.device(device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"`device` is {device!r}, must be a device of torch, or None") from error
-        return self._needed_bytes(request, num_frames, window_frames, batch_size, dtype, device)
+        return needed_bytes(self, request, num_frames, window_frames, batch_size, dtype, device)
 
     def available_memory(self) -> int | None:
         """Find how much memory a call may use on the pipeline's device, weights included [bytes]; None: unknown."""
-        return available_bytes(self._execution_device, self._networks())
-
-    def _requested(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        timesteps: list[int] | None = None,
-        sigmas: list[float] | None = None,
-        guidance_scale: float | Mapping[str, float] | None = None,
-        eta: float | None = None,
-        output_type: str = "pil",
-        preset: str | None = None,
-    ) -> RenderRequest:
-        """Collect and check what a call asks for; its scheduler is a copy, whose times are set."""
-        sampling = choose_sampling(self.scheduler, preset, num_inference_steps, timesteps, sigmas, eta)
-        scheduler = copy.deepcopy(sampling.scheduler)
-        request = RenderRequest(
-            self.default_size if height is None else height,
-            self.default_size if width is None else width,
-            scheduler,
-            *sampling[1:4],
-            {"speech": self.config.speech_guidance} if guidance_scale is None else guidance_scale,
-            sampling.eta,
-            output_type,
-            self._machine,
-        )
-        multiple = self.unet.size_multiple * self.lfg.config.motion_stride
-        request.check(multiple, scheduler.config.num_train_timesteps - 1)
-        check_scheduler(scheduler)
-        allow_long_clips(scheduler)
-        set_timesteps(scheduler, self._execution_device, *request.schedule)
-        return request
-
-    def _planned(
-        self, request: RenderRequest, num_frames: int, batch_size: int = 1, held_bytes: int = 0
-    ) -> RenderPlan:
-        """Choose how many frames are denoised at once: all where they fit, else windows."""
-        check_counts(num_frames=num_frames, batch_size=batch_size)
-        machine = request.machine
-        budget = self.available_memory() if machine.memory_budget is None else machine.memory_budget
-
-        def needed_bytes(frames: int, window: int) -> int:
-            return held_bytes + self._needed_bytes(request, frames, window, batch_size)
-
-        windows = choose_windows(num_frames, machine.window_frames, machine.window_overlap, needed_bytes, budget)
-        return RenderPlan(request, windows, needed_bytes(num_frames, windows.slices[0].stop))
-
-    def _networks(self) -> list[torch.nn.Module]:
-        return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
-
-    def _needed_bytes(
-        self,
-        request: RenderRequest,
-        num_frames: int,
-        window_frames: int | None,
-        batch_size: int,
-        dtype: torch.dtype | None = None,
-        device: torch.device | None = None,
-    ) -> int:
-        size = request.clip_size(num_frames, window_frames, batch_size)
-        networks = self.unet, self.lfg, self.audio_encoder
-        stages = stage_bytes(*networks, size, device or self._execution_device, dtype)
-        return weight_bytes(self._networks(), dtype) + max(stages.values())
+        return available_bytes(self._execution_device, networks_of(self))

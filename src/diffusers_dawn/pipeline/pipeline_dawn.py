@@ -1,7 +1,7 @@
 """From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from ..memory.estimate import output_bytes
 from ..motion.script import MotionScript
 from ..motion.track import MotionTrack
 from ..records import FPS, FaceState
-from ..sampling.denoising import step_arguments, step_callback
+from ..sampling.denoising import check_callback, step_arguments, step_callback
 from ..sampling.guidance import guidance_of
 from ..sampling.scheduler_choice import check_scheduler
 from ..sampling.scheduler_training import tell_training, training_config
@@ -30,9 +30,11 @@ from .clip_tensors import fit_samples, stack_features
 from .clips import ClipInput, batches_of, collect_clips, count_frames, generators_of, prepare_clips
 from .memory import FitsMemory
 from .output import DAWNPipelineOutput, deliver_frames
+from .planning import make_plan, make_request
 from .request import MachineSettings, RenderPlan, refuse_moved
-from .speech_stream import StreamsSpeech
+from .speech_stream import SpeechStream, begin_stream
 from .stages import StagesOfDAWN
+from .stream_windows import StreamWindows
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -47,7 +49,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, StagesOfDAWN, DiffusionPipeline):
+class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, DiffusionPipeline):
     """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
 
     Args:
@@ -235,18 +237,9 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
 
         # 1. what is asked for, with sampler and steps; what cannot be done is refused before any work
-        request = self._requested(
-            height,
-            width,
-            num_inference_steps,
-            timesteps,
-            sigmas,
-            guidance_scale,
-            eta,
-            output_type,
-            preset,
-        )
-        self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        sampling = (num_inference_steps, timesteps, sigmas, guidance_scale, eta)
+        request = make_request(self, height, width, *sampling, output_type, preset)
+        check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
 
         # 2. one portrait and one recording per clip, as long as the recording unless told otherwise
         given = (image, audio, sampling_rate, face, pose, blink, audio_embeds, num_videos_per_prompt, motion)
@@ -260,7 +253,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         batches = batches_of(frame_counts, latents)
         plans, held_bytes = [], 0
         for batch in batches:
-            plans.append(self._planned(request, frame_counts[batch[0]], len(batch), held_bytes))
+            plans.append(make_plan(self, request, frame_counts[batch[0]], len(batch), held_bytes))
             held_bytes += output_bytes(request.clip_size(frame_counts[batch[0]], batch_size=len(batch)))
 
         # 4. the stages, batch by batch
@@ -287,6 +280,54 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         )
         return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
 
+    def stream(
+        self,
+        image: Any,
+        audio_chunks: Iterable,
+        sampling_rate: int,
+        face: FaceState | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | Mapping[str, float] | None = None,
+        generator: torch.Generator | None = None,
+        preset: str | None = None,
+        motion: MotionScript | str | None = None,
+        # in quotes, like what is returned: a saved pipeline's file defines them further down
+        windows: "StreamWindows | None" = None,
+    ) -> "SpeechStream":
+        """Animate a portrait with speech that is still arriving, of any length.
+
+        Chunks may be of any lengths: the frames depend only on the speech. As many come as for the whole recording.
+        Samplers add no fresh noise, in which windows would differ.
+
+        Args:
+            image: Portrait, whatever `prepare_portrait` takes.
+            audio_chunks: Speech in order: iterable of arrays or tensors (num_samples,) of floats in [-1, 1]. It may
+                wait for the next.
+            sampling_rate: Its rate [Hz], from 1000 to 192000.
+            face: As for a call, like those up to `preset`, but for one clip.
+            height: Height of the video [px].
+            width: Width of the video [px].
+            num_inference_steps: Denoising steps.
+            guidance_scale: Weight of the conditions, or of each.
+            generator: Source of noise.
+            preset: Sampler and steps by name.
+            motion: What the head and the eyes do, as a text of "head motion 0.5", "blink strength 0.5",
+                "offset yaw 5", "limit yaw 20".
+            windows: How the stream is cut, which sets its latency; None: `StreamWindows()`, 1.2 s.
+
+        Returns:
+            Iterator over `StreamedFrames`.
+
+        Raises:
+            ValueError: An argument is missing or not allowed, or a window does not fit in the memory. While iterating:
+                a chunk is not allowed, or all are shorter than a frame.
+        """
+        settings = {"height": height, "width": width, "num_inference_steps": num_inference_steps, "preset": preset}
+        settings |= {"guidance_scale": guidance_scale}
+        return begin_stream(self, image, audio_chunks, sampling_rate, face, settings, generator, motion, windows)
+
     def _for_one_call(self) -> "DAWNPipeline":
         """Copy the pipeline for one call, as its callbacks see it; networks are shared.
 
@@ -297,15 +338,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         call = copy.copy(self)
         call._called_on = self
         return call
-
-    def _check_callback(self, callback: Any, tensor_names: Any) -> None:
-        if not (callback is None or callable(callback)):
-            raise ValueError(f"`callback_on_step_end` is {callback!r}, must be a function, or None")
-        is_list = isinstance(tensor_names, list | tuple)
-        if not is_list or any(name not in self._callback_tensor_inputs for name in tensor_names):
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` is {tensor_names!r}, must be of {self._callback_tensor_inputs}"
-            )
 
     def _render(
         self,
@@ -324,7 +356,8 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, Stag
         portraits = [clip.image for clip in clips]
         generator = [generators[index] for index in batch] if isinstance(generators, list) else generators
         scheduler = copy.deepcopy(request.scheduler)  # steps leave their traces in it
-        self.scheduler, self._guidance_scale = scheduler, request.guidance_scale  # for callbacks
+        self.scheduler = scheduler  # which callbacks may look at
+        self._guidance_scale = request.guidance_scale  # which they may change
 
         with timed(self.stage_seconds, "speech features"):  # (B, F, D)
             encode = partial(self.encode_audio, num_frames=num_frames)

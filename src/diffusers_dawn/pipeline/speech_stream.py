@@ -20,6 +20,7 @@ from ..speech.features import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, num_video_frames
 from .clips import ClipInput, generators_of
 from .finite_numbers import check_finite
 from .output import copies_on_cpu, to_uint8
+from .planning import make_plan, make_request
 from .request import RenderRequest
 from .stream_windows import StreamMotion, StreamWindows
 
@@ -152,85 +153,60 @@ class SpeechStream(Iterator[StreamedFrames]):
         speech.forget(motion.first_heard(end))
 
 
-class StreamsSpeech:
-    """The part of `DAWNPipeline` that animates speech while it arrives; goes before `DiffusionPipeline`."""
+def begin_stream(
+    pipe: Any,
+    image: Any,
+    audio_chunks: Iterable,
+    sampling_rate: int,
+    face: FaceState | None,
+    settings: Mapping[str, Any],
+    generator: torch.Generator | None,
+    motion: MotionScript | str | None,
+    windows: StreamWindows | None,
+) -> SpeechStream:
+    """Check what `DAWNPipeline.stream` is given, and begin.
 
-    def stream(
-        self,
-        image: Any,
-        audio_chunks: Iterable,
-        sampling_rate: int,
-        face: FaceState | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | Mapping[str, float] | None = None,
-        generator: torch.Generator | None = None,
-        preset: str | None = None,
-        motion: MotionScript | str | None = None,
-        # in quotes: the file that is shared with a pipeline says first what signatures name, and the pipeline soon
-        windows: "StreamWindows | None" = None,
-    ) -> "SpeechStream":
-        """Animate a portrait with speech that is still arriving, of any length.
+    Args:
+        pipe: The pipeline.
+        image: As there, like the others.
+        audio_chunks: Speech in order.
+        sampling_rate: Its rate [Hz].
+        face: State of the face, when it is known.
+        settings: Size, sampler and steps, as `planning.make_request` takes them.
+        generator: Source of noise.
+        motion: What the head and the eyes do.
+        windows: How the stream is cut.
 
-        Chunks may be of any lengths: the frames depend only on the speech. As many come as for the whole recording.
-        Samplers add no fresh noise, in which windows would differ.
+    Returns:
+        The stream.
 
-        Args:
-            image: Portrait, whatever `prepare_portrait` takes.
-            audio_chunks: Speech in order: iterable of arrays or tensors (num_samples,) of floats in [-1, 1]. It may
-                wait for the next.
-            sampling_rate: Its rate [Hz], from 1000 to 192000.
-            face: State of the face, when it is known.
-            height: Height of the video [px]; None: `default_size`.
-            width: Width of the video [px].
-            num_inference_steps: As for a call, like the next ones.
-            guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
-            generator: Source of noise.
-            preset: Sampler and steps by name.
-            motion: What the head and the eyes do, as a text of "head motion 0.5", "blink strength 0.5",
-                "offset yaw 5", "limit yaw 20".
-            windows: How the stream is cut, which sets its latency; None: `StreamWindows()`, 1.2 s.
-
-        Returns:
-            Iterator over `StreamedFrames`.
-
-        Raises:
-            ValueError: An argument is missing or not allowed, or a window does not fit in the memory. While iterating:
-                a chunk is not allowed, or all are shorter than a frame.
-        """
-        if image is None:
-            raise ValueError("`image` is missing: a path, PIL image, array or tensor")
-        _check_chunks(audio_chunks)
-        if not is_whole_number(sampling_rate) or not LOWEST_RATE_HZ <= sampling_rate <= HIGHEST_RATE_HZ:
-            raise ValueError(
-                f"`sampling_rate` is {sampling_rate!r}, must be a whole number from {LOWEST_RATE_HZ} to"
-                f" {HIGHEST_RATE_HZ} [Hz]"
-            )
-        windows = StreamWindows() if windows is None else windows
-        if not isinstance(windows, StreamWindows):
-            raise ValueError(f"`windows` is {windows!r}, must be `StreamWindows`")
-        if self.pbnet is None or not (self.pbnet.makes_pose and self.pbnet.makes_blink):
-            raise ValueError("a stream needs a `pbnet` that makes pose and blinks: this pipeline has none")
-        sources, direction = generators_of(generator, 1), direct_stream(motion)
-        request = self._requested(
-            height,
-            width,
-            num_inference_steps,
-            guidance_scale=guidance_scale,
-            eta=0.0,
-            output_type="stream",
-            preset=preset,
+    Raises:
+        ValueError: An argument is missing or not allowed, or a window does not fit in the memory.
+    """
+    if image is None:
+        raise ValueError("`image` is missing: a path, PIL image, array or tensor")
+    _check_chunks(audio_chunks)
+    if not is_whole_number(sampling_rate) or not LOWEST_RATE_HZ <= sampling_rate <= HIGHEST_RATE_HZ:
+        raise ValueError(
+            f"`sampling_rate` is {sampling_rate!r}, must be a whole number from {LOWEST_RATE_HZ} to"
+            f" {HIGHEST_RATE_HZ} [Hz]"
         )
-        # a window is denoised at once, however clips are
-        request = replace(request, machine=replace(request.machine, window_frames=None))
-        self._planned(request, windows.num_denoised)
-        clip = ClipInput(self.prepare_portrait(image, face), direction=direction)
-        call = self._for_one_call()
-        call.set_progress_bar_config(disable=True)  # there is no end to it
-        call._guidance_scale = request.guidance_scale
-        source = sources[0] if isinstance(sources, list) else sources
-        return SpeechStream(call, request, clip, audio_chunks, int(sampling_rate), windows, source)
+    windows = StreamWindows() if windows is None else windows
+    if not isinstance(windows, StreamWindows):
+        raise ValueError(f"`windows` is {windows!r}, must be `StreamWindows`")
+    if pipe.pbnet is None or not (pipe.pbnet.makes_pose and pipe.pbnet.makes_blink):
+        raise ValueError("a stream needs a `pbnet` that makes pose and blinks: this pipeline has none")
+    sources, direction = generators_of(generator, 1), direct_stream(motion)
+    request = make_request(pipe, **settings, eta=0.0, output_type="stream")
+    # a window is denoised at once, however clips are
+    request = replace(request, machine=replace(request.machine, window_frames=None))
+    make_plan(pipe, request, windows.num_denoised)
+    clip = ClipInput(pipe.prepare_portrait(image, face), direction=direction)
+    call = pipe._for_one_call()
+    call.set_progress_bar_config(disable=True)  # there is no end to it
+    call._guidance_scale = request.guidance_scale
+    source = sources[0] if isinstance(sources, list) else sources
+    return SpeechStream(call, request, clip, audio_chunks, int(sampling_rate), windows, source)
 
 
 def _check_chunks(audio_chunks: Any) -> None:

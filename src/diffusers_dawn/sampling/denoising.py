@@ -170,6 +170,23 @@ def step_arguments(
     return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in accepted}
 
 
+def check_callback(callback: Any, names: Any, allowed: Sequence[str]) -> None:
+    """Refuse what is no callback of diffusers, or asks for tensors that there are not.
+
+    Args:
+        callback: `callback_on_step_end` of a call.
+        names: Its `callback_on_step_end_tensor_inputs`.
+        allowed: Names of tensors that it may ask for.
+
+    Raises:
+        ValueError: One of them is not allowed.
+    """
+    if not (callback is None or callable(callback)):
+        raise ValueError(f"`callback_on_step_end` is {callback!r}, must be a function, or None")
+    if not isinstance(names, list | tuple) or any(name not in allowed for name in names):
+        raise ValueError(f"`callback_on_step_end_tensor_inputs` is {names!r}, must be of {allowed}")
+
+
 def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]) -> Callable | None:
     """Turn a callback of diffusers into a function from latents to latents.
 

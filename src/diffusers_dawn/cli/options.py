@@ -365,13 +365,13 @@ def _square(word: str) -> SquareCrop:
 
 def _check_motion(options: argparse.Namespace) -> None:
     """Understand what `--motion` says, which stays in the options; its files are looked at with the recording."""
-    from ..motion.direction import with_head_motion
+    from ..motion.direction import check_head_motion
     from ..motion.reading import open_motion
     from ..motion.track_files import check_track_place
 
     if options.motion is not None:
         options.motion = open_motion(options.motion, "--motion")
-    with_head_motion(options.motion, options.head_motion)
+    check_head_motion(options.head_motion)
     if options.save_motion is not None:
         check_track_place(options.save_motion, "--save-motion")
 

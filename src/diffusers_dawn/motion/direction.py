@@ -124,6 +124,19 @@ def motion_of_call(motion: MotionSource, name: str = "motion") -> MotionTrack | 
     return script
 
 
+def check_head_motion(head_motion: float) -> None:
+    """Refuse what is no factor of the head's motion.
+
+    Args:
+        head_motion: Anything.
+
+    Raises:
+        ValueError: It is no number in [0, 2].
+    """
+    if not is_between(head_motion, 0, MOST_SCALE):
+        raise ValueError(f"`head_motion` is {head_motion!r}, must be a number in [0, {MOST_SCALE:g}]")
+
+
 def with_head_motion(
     motion: MotionTrack | MotionScript | None, head_motion: float
 ) -> MotionTrack | MotionScript | None:
@@ -139,8 +152,7 @@ def with_head_motion(
     Raises:
         ValueError: The factor is out of range.
     """
-    if not is_between(head_motion, 0, MOST_SCALE):
-        raise ValueError(f"`head_motion` is {head_motion!r}, must be a number in [0, {MOST_SCALE:g}]")
+    check_head_motion(head_motion)
     if head_motion == 1:
         return motion
     if isinstance(motion, MotionTrack):

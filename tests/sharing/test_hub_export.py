@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
-from diffusers_dawn.sharing.hub_export import export_community, repository_source
+from diffusers_dawn.sharing.hub_export import LEFT_OUT, export_community, repository_source
 from example_runs import NUM_FRAMES, copy_inputs, python_blocks, run_without
 
 
@@ -35,6 +36,14 @@ def test_file_has_one_pipeline_class_with_an_example(exported):
     assert [node.name for node in classes if "DiffusionPipeline" in map(ast.unparse, node.bases)] == ["DAWNPipeline"]
     assert source.count("EXAMPLE_DOC_STRING = ") == 1
     assert '>>> pipe = DAWNPipeline.from_pretrained("your-name/dawn")' in source
+
+
+def test_file_does_without_streams_which_saved_pipelines_have(exported):
+    community, saved = exported[0].read_text(), repository_source("diffusers_dawn.pipeline.pipeline_dawn")
+    for name in LEFT_OUT:
+        assert hasattr(DAWNPipeline, name.removeprefix("DAWNPipeline."))
+    for text in ("    def stream(", "class SpeechStream", "class StreamWindows", "class ArrivingSpeech"):
+        assert text in saved and text not in community
 
 
 def test_example_of_a_repository_does_not_need_the_package():

@@ -125,6 +125,13 @@ def test_only_what_is_needed_is_kept(package):
     assert "unused" not in source and "UNUSED" not in source
 
 
+def test_a_method_that_is_left_out_goes_with_what_only_it_needs(package):
+    source = self_contained_source([package(PACKAGE)], "# header", left_out=["Circle.area"])
+    assert "class Circle:\n    radius: float\n\n\n" in source and "def written" in source
+    assert "def area(self)" not in source and "numpy" not in source
+    assert "def area(radius: float)" in source
+
+
 def test_comments_and_docstrings_stay(package):
     source = bundle(package(PACKAGE))
     for text in ('"""In radians."""', "# round\n@dataclass", '"""Return the area."""'):

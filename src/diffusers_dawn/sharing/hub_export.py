@@ -26,6 +26,8 @@ BUNDLED = tuple(
         "pipeline.pipeline_dawn",
     )
 )
+# what it does without: it animates whole recordings, as the text beside it says; streams are for the package
+LEFT_OUT = ("DAWNPipeline.stream",)
 # what the file itself imports
 _HIDDEN = {"av", "diffusers", "librosa", "mediapipe", "numpy", "PIL", "torch", "transformers"}
 _ORIGIN = f"# Written by {_PACKAGE} {__version__} from its modules; changes belong there."
@@ -129,7 +131,7 @@ def export_community(path: str | Path) -> tuple[Path, Path]:
     example = _EXAMPLE.format(module=path.stem, name="DAWNPipeline", arguments='"your-name/dawn"')
     constants = {"EXAMPLE_DOC_STRING": _example_docstring(example)}
     texts = {
-        path: self_contained_source(BUNDLED, _COMMUNITY_HEADER, constants),
+        path: self_contained_source(BUNDLED, _COMMUNITY_HEADER, constants, LEFT_OUT),
         readme: _README.format(module=path.stem, example=example),
     }
     with ExitStack() as places:

@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -80,11 +80,12 @@ class ModuleSource:
     statements: list[Statement] = field(default_factory=list)
 
 
-def read_module(name: str) -> ModuleSource:
+def read_module(name: str, left_out: Collection[str] = ()) -> ModuleSource:
     """Read the source of a module.
 
     Args:
         name: Full name.
+        left_out: Methods that do not count, as "Class.method".
 
     Returns:
         Its parts.
@@ -113,7 +114,7 @@ def read_module(name: str) -> ModuleSource:
             described = module.statements[-1]
             module.statements[-1] = replace(described, text="\n".join([described.text, *lines[first:end]]))
         else:
-            module.statements.append(_read_statement(node, lines, first, module))
+            module.statements.append(_read_statement(node, lines, first, module, left_out))
     return module
 
 
@@ -175,9 +176,17 @@ def _in_package_of(module: ModuleSource, name: str) -> bool:
     return name.split(".")[0] == module.name.split(".")[0]
 
 
-def _read_statement(node: ast.stmt, lines: list[str], first: int, module: ModuleSource) -> Statement:
+def _read_statement(
+    node: ast.stmt, lines: list[str], first: int, module: ModuleSource, left_out: Collection[str]
+) -> Statement:
     """Take a statement out of its module; the one before ends at line `first`."""
     edited = dict(enumerate(lines[first : node.end_lineno], first + 1))
+    for method in [inner for inner in getattr(node, "body", []) if isinstance(inner, ast.FunctionDef)]:
+        if f"{getattr(node, 'name', '')}.{method.name}" in left_out:
+            node.body.remove(method)
+            begin = min([method, *method.decorator_list], key=lambda part: part.lineno).lineno
+            for number in range(begin - 1, method.end_lineno + 1):  # with the empty line above
+                del edited[number]
     for block in _inner_blocks(node):
         own = []
         for inner in block:

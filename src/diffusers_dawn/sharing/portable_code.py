@@ -12,14 +12,19 @@ when its classes are defined comes before it (their bases, and what their signat
 import ast
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from .module_source import LAZY_IMPORT, ImportedName, ModuleSource, Statement, read_module, with_brief_docstrings
 
 LINE_LENGTH = 119
 
 
-def self_contained_source(modules: Sequence[str], header: str, constants: Mapping[str, str] | None = None) -> str:
+def self_contained_source(
+    modules: Sequence[str],
+    header: str,
+    constants: Mapping[str, str] | None = None,
+    left_out: Collection[str] = (),
+) -> str:
     """Write modules, and what they need of their package, as the source of one module.
 
     Args:
@@ -27,6 +32,7 @@ def self_contained_source(modules: Sequence[str], header: str, constants: Mappin
             docstring and stands near the top.
         header: Comment lines to begin with.
         constants: Name of a constant to the source of the value that it has here instead of its own.
+        left_out: Methods that this file does without, as "Class.method", and without what only they need.
 
     Returns:
         Source that imports nothing of the package.
@@ -37,7 +43,7 @@ def self_contained_source(modules: Sequence[str], header: str, constants: Mappin
     """
     sources: dict[str, ModuleSource] = {}
     for name in modules:
-        _collect(name, sources, ())
+        _collect(name, sources, (), left_out)
     bundle = _Bundle(sources)
     for name in modules:
         bundle.keep_whole(name)
@@ -56,15 +62,17 @@ def self_contained_source(modules: Sequence[str], header: str, constants: Mappin
     return text
 
 
-def _collect(name: str, sources: dict[str, ModuleSource], importers: tuple[str, ...]) -> None:
+def _collect(
+    name: str, sources: dict[str, ModuleSource], importers: tuple[str, ...], left_out: Collection[str]
+) -> None:
     """Read a module, and before it those of its package that it imports, at the top or inside a function."""
     if name in importers:
         raise ValueError(f"modules import each other in a circle: {' -> '.join([*importers, name])}")
     if name in sources:
         return
-    source = read_module(name)
+    source = read_module(name, left_out)
     for origin in dict.fromkeys(source.origins.values()):
-        _collect(origin, sources, (*importers, name))
+        _collect(origin, sources, (*importers, name), left_out)
     sources[name] = source
 
 

@@ -131,7 +131,12 @@ def test_fields_that_are_no_job_are_named(given, problem):
         ({"steps": 1.5}, "argument --steps: invalid int value: '1.5'"),
         ({"preset": "best"}, "argument --preset: invalid choice: 'best'"),
         ({"full_image": "yes"}, "argument --full-image: ignored explicit argument 'yes'"),
-        ({"guidance_scale": "speech="}, "argument --guidance-scale: invalid _weights value"),
+        ({"guidance_scale": "speech=2,speech=3"}, "argument --guidance-scale: 'speech=2,speech=3' must be a number"),
+        ({"guidance_scale": "x"}, "argument --guidance-scale: 'x' must be a number"),
+        (
+            {"guidance_scale": "speech="},
+            "argument --guidance-scale: 'speech=' must be a number, or numbers by name, each once",
+        ),
     ],
 )
 def test_values_are_refused_as_by_the_command(given, message):

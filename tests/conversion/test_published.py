@@ -266,7 +266,7 @@ def test_bare_pickle_that_would_run_code_is_refused_and_does_not(tmp_path):
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_checkpoint_are_refused(tmp_path, content):
     (tmp_path / "file.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"`lfg` .*file.pth (is refused|cannot be read)"):
+    with pytest.raises(ValueError, match=r"`lfg` .*file.pth (is refused|cannot be read|is empty)"):
         read_checkpoint(tmp_path / "file.pth", "lfg")
 
 
@@ -286,6 +286,14 @@ def test_checkpoints_are_read_as_they_were_written(tmp_path):
     content = read_checkpoint(tmp_path / "file.pth", "lfg")
     assert content["epoch"] == 4
     assert torch.equal(content["a"], torch.arange(3.0))
+
+
+def test_files_that_are_no_checkpoint_are_refused_in_words(tmp_path):
+    damaged = "cannot be read .*: it is none, or damaged"
+    for content, message in ((b"", "is empty: it has 0 bytes"), (b"hello" * 99, damaged)):
+        (tmp_path / "file.pth").write_bytes(content)
+        with pytest.raises(ValueError, match=f"^`lfg` .*file.pth {message}$"):
+            read_checkpoint(tmp_path / "file.pth", "lfg")
 
 
 def test_folder_is_no_checkpoint(tmp_path):

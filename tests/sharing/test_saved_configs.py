@@ -35,17 +35,33 @@ def test_absurd_numbers_are_refused_by_name_and_file(configs, place, value, in_l
     kept = (configs / path).read_text()
     (configs / path).write_text(json.dumps(json.loads(kept) | {name: [8, value] if in_list else value}))
     try:
-        with pytest.raises(ValueError, match=f"^`{name}` in {path} is {value}, must be a number, of at most "):
+        with pytest.raises(ValueError, match=f"^`{name}` in {path} is {value}, must be a number, (of|from . to) "):
             check_saved_numbers(configs)
     finally:
         (configs / path).write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        ("audio_encoder/config.json", "conv_stride", [5, 2, 0]),
+        ("audio_encoder/config.json", "conv_kernel", [-1, 3, 3]),
+        ("audio_encoder/config.json", "conv_dim", [0]),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", -5),
+    ],
+)
+def test_counts_that_are_negative_and_convolutions_without_a_size_are_refused(configs, tmp_path, path, name, value):
+    folder = shutil.copytree(configs, tmp_path / "small")
+    (folder / path).write_text(json.dumps(json.loads((folder / path).read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=f"^`{name}` in {path} is (0|-.), must be a number, from [01] to 1,000,000$"):
+        check_saved_numbers(folder)
 
 
 def test_more_layers_than_any_network_has_are_refused_before_weights_are_looked_for(configs, tmp_path):
     folder = shutil.copytree(configs, tmp_path / "deep")
     path = folder / "audio_encoder/config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 257}))
-    with pytest.raises(ValueError, match="^`num_hidden_layers` in audio_encoder/config.json is 257, .* at most 256$"):
+    with pytest.raises(ValueError, match="^`num_hidden_layers` in audio_encoder/config.json is 257, .* to 256$"):
         DAWNPipeline.from_pretrained(folder)
 
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import __version__, demo_checkpoint
-from ..records import SquareCrop
 from ..sampling.presets import PRESETS
 from ..sharing.portable_folder import LAYOUTS, WHOLE
+from .words import square_of, weights_of
 
 LARGEST_SEED = 2**63 - 1
 # options whose names differ from the pipeline's arguments
@@ -100,7 +100,7 @@ def command_parser(
     )
     command.add_argument(
         "--guidance-scale",
-        type=_weights,
+        type=weights_of,
         metavar="W",
         help="weight of speech, pose and blinks, or of each: speech=2,blink=1.5; costs calls per step (default: the "
         "checkpoint's)",
@@ -150,7 +150,7 @@ def command_parser(
         "--crop",
         nargs="?",
         const=True,
-        type=_square,
+        type=square_of,
         metavar="LEFT,TOP,SIDE",
         help="crop around the face (default: only if needed), or to this square of the upright picture [px]",
     )
@@ -345,22 +345,6 @@ def _check_request(options: argparse.Namespace) -> None:
         machine=machine,
     )
     request.check()
-
-
-def _weights(word: str) -> float | dict[str, float]:
-    """Read a weight, or weights by name."""
-    if "=" not in word:
-        return float(word)
-    pairs = [pair.partition("=") for pair in word.split(",")]
-    return {name.strip(): float(weight) for name, _, weight in pairs}
-
-
-def _square(word: str) -> SquareCrop:
-    """Read a square of a picture."""
-    try:
-        return SquareCrop(*map(int, word.split(",")))
-    except (ValueError, TypeError) as error:
-        raise argparse.ArgumentTypeError(f"`--crop` is {word!r}, must be left, top and side as 120,40,300") from error
 
 
 def _check_motion(options: argparse.Namespace) -> None:

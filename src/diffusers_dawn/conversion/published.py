@@ -115,6 +115,8 @@ def read_checkpoint(path: str | Path, name: str) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"`{name}` {path} is not a file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"`{name}` {path} is empty: it has 0 bytes")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -125,7 +127,8 @@ def read_checkpoint(path: str | Path, name: str) -> Any:
         ) from error
     except Exception as error:
         # bytes that are no checkpoint make the unpickler fail in any way: EOFError, IndexError, KeyError, ...
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        says_why = isinstance(error, RuntimeError | OSError) and str(error)
+        reason = str(error).splitlines()[0] if says_why else "it is none, or damaged"
         raise ValueError(f"`{name}` {path} cannot be read as a checkpoint: {reason}") from error
 
 
@@ -145,7 +148,7 @@ def _build(model_class: type, config: dict, tensors: Mapping[str, torch.Tensor],
 def _entry(checkpoint: Any, key: str, name: str) -> Mapping[str, torch.Tensor]:
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get(key), Mapping):
         found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
-        raise ValueError(f"`{name}` must hold a dict with an entry `{key}`; it holds {found[:200]}")
+        raise ValueError(f"`{name}` must hold a dict with an entry `{key}`; it holds {found[:200] or 'nothing'}")
     _check_tensors(checkpoint[key], name)
     return checkpoint[key]
 

@@ -21,7 +21,8 @@ def check_saved_numbers(folder: str | os.PathLike) -> None:
         folder: The pipeline's folder.
 
     Raises:
-        ValueError: A number of layers is above 256, another whole number above a million, or a number is NaN.
+        ValueError: A number of layers is above 256, another whole number above a million, a number is NaN, a count is
+            negative, or a convolution has no size.
     """
     for path in sorted(place for name in CONFIG_NAMES for place in Path(folder).glob(f"*/{name}")):
         try:
@@ -30,11 +31,11 @@ def check_saved_numbers(folder: str | os.PathLike) -> None:
             continue
         for name, value in _numbers_of(config):
             most = MOST_LAYERS if name.startswith("num_") and name.endswith(("layers", "blocks")) else MOST_OF_A_CONFIG
-            is_absurd = math.isnan(value) or (isinstance(value, int) and abs(value) > most)
-            if is_absurd:
-                raise ValueError(
-                    f"`{name}` in {path.parent.name}/{path.name} is {value}, must be a number, of at most {most:,}"
-                )
+            # strides, kernels and channels of convolutions, and counts; others may be of any sign
+            least = 1 if name.startswith("conv_") else 0 if name.startswith("num_") else -math.inf
+            if math.isnan(value) or value < least or (isinstance(value, int) and abs(value) > most):
+                allowed = f"of at most {most:,}" if least < 0 else f"from {least} to {most:,}"
+                raise ValueError(f"`{name}` in {path.parent.name}/{path.name} is {value}, must be a number, {allowed}")
 
 
 def _numbers_of(config: Any, name: str = "") -> Iterator[tuple[str, int | float]]:

@@ -16,6 +16,11 @@ from torch.nn import functional
 from diffusers_dawn.machine.allocator import keep_freed_memory
 
 SELF = Path("/proc/self")
+# what measures the machine: sides of a matrix, pictures of a convolution, floats that are copied; what is enough for a
+# CPU takes a GPU less time than its start
+MATRIX_SIDE_CPU, MATRIX_SIDE_GPU = 2048, 8192
+NUM_PICTURES = 200
+NUM_COPIED = 64 * 2**20
 _read_s: Callable[[], float] = time.perf_counter  # the clock, see `set_up_process`
 
 
@@ -117,14 +122,13 @@ def peak_bytes(device: str) -> int:
 def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
     """Measure the fastest matrix product or, on a CPU, convolution that torch does here [GFLOP/s]."""
     on_cpu = torch.device(device).type == "cpu"
-    # what is enough for a CPU takes a GPU less time than its start
-    side = 2048 if on_cpu else 8192
+    side = MATRIX_SIDE_CPU if on_cpu else MATRIX_SIDE_GPU
     square = torch.randn(side, side, device=device).to(dtype)
     candidates = [(lambda: square @ square, 2 * side**3)]
     if on_cpu:  # a GPU may round the inputs of convolutions to TF32, and not those of products
-        image, kernel = (torch.randn(shape).to(dtype) for shape in ((200, 512, 4, 4), (512, 512, 3, 3)))
+        image, kernel = (torch.randn(shape).to(dtype) for shape in ((NUM_PICTURES, 512, 4, 4), (512, 512, 3, 3)))
         image = image.contiguous(memory_format=torch.channels_last)
-        candidates.append((lambda: functional.conv2d(image, kernel, padding=1), 2 * 200 * 16 * 512 * 512 * 9))
+        candidates.append((lambda: functional.conv2d(image, kernel, padding=1), 2 * NUM_PICTURES * 16 * 512 * 512 * 9))
     rates = []
     for function, num_operations in candidates:
         function()  # the first call is not timed
@@ -134,7 +138,7 @@ def matrix_peak(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
 
 def memory_bandwidth(device: str, repeats: int = 5) -> float:
     """Measure how fast a large tensor is copied, bytes read and written together [GB/s]."""
-    source = torch.ones(64 * 2**20, device=device)
+    source = torch.ones(NUM_COPIED, device=device)
     target = torch.empty_like(source)
     target.copy_(source)  # the first copy is not timed: its pages are new
     seconds = min(time_call(lambda: target.copy_(source), device) for _ in range(repeats))

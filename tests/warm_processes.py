@@ -4,17 +4,21 @@ They are forked from one process that has imported and done nothing else. What a
 what it imports, needs a process of its own: `subprocess`.
 """
 
+import gc
 import multiprocessing
 import os
+import runpy
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([
     "diffusers_dawn.cli.animate",
     "diffusers_dawn.conversion.random_pipeline",
     "training.train_a2v",
@@ -37,7 +41,7 @@ def begin(
     Returns:
         The process.
     """
-    process = _CONTEXT.Process(target=_run, args=(main, [*map(str, arguments)], said, environment))
+    process = CONTEXT.Process(target=_run, args=(main, [*map(str, arguments)], said, environment))
     process.start()
     return process
 
@@ -61,7 +65,35 @@ def exit_codes(processes: Sequence[ForkServerProcess], timeout_s: float = 300) -
     return [process.exitcode for process in processes]
 
 
+def run_script(command: Sequence[str], **_: Any) -> CompletedProcess[str]:
+    """Run a script of Python as `subprocess.run` does, which must succeed; what it prints is always captured.
+
+    Args:
+        command: Words of the command: Python, the script's file, its options.
+
+    Returns:
+        What it printed.
+    """
+    with TemporaryDirectory() as folder:
+        printed = Path(folder, "printed.txt")
+        done = CompletedProcess(
+            command, *exit_codes([begin(_run_script, [printed, *command[1:]])]), printed.read_text()
+        )
+    done.check_returncode()
+    return done
+
+
+def _run_script(words: list[str]) -> None:
+    printed, file, *_ = words
+    os.dup2(os.open(printed, os.O_WRONLY | os.O_CREAT, 0o600), 1)
+    sys.argv = words[1:]
+    sys.path.insert(0, str(Path(file).parent))
+    runpy.run_path(file, run_name="__main__")
+
+
 def _run(main: Callable, arguments: list[str], said: Path | None, environment: dict[str, str]) -> None:
+    # what was imported is not searched for garbage, which would copy it
+    gc.freeze()
     os.environ.update(environment)
     if said is not None:
         # both processes of two write at the file's end

@@ -7,7 +7,7 @@ from diffusers_dawn.cli.command import main
 @pytest.mark.slow
 def test_script_prints_the_rate_of_every_way(tmp_path, capsys, detector):
     assert main(["init", "--size", "tiny", "-o", str(tmp_path / "tiny")]) == 0
-    with imported_script("batch") as script:
+    with imported_script("batch", starts_python=True) as script:
         words = ["--checkpoint", str(tmp_path / "tiny"), "--seconds", "0.2", "--preset", "fast"]
         # every job of these starts Python anew
         script.main([*words, "--ways", "commands", "--jobs", "1"])

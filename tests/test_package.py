@@ -1,6 +1,7 @@
 """What a user meets first: the import."""
 
 import configparser
+import json
 import os
 import re
 import subprocess
@@ -17,18 +18,42 @@ import diffusers_dawn
 ROOT = Path(__file__).parents[1]
 
 
-def test_import_is_light():
-    heavy = ["torch", "diffusers", "transformers", "librosa", "mediapipe", "av", "numpy"]
-    code = f"import sys, diffusers_dawn; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+# in this order, in one process: each must do without what a later one may import
+IMPORTS = {
+    "the package": "import diffusers_dawn",
+    "the command": "import diffusers_dawn.cli.command, diffusers_dawn.cli.options",
+    "speech features": "import diffusers_dawn.speech.features",
+    "the pipeline": "diffusers_dawn.DAWNPipeline",
+}
 
 
-def test_pipeline_import_is_free_of_optional_packages():
-    heavy = ["librosa", "mediapipe", "av"]
-    code = f"import sys, diffusers_dawn as d; d.DAWNPipeline; print([name for name in {heavy} if name in sys.modules])"
+@pytest.fixture(scope="module")
+def imported() -> dict[str, set[str]]:
+    """Return the packages that a process has imported after each of these."""
+    code = (
+        f"import json, sys\nfor line in {[*IMPORTS.values()]}:\n    exec(line)\n"
+        "    print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return dict(zip(IMPORTS, map(set, map(json.loads, done.stdout.splitlines())), strict=True))
+
+
+def test_import_is_light(imported):
+    heavy = {"torch", "diffusers", "transformers", "librosa", "mediapipe", "av", "numpy"}
+    assert "diffusers_dawn" in imported["the package"] and imported["the package"].isdisjoint(heavy)
+
+
+def test_the_command_knows_its_options_and_presets_without_torch(imported):
+    assert "torch" not in imported["the command"]
+
+
+def test_speech_features_are_imported_without_transformers(imported):
+    assert "torch" in imported["speech features"] and "transformers" not in imported["speech features"]
+
+
+def test_pipeline_import_is_free_of_optional_packages(imported):
+    assert "diffusers" in imported["the pipeline"]
+    assert imported["the pipeline"].isdisjoint({"librosa", "mediapipe", "av"})
 
 
 @pytest.mark.parametrize("name", diffusers_dawn.__all__)

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -67,7 +64,7 @@ def test_frames_are_counted_at_25_per_second_and_never_zero():
     assert num_video_frames(1, 16_000) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(num_samples=st.integers(1, 3000))
 def test_number_of_hidden_frames_follows_from_the_samples(hubert, num_samples):
     hidden = hidden_states(make_waveform(num_samples), hubert, make_extractor())
@@ -207,11 +204,6 @@ def test_half_precision_encoder_gives_float_features():
 
 def test_features_carry_no_graph(hubert):
     assert not extract_features(make_waveform(800), hubert, make_extractor(), 2).requires_grad
-
-
-def test_importing_the_module_does_not_import_transformers():
-    code = "import sys, diffusers_dawn.speech.features; sys.exit('transformers' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("published_frames", [40, 10_000])

@@ -1,12 +1,21 @@
+import gc
 import os
+
+# what is imported stays for good: it is not searched for garbage, neither now nor while tests run
+gc.disable()
 
 import pytest
 import torch
+from hypothesis import settings
 
 from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.face.detector import MediaPipeFaceDetector
 from diffusers_dawn.sampling.scheduler_choice import make_scheduler
+
+# an example may take long on a busy machine
+settings.register_profile("suite", max_examples=30, deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_configure():
@@ -16,6 +25,11 @@ def pytest_configure():
         threads = max(torch.get_num_threads() // workers, 1)
         torch.set_num_threads(threads)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

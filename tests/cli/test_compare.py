@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.cli.command import main
@@ -176,7 +176,6 @@ def test_what_is_no_report_is_refused(text, message, tmp_path, capsys):
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
-@settings(max_examples=40, deadline=None)
 def test_p_is_a_share_no_smaller_than_flips_allow_and_blind_to_sign_and_order(values):
     differences = np.array(values)
     found = flip_signs(differences)

@@ -34,7 +34,7 @@ fields = st.dictionaries(st.sampled_from(job_options()), values | nested)
 
 
 @given(st.binary(max_size=40) | fields.map(lambda given: json.dumps(FIELDS | given).encode()))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_every_line_is_a_job_that_stays_in_its_folder_or_a_reason(line):
     job = read_line(line, 7)
     assert job.number == 7

@@ -262,7 +262,7 @@ def test_bare_pickle_that_would_run_code_is_refused_and_does_not(tmp_path):
     assert not trap.exists()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_checkpoint_are_refused(tmp_path, content):
     (tmp_path / "file.pth").write_bytes(content)

@@ -45,7 +45,7 @@ def test_a_face_index_out_of_range_is_an_error_that_counts_the_faces(face_index)
         choose_face([face_with_box((0, 9, 0, 9), (10, 10))], face_index)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=100)
 @given(
     height=st.integers(40, 1000),
     width=st.integers(40, 1000),
@@ -117,7 +117,6 @@ def inside(crop, size):
     )
 
 
-@settings(deadline=None)
 @given(size=image_sizes, crop=crops)
 def test_a_crop_equals_a_slice_of_the_edge_padded_image(size, crop):
     assume(touches(crop, size))
@@ -138,7 +137,6 @@ def test_a_crop_can_be_resized():
     assert np.array_equal(crop_square(image, crop, 40), crop_square(image, crop))
 
 
-@settings(deadline=None)
 @given(size=image_sizes, crop=crops, feather=st.floats(0, 0.5))
 def test_pasting_a_crop_back_returns_the_image(size, crop, feather):
     assume(touches(crop, size))
@@ -147,7 +145,6 @@ def test_pasting_a_crop_back_returns_the_image(size, crop, feather):
     assert np.array_equal(pasted_into(image, frames, crop, feather), np.stack([image] * 2))
 
 
-@settings(deadline=None)
 @given(size=image_sizes, crop=crops, feather=st.floats(0, 0.5))
 def test_pasting_changes_nothing_outside_of_the_square_and_mixes_inside(size, crop, feather):
     assume(touches(crop, size))
@@ -170,7 +167,6 @@ def _in_place(frame, crop, image):
     return placed[160 : 160 + image.shape[0], 160 : 160 + image.shape[1]]
 
 
-@settings(deadline=None)
 @given(size=image_sizes, crop=crops)
 def test_without_feather_the_square_is_the_frame(size, crop):
     assume(touches(crop, size))
@@ -207,7 +203,6 @@ def test_frames_of_another_size_are_resized_to_the_square():
     assert not np.array_equal(pasted[0], smooth)
 
 
-@settings(deadline=None)
 @given(crop=crops, size=st.integers(1, 300))
 def test_a_face_state_follows_its_crop(crop, size):
     assume(touches(crop, (70, 70)))

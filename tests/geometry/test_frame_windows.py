@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.geometry.frame_windows import FrameWindows, pass_over, plan_windows
@@ -19,7 +19,6 @@ def blended(values: list[torch.Tensor], windows: FrameWindows, num_frames: int) 
     return result
 
 
-@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_windows_cover_all_frames_in_order_with_one_size(request_):
     num_frames, window_frames, overlap = request_
@@ -32,7 +31,6 @@ def test_windows_cover_all_frames_in_order_with_one_size(request_):
         assert one.stop - other.start >= overlap
 
 
-@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_windows_are_the_fewest(request_):
     num_frames, window_frames, overlap = request_
@@ -41,7 +39,6 @@ def test_windows_are_the_fewest(request_):
     assert num_windows == 1 or (num_windows - 1) * (window_frames - overlap) + overlap < num_frames
 
 
-@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_windows_are_spread_evenly(request_):
     starts = [window.start for window in plan_windows(*request_).slices]
@@ -49,7 +46,6 @@ def test_windows_are_spread_evenly(request_):
     assert max(hops, default=0) - min(hops, default=0) <= 1
 
 
-@settings(max_examples=50, deadline=None)
 @given(requests())
 def test_weights_of_every_frame_sum_to_one_and_none_is_negative(request_):
     num_frames, window_frames, overlap = request_
@@ -59,7 +55,6 @@ def test_weights_of_every_frame_sum_to_one_and_none_is_negative(request_):
     torch.testing.assert_close(blended(ones, windows, num_frames), torch.ones(num_frames))
 
 
-@settings(max_examples=50, deadline=None)
 @given(requests())
 def test_blend_of_windows_of_one_track_is_the_track(request_):
     num_frames, window_frames, overlap = request_
@@ -69,7 +64,6 @@ def test_blend_of_windows_of_one_track_is_the_track(request_):
     torch.testing.assert_close(found, track)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(2, 40), st.data())
 def test_one_window_passes_into_the_next_by_small_steps(window_frames, data):
     overlap = data.draw(st.integers(0, window_frames - 1))

@@ -1,12 +1,11 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.geometry.recent_frames import RecentFrames
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(-3, 60)), max_size=12))
 def test_frames_keep_their_numbers_while_earlier_ones_are_forgotten(turns):
     recent, num_added, num_forgotten = RecentFrames(dim=1), 0, 0

@@ -51,7 +51,6 @@ def read_with_warnings(content):
     return waveform.duration_s, " ".join(str(warning.message) for warning in caught)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     suffix=st.sampled_from(sorted(CODECS)),
     durations_s=st.lists(st.integers(40, 900).map(lambda ms: ms / 1000), min_size=1, max_size=4),
@@ -67,7 +66,6 @@ def test_joined_files_are_counted_and_the_first_is_read(tmp_path_factory, suffix
     assert said.startswith(expected) if len(parts) > 1 else said == ""
 
 
-@settings(deadline=None, max_examples=60)
 @given(suffix=st.sampled_from(PLAIN), share=st.floats(0.15, 0.98))
 def test_a_sound_whose_end_is_missing_is_read_as_far_as_it_goes_and_said(tmp_path_factory, suffix, share):
     content = recording(tmp_path_factory.mktemp("cut"), suffix, 2.0)
@@ -136,7 +134,7 @@ def test_joined_films_are_said_wherever_they_are_read(tmp_path):
             assert read(3 * content) == 10
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=50)
 @given(
     title=st.sampled_from([
         b"RIFF\0\0\0\0WAVE",

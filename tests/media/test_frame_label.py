@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageFont
 
@@ -28,7 +28,6 @@ def test_frames_given_are_not_changed():
     assert (frames == 200).all()
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     height=st.integers(64, 700),
     width=st.integers(600, 2800),

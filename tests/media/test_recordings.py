@@ -48,7 +48,7 @@ def test_a_file_of_64_bit_integers_is_read_at_full_scale(tmp_path):
     np.testing.assert_allclose(read_waveform(path).samples, tone(peak=0.5), atol=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(num_bad=st.integers(1, 12), seed=st.integers(0, 99))
 def test_damaged_packets_are_silent_and_all_others_keep_their_time(tmp_path_factory, num_bad, seed):
     """A click in every packet of 20 ms: those that are left lie where they did."""
@@ -150,7 +150,6 @@ def test_a_recording_is_the_same_from_every_kind_of_source(tmp_path):
             assert np.array_equal(waveform.samples, samples.astype(np.float32) / 32_768)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     num_channels=st.integers(1, 8),
     num_samples=st.integers(640, 2000),

@@ -3,7 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.media.sound_timeline import MOST_RECORDING_S, STAMP_TOLERANCE_S, SoundTimeline
@@ -18,7 +18,6 @@ def collect(blocks, channel=0, end_s=None):
     return timeline.finish(end_s, 0.12)
 
 
-@settings(deadline=None, max_examples=80)
 @given(
     pieces=st.lists(
         st.tuples(st.integers(20, 2000), st.integers(0, 4000), st.floats(-0.001, 0.001)), min_size=1, max_size=12

@@ -60,7 +60,6 @@ ORIENTATIONS = {
 }
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     matrix=st.sampled_from(list(ORIENTATIONS)),
     scale=st.sampled_from([1, 1 << 14, 1 << 16, 3 << 16]),
@@ -210,7 +209,7 @@ def write_at_times(path, frames, times_ms):
         container.mux(stream.encode(None))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     gaps_ms=st.lists(st.integers(5, 200), min_size=1, max_size=20),
     fps=st.sampled_from([10, 24, 25, 29.97, 60]),

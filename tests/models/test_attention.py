@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -42,7 +42,6 @@ def masked_softmax(query, key, value, position_bias, window, scale):
     return scores.softmax(dim=-1) @ value
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     num_frames=st.one_of(st.just(1), st.integers(2, 70)),
@@ -60,7 +59,6 @@ def test_blocks_equal_one_masked_softmax(seed, num_frames, window, block_size, a
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     num_frames=st.one_of(st.just(1), st.integers(2, 140)),
@@ -134,7 +132,6 @@ def test_no_score_tensor_is_larger_than_a_block_of_the_band(attend):
     assert max(scores.sizes) == 20 * (20 + 2 * 10)
 
 
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), rotary_dim=st.sampled_from([2, 4, 8]), num_frames=st.integers(1, 50))
 def test_rotation_preserves_norms_and_the_channels_beyond(seed, rotary_dim, num_frames):
     x = torch.randn(num_frames, 8, generator=torch.Generator().manual_seed(seed))
@@ -144,7 +141,6 @@ def test_rotation_preserves_norms_and_the_channels_beyond(seed, rotary_dim, num_
     assert torch.equal(rotated[:, rotary_dim:], x[:, rotary_dim:])
 
 
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), offset=st.integers(0, 20), shift=st.integers(0, 70))
 def test_rotated_product_depends_only_on_the_offset(seed, offset, shift):
     generator = torch.Generator().manual_seed(seed)

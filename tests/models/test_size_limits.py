@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -42,7 +42,6 @@ def test_absurd_sizes_of_a_config_are_refused_before_anything_is_built(model_cla
         model_class(**{name: value})
 
 
-@settings(deadline=None)
 @given(st.integers(1, MOST_LAYERS), st.integers(1, MOST_CHANNELS), st.sampled_from(ABSURD))
 def test_sizes_within_the_limits_pass_and_others_do_not(layers, channels, absurd):
     check_sizes({"num_layers": layers, "channels": channels, "levels": [channels, 1]})

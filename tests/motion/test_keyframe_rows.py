@@ -1,7 +1,7 @@
 """Keyframes of a text as rows of a table: what goes in comes out, and the rest of the text stays."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
@@ -14,7 +14,6 @@ rows = st.tuples(st.integers(0, 10**6).map(lambda number: number / 100), cells, 
 
 
 @given(st.lists(rows, max_size=5, unique_by=lambda row: row[0]), st.sampled_from(["", REST]))
-@settings(deadline=None)
 def test_a_table_goes_into_a_text_and_comes_out_again(table, text):
     written = with_keyframe_rows(text, table)
     assert [tuple(row) for row in keyframe_rows(written)] == sorted(table, key=lambda row: row[0])

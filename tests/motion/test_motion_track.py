@@ -25,7 +25,7 @@ def differs(first: MotionTrack, second: MotionTrack) -> np.ndarray:
 
 
 @given(tracks, st.floats(0, 2), st.floats(0, 2))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_head_and_blinks_are_scaled_apart_and_from_rest(track, head, blinks):
     scaled = track.scaled(head=head)
     np.testing.assert_allclose(scaled.pose - REST.pose, head * (track.pose - REST.pose), atol=1e-3)
@@ -37,14 +37,13 @@ def test_head_and_blinks_are_scaled_apart_and_from_rest(track, head, blinks):
 
 
 @given(tracks, *[st.floats(-60, 60)] * 3)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_head_is_turned_by_what_was_asked_in_every_frame(track, yaw, pitch, roll):
     turned = track.turned(yaw, pitch, roll)
     np.testing.assert_allclose(turned.pose - track.pose, [[yaw, pitch, roll, 0, 0, 0]] * track.num_frames, atol=1e-3)
 
 
 @given(tracks, st.floats(0, 1.25), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
 def test_there_are_as_many_blinks_as_the_rate_says(track, per_s, seed):
     blinking = track.with_blink_rate(per_s, seed)
     found = find_blinks(blinking.blink)
@@ -57,7 +56,7 @@ def test_there_are_as_many_blinks_as_the_rate_says(track, per_s, seed):
 
 
 @given(tracks, st.floats(0.1, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_smoothed_head_moves_no_further_and_less_jerkily(track, duration_s):
     shaking = replace(track, pose=track.pose + np.random.default_rng(0).normal(0, 1, track.pose.shape))
     smoothed = shaking.smoothed(duration_s)
@@ -70,7 +69,7 @@ def test_a_smoothed_head_moves_no_further_and_less_jerkily(track, duration_s):
 
 
 @given(tracks, st.floats(-10, 0), st.floats(0, 10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_limits_are_kept_and_nothing_else_changes(track, low, high):
     limited = track.limited(yaw_deg=(low, high), eyes=(0.5, 0.9))
     assert limited.pose[:, YAW].min() >= low - 1e-5 and limited.pose[:, YAW].max() <= high + 1e-5
@@ -84,7 +83,6 @@ def test_limits_are_kept_and_nothing_else_changes(track, low, high):
     st.integers(0, 99),
     st.lists(st.tuples(st.integers(0, 199), st.floats(-80, 80)), min_size=1, max_size=5, unique_by=lambda key: key[0]),
 )
-@settings(max_examples=40, deadline=None)
 def test_a_keyframed_number_has_its_value_at_its_time_and_its_own_course_before(seed, frames):
     track = moving_track(200, seed)
     turned = track.with_keyframes([Keyframe(frame / FPS, {"yaw_deg": value}) for frame, value in frames])
@@ -141,7 +139,6 @@ def test_a_nod_is_nodded_as_often_as_asked(times):
 
 
 @given(tracks, st.sampled_from(sorted(GESTURES)), st.floats(0, 0.5), st.floats(0.2, 0.6))
-@settings(max_examples=40, deadline=None)
 def test_no_gesture_jerks(track, kind, at_s, duration_s):
     moved = track.with_gestures([Gesture(kind, at_s, 1, None, duration_s)])
     degrees = abs(GESTURES[kind].degrees)
@@ -155,7 +152,7 @@ def test_how_far_a_gesture_goes_can_be_said():
 
 
 @given(tracks, st.floats(0.1, 2))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_clips_join_where_their_ends_are_given(track, ease_s):
     idle = moving_track(90, seed=7, blinks_at=(30,))
     talk = track.joined(idle.state(-1), idle.state(0), ease_s)

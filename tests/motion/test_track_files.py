@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -25,7 +25,6 @@ numbers = st.floats(-1e4, 1e4, width=32)
     ),
     st.sampled_from([".npz", ".json", ".JSON"]),
 )
-@settings(max_examples=40, deadline=None)
 def test_a_file_keeps_every_number(states, suffix):
     track = MotionTrack(*states, rest_pose=REST.pose, rest_blink=REST.blink)
     with tempfile.TemporaryDirectory() as folder:

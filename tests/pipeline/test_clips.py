@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.pipeline.clips import (
@@ -130,7 +130,6 @@ def test_speech_features_take_the_place_of_a_recording():
     assert torch.equal(clip.audio_embeds, tracks(4, 11))
 
 
-@settings(max_examples=30, deadline=None)
 @given(images=st.integers(1, 4), single_audio=st.booleans(), copies=st.integers(1, 3))
 def test_copies_of_a_prompt_follow_each_other(images, single_audio, copies):
     names = [f"image {index}" for index in range(images)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn.sampling import prediction
@@ -40,7 +40,6 @@ def level_of(prediction_type: str, sigma: float) -> NoiseLevel:
     sigmas=st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)),
     per_sample=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
 def test_motion_and_noise_are_recovered_from_a_perfect_prediction(prediction_type, sigmas, per_sample):
     levels = [level_of(prediction_type, sigma) for sigma in sigmas]
     level = NoiseLevel(*map(torch.tensor, zip(*levels, strict=True))) if per_sample else levels[0]
@@ -59,7 +58,6 @@ def test_motion_and_noise_are_recovered_from_a_perfect_prediction(prediction_typ
     sigma=st.floats(0.1, 20),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=60, deadline=None)
 def test_an_answer_found_for_a_motion_leads_back_to_it_at_any_shares(prediction_type, signal, sigma, seed):
     clean, noisy, level = noise(seed), noise(seed + 1), NoiseLevel(signal, sigma)
     answer = prediction_from_clean(prediction_type, clean, noisy, level)
@@ -157,7 +155,6 @@ def test_shapes_that_do_not_fit_are_refused():
             convert("epsilon", motion, motion[:1], level)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     size=st.one_of(st.integers(1, 5), st.integers(6, 3000)),
@@ -175,7 +172,6 @@ def test_threshold_is_the_quantile_of_each_sample(seed, size, ratio, scale, ties
     torch.testing.assert_close(result, sample.clamp(-limit, limit) / limit, atol=1e-3, rtol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     size=st.integers(1, 3000),

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_dawn import DAWNPipeline, demo_checkpoint
@@ -24,7 +24,6 @@ def configs(tmp_path_factory):
     return shutil.copytree(demo_checkpoint(), folder, ignore=shutil.ignore_patterns("*.safetensors", "*.py"))
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     place=st.sampled_from([(path, name) for path, names in PLACES.items() for name in names]),
     value=st.integers(10**6 + 1) | st.just(float("nan")) | st.integers(max_value=-(10**6) - 1),

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.clip_members import CLIP_ID_PATTERN
@@ -101,7 +101,6 @@ def test_the_identity_is_the_outermost_folder_of_a_person_or_else_the_files_name
     assert identity_of(path) == identity
 
 
-@settings(deadline=None)
 @given(
     # but for mp1 and its like, which are kinds of files
     persons=st.lists(st.from_regex(r"[a-ln-z][a-z][0-9]{1,3}", fullmatch=True), min_size=2, max_size=6, unique=True),

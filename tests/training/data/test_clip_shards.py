@@ -194,7 +194,6 @@ def test_clips_are_read_as_they_were_made(dataset):
         np.testing.assert_allclose(frames.astype(int), clip.frames, atol=3)
 
 
-@settings(deadline=None, max_examples=30)
 @given(frame_indices=st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_any_frames_in_any_order_are_those_of_sequential_reading(dataset, frame_indices):
     shards = ClipShards(dataset)
@@ -317,7 +316,7 @@ def test_a_shard_cut_short_is_an_error_that_names_it(tmp_path):
         ClipShards(tmp_path)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999), shard=st.sampled_from([0, 1]))
 def test_a_finished_shard_with_a_part_of_its_journal_is_an_error_wherever_it_is_read(tmp_path, share, shard):
     if not (tmp_path / "dataset.json").exists():

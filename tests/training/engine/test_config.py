@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from training.engine.config import MOST, TrainingConfig, config_to_yaml, parse_config
@@ -66,7 +66,6 @@ def test_null_is_none_where_a_setting_may_be_left_out():
     assert (config.hub_model_id, config.pretrained_model) == (None, "~")
 
 
-@settings(deadline=None)
 @given(text=st.text(st.characters(blacklist_categories=["Cs"])) | st.from_regex(r"[-+.0-9_eE]+", fullmatch=True))
 @example(text="1e-1")
 @example(text="no")

@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.engine.config import TrainingConfig
@@ -14,7 +14,6 @@ def config(**changes) -> TrainingConfig:
     return TrainingConfig(dataset="", output_dir="", **changes)
 
 
-@settings(max_examples=50, deadline=None)
 @given(num_clips=COUNTS, batch_size=COUNTS, num_processes=COUNTS, num_batches=COUNTS)
 def test_processes_together_draw_what_one_with_a_larger_batch_draws(num_clips, batch_size, num_processes, num_batches):
     parts = [
@@ -25,7 +24,6 @@ def test_processes_together_draw_what_one_with_a_larger_batch_draws(num_clips, b
     assert [list(itertools.chain(*batch)) for batch in zip(*parts, strict=True)] == whole
 
 
-@settings(max_examples=50, deadline=None)
 @given(num_clips=COUNTS, batch_size=COUNTS, first=st.integers(0, 9))
 def test_plan_from_a_later_batch_is_the_rest_of_the_plan(num_clips, batch_size, first):
     def length(rng):
@@ -36,7 +34,6 @@ def test_plan_from_a_later_batch_is_the_rest_of_the_plan(num_clips, batch_size, 
     assert list(rest) == whole[first:] and len(rest) == 10 - first
 
 
-@settings(max_examples=30, deadline=None)
 @given(num_clips=COUNTS, passes=COUNTS)
 def test_every_pass_draws_every_clip_once(num_clips, passes):
     drawn = [draw.index for batch in BatchPlan(num_clips, 1, num_clips * passes) for draw in batch]

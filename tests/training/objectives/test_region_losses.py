@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_regions import make_regions
 
@@ -30,7 +30,6 @@ def driving_regions_of(transformed: Regions, transform: RandomTransform) -> Regi
 
 
 @given(seed=st.integers(0, 2**31), signs=st.lists(st.sampled_from([-1.0, 1.0]), min_size=2, max_size=2))
-@settings(max_examples=30, deadline=None)
 def test_regions_moved_by_the_transform_have_no_loss_whatever_the_sign_of_their_axes(seed, signs):
     transformed, transform = make_regions(2, 4, seed % 1000), RandomTransform.draw([seed, seed + 1])
     driving = driving_regions_of(transformed, transform)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.synthetic.audio_augmentation import (
@@ -39,7 +39,6 @@ def level_db(samples, lowest_hz, highest_hz):
     return 10 * np.log10(energy[(frequencies_hz >= lowest_hz) & (frequencies_hz < highest_hz)].mean())
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**63), st.integers(1000, 20_000))
 def test_augmentation_keeps_length_and_range_and_does_not_shift(seed, num_samples):
     samples = syllables(num_samples)
@@ -129,7 +128,6 @@ def test_impossible_settings_are_refused():
         add_noise(syllables(), 10, "brown", rng)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 30_000))
 def test_noise_alone_is_in_range_and_repeatable(seed, num_samples):
     noise = noise_alone(num_samples, seed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.evaluation.metrics.frechet_distance import (
@@ -51,7 +51,6 @@ def test_distance_does_not_need_common_axes():
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(2, 40), width=st.integers(1, 30))
-@settings(max_examples=30, deadline=None)
 def test_identical_sets_have_no_distance_also_with_fewer_features_than_dimensions(seed, count, width):
     features = random_features(count, width, seed)
     scale = np.square(features - features.mean(axis=0)).sum() / (count - 1)
@@ -64,7 +63,6 @@ def test_a_shift_alone_counts_squared():
 
 
 @given(seed=st.integers(0, 1000), batch_size=st.integers(1, 60))
-@settings(max_examples=30, deadline=None)
 def test_neither_batch_size_nor_order_change_the_distance(seed, batch_size):
     features, other = random_features(50, 6, seed), statistics_of(random_features(40, 6, seed + 1))
     shuffled = np.random.default_rng(seed).permutation(features)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.evaluation.metrics.landmark_distance import align_landmarks, landmark_distance
@@ -18,7 +18,6 @@ def test_a_shift_is_its_own_distance():
 
 
 @given(turn=st.floats(-3, 3), scale=st.floats(0.5, 2), shift=st.tuples(st.floats(-50, 50), st.floats(-50, 50)))
-@settings(max_examples=30, deadline=None)
 def test_aligned_landmarks_know_nothing_of_place_size_and_turn(turn, scale, shift):
     rotation = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     moved = landmarks() @ rotation + shift

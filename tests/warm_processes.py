@@ -17,6 +17,8 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([
     "diffusers_dawn.cli.animate",
@@ -63,6 +65,11 @@ def exit_codes(processes: Sequence[ForkServerProcess], timeout_s: float = 300) -
     for process in processes:
         process.join(timeout_s)
     return [process.exitcode for process in processes]
+
+
+def begin_workers_warm(patch: pytest.MonkeyPatch) -> None:
+    """Let workers that `multiprocessing` would start anew, as other tests claim, begin with everything imported."""
+    patch.setattr(multiprocessing, "get_context", lambda method: CONTEXT)
 
 
 def run_script(command: Sequence[str], **_: Any) -> CompletedProcess[str]:

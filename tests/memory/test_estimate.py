@@ -1,5 +1,6 @@
-import subprocess
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from diffusers_dawn.memory.estimate import (
 from diffusers_dawn.models.video_layers import CHUNK_TOKENS_CPU
 from diffusers_dawn.sampling.scheduler_choice import make_scheduler
 from pipeline_calls import run, speech
+from warm_processes import begin, exit_codes
 
 CPU = torch.device("cpu")
 
@@ -188,32 +190,26 @@ def test_another_precision_and_device_are_estimated_without_going_there(pipe):
     assert pipe.device.type == "cpu" and pipe.unet.dtype == torch.float32
 
 
-MEASURE = """
-import pathlib, re, torch
-from diffusers_dawn.conversion.random_pipeline import random_pipeline
+@torch.no_grad()
+def print_peak_of_a_call(words):
+    """Print how far a call for so many frames raises this process's peak [bytes]."""
+    unet = random_pipeline("tiny").unet
 
-pipe = random_pipeline("tiny")
+    def peak_after_call(num_frames: int) -> int:
+        tracks = (torch.zeros(1, num_frames, width) for width in (32, 6, 2))
+        context = unet.prepare_context(torch.zeros(1, 32, 16, 16), torch.zeros(1, 16, 16, 16), *tracks)
+        unet(torch.zeros(1, 3, num_frames, 16, 16), 500, context=context)
+        # unlike getrusage's, not inherited from the process that started this one
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
-def call(num_frames):
-    context = pipe.unet.prepare_context(torch.zeros(1, 32, 16, 16), torch.zeros(1, 16, 16, 16),
-                                        *(torch.zeros(1, num_frames, width) for width in (32, 6, 2)))
-    pipe.unet(torch.zeros(1, 3, num_frames, 16, 16), 500, context=context)
-
-def peak():  # unlike getrusage's, not inherited from the process that started this one
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text()).group(1)) * 1024
-
-with torch.no_grad():
-    call(2)
-    before = peak()
-    call({frames})
-print(peak() - before)
-"""
+    before = peak_after_call(2)
+    print(peak_after_call(int(words[0])) - before)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_estimate_of_a_call_is_within_a_fifth_of_its_measured_peak(pipe):
-    command = [sys.executable, "-c", MEASURE.format(frames=1200)]
-    measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def test_estimate_of_a_call_is_within_a_fifth_of_its_measured_peak(pipe, tmp_path):
+    said = tmp_path / "peak.txt"
+    assert exit_codes([begin(print_peak_of_a_call, [1200], said)]) == [0], said.read_text()
+    measured = int(said.read_text().split()[-1])
     # the small call before it has made the workspace
     assert denoising_bytes(pipe.unet, 1200, 16, 16) - WORKSPACE_BYTES == pytest.approx(measured, rel=0.2)

@@ -15,6 +15,7 @@ from training.synthetic.renderer import HeadRenderer
 from training.synthetic.speakers import draw_speaker
 from training.synthetic.spoken_clip import speak_clip
 from training.synthetic.voice.aligned_recording import AlignedRecording, write_aligned
+from warm_processes import begin_workers_warm
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,10 @@ def command(portraits, head_file, output, *more, test=("--test_share", 0.5)):
     return main([str(word) for word in words])
 
 
-def test_portraits_speak_with_recorded_and_synthesized_voices(portraits, aligned, head_file, tmp_path, capsys):
+def test_portraits_speak_with_recorded_and_synthesized_voices(
+    portraits, aligned, head_file, tmp_path, capsys, monkeypatch
+):
+    begin_workers_warm(monkeypatch)
     output = tmp_path / "photos"
     assert command(portraits, head_file, output, "--aligned_speech", aligned, "--num_processes", 2) == 0
     assert "3 clips" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from training.data.clip_shards import ClipShards
 from training.data.dataset_info import read_dataset_info
 from training.make_synthetic_clips import main
 from training.synthetic.speech_report import count_blinks
-from warm_processes import begin, begin_two, exit_codes
+from warm_processes import begin, begin_two, begin_workers_warm, exit_codes
 
 pytest.importorskip("espeakng_loader")
 
@@ -62,7 +62,8 @@ def test_statistics_tell_what_was_said_and_done(data_set):
     assert 0 < train["mouth_opening"][0] < train["mouth_opening"][1] < 0.3
 
 
-def test_two_workers_give_the_same_bytes_as_one_process(data_set, tmp_path):
+def test_two_workers_give_the_same_bytes_as_one_process(data_set, tmp_path, monkeypatch):
+    begin_workers_warm(monkeypatch)
     assert main(arguments(tmp_path / "data", "--num_processes", "2")) == 0
     assert contents(tmp_path / "data") == contents(data_set)
 

@@ -6,6 +6,7 @@ from diffusers_dawn.records import FaceState
 from training.evaluation.face_reader import MOUTH_POINTS, FaceReader, FaceReadings, labelled_opening, readings_of
 from training.evaluation.metrics.track_agreement import pearson_correlation
 from training.synthetic.talking_head import identity_seed, make_talking_head
+from warm_processes import begin_workers_warm
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,8 @@ def test_frames_may_come_one_by_one(talking, reader):
     np.testing.assert_array_equal(one_by_one.pose, reader(talking.frames[:3]).pose)
 
 
-@pytest.mark.slow
-def test_two_processes_read_the_same_as_one(talking, reader):
+def test_two_processes_read_the_same_as_one(talking, reader, monkeypatch):
+    begin_workers_warm(monkeypatch)
     with FaceReader(num_processes=2) as pair:
         found = pair(talking.frames[:5])
     np.testing.assert_array_equal(found.opening, reader(talking.frames[:5]).opening)

@@ -11,8 +11,8 @@ from pathlib import Path
 from diffusers_dawn.records import FPS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# of what examples say, so that none takes long; a nod at 1 s ends before
-NUM_FRAMES = 40
+# of what examples say, so that none takes long: more than one piece of frames
+NUM_FRAMES = 12
 # not among what diffusers[torch] and transformers need
 OPTIONAL = ("av", "cv2", "einops", "imageio", "librosa", "mediapipe", "peft", "scipy", "soundfile")
 

@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import re
 import shlex
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,10 +18,20 @@ from diffusers_dawn import DAWNPipeline, demo_checkpoint
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.options import COMMANDS, command_parser
 from diffusers_dawn.media.pictures import read_image
+from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from example_runs import EXAMPLES, NUM_FRAMES, OPTIONAL, copy_examples, copy_inputs, python_blocks, run_without
+from example_runs import (
+    EXAMPLES,
+    NUM_FRAMES,
+    OPTIONAL,
+    copy_examples,
+    copy_inputs,
+    python_blocks,
+    run_without,
+    write_short_speech,
+)
 from training.train_a2v import A2VConfig
 from training.train_audio_encoder import AudioEncoderConfig
 from training.train_lfg import LFGConfig
@@ -33,6 +42,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "training/README.md", "benchmarks/README.md"))]
+# what it says to the head takes longer, until a nod at 1 s has ended, but its pictures may have any size
+LONG_PAGE, NUM_FRAMES_THERE = ROOT / "docs" / "motion.md", 40
 CONFIGS = (A2VConfig, AudioEncoderConfig, LFGConfig, PBNetConfig, SyncConfig)
 # the only block that needs no package of ours
 SHARED = "DiffusionPipeline.from_pretrained("
@@ -153,30 +164,33 @@ def small_pipe(tiny_pipe) -> DAWNPipeline:
 
 
 @pytest.mark.slow
-def test_python_runs_as_printed(tmp_path, monkeypatch, detector, small_pipe, tmp_path_factory):
-    small_folder = str(tmp_path_factory.mktemp("small"))
-    small_pipe.save_pretrained(small_folder)
+def test_python_runs_as_printed(tmp_path, monkeypatch, detector, tiny_pipe, small_pipe, tmp_path_factory):
+    folders = {pipe: str(tmp_path_factory.mktemp("checkpoint")) for pipe in (tiny_pipe, small_pipe)}
+    for pipe, folder in folders.items():
+        pipe.save_pretrained(folder)
     monkeypatch.chdir(tmp_path)
     copy_inputs(tmp_path)
     portraits = [Image.fromarray(read_image(EXAMPLES / f"portrait_{index}.png")) for index in (1, 2)]
     Image.fromarray(np.concatenate([np.asarray(portrait) for portrait in portraits], axis=1)).save("group.jpg")
     portraits[0].resize((128, 128)).save("square.png")
     names: dict = {}
+    made = np.zeros(0)
     for page in (README, *DOCS):
         # each page begins with what the README has made, but tiny networks draw faster than the shipped ones
-        names_there = names if page == README else names | {"pipe": small_pipe}
+        pipe, num_frames = (tiny_pipe, NUM_FRAMES_THERE) if page == LONG_PAGE else (small_pipe, NUM_FRAMES)
+        names_there = names if page == README else names | {"pipe": pipe}
+        write_short_speech(tmp_path / "speech.wav", num_frames)
         if page != README:
-            monkeypatch.setattr(diffusers_dawn, "demo_checkpoint", lambda: small_folder)
-            shutil.copy(tmp_path / "by_readme.mp4", "talking.mp4")
+            monkeypatch.setattr(diffusers_dawn, "demo_checkpoint", lambda folder=folders[pipe]: folder)
+            write_video("talking.mp4", made[np.arange(num_frames) % len(made)])
         for block in blocks(page, shared=False):
             if missing_packages(block):
                 continue  # of no extra that tests have
             exec(compile(block, str(page), "exec"), names_there)
         if page == README:
-            shutil.copy("talking.mp4", tmp_path / "by_readme.mp4")
-        assert len(names_there["out"].frames[0]) == NUM_FRAMES
-    frames, fps = read_video("talking.mp4")
-    assert (len(frames), fps) == (NUM_FRAMES, 25)
+            made, fps = read_video("talking.mp4")
+            assert (len(made), fps) == (NUM_FRAMES, 25)
+        assert len(names_there["out"].frames[0]) == num_frames
 
 
 @pytest.mark.slow

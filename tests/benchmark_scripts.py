@@ -5,6 +5,7 @@ the machine can be at most is measured by small products.
 """
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ def imported_script(name: str, folder: Path = BENCHMARKS, starts_python: bool = 
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         if hasattr(module, "subprocess") and not starts_python:
-            patch.setattr(module, "subprocess", SimpleNamespace(run=run_script))
+            patch.setattr(module, "subprocess", SimpleNamespace(run=run_script, PIPE=subprocess.PIPE))
         if report := sys.modules.get("report"):
             patch.setattr(report, "MATRIX_SIDE_CPU", 64)
             patch.setattr(report, "NUM_PICTURES", 1)

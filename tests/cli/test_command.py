@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,6 +16,7 @@ from command_calls import EXAMPLES, RATE_HZ, animate, write_speech, written_fram
 from PIL import Image
 
 from diffusers_dawn import DAWNPipeline, __version__
+from diffusers_dawn.cli import command
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.media.videos import read_video
 from real_inputs import REAL, needs_real
@@ -228,3 +231,29 @@ def test_interrupted_run_leaves_nothing(folder, tmp_path, tmp_path_factory, dete
     os.kill(process.pid, signal_number)
     assert exit_codes([process], timeout_s=60) == [130]
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_before_the_work_begins_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(command, "command_parser", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert main(["init"]) == 130
+    assert capsys.readouterr().err == "dawn: interrupted, nothing was written\n"
+
+
+STOPPED_IMPORT = """
+import signal, sys
+import diffusers_dawn.__main__ as program
+
+class Importing:
+    def find_spec(name, *_):
+        if name.endswith(".cli.command"):
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Importing)
+program.program()
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_says_nothing():
+    done = subprocess.run([sys.executable, "-c", STOPPED_IMPORT], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

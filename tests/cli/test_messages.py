@@ -1,13 +1,7 @@
 import io
 import os
-import signal
-import sys
-import time
 
-import pytest
-
-from diffusers_dawn.cli.command import STOP_SIGNALS, _stopped_by_signals
-from diffusers_dawn.cli.messages import PatientStream
+from diffusers_dawn.cli.messages import MOST_LETTERS, PatientStream, describe_error
 
 
 def test_what_nobody_reads_any_more_is_swallowed():
@@ -27,38 +21,8 @@ def test_names_that_are_no_text_are_printed_escaped():
     assert bytes_written.getvalue() == b"a\\udcffb\n"
 
 
-@pytest.mark.parametrize("name", STOP_SIGNALS)
-def test_the_first_signal_stops_and_a_second_does_not_cut_the_clearing_away_short(name):
-    number = getattr(signal, name)
-    before, cleared = signal.getsignal(number), []
-    with pytest.raises(KeyboardInterrupt), _stopped_by_signals():
-        try:
-            signal.raise_signal(number)
-        finally:
-            signal.raise_signal(number)
-            signal.raise_signal(signal.SIGINT)
-            cleared.append(True)
-    assert cleared and signal.getsignal(number) == before
-
-
-def test_signals_that_come_together_stop_once_without_a_complaint(monkeypatch):
-    complaints, numbers = [], [getattr(signal, name) for name in STOP_SIGNALS]
-    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
-    with pytest.raises(KeyboardInterrupt), _stopped_by_signals():
-        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-        try:
-            for number in numbers:
-                os.kill(os.getpid(), number)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-        time.sleep(1)
-    assert complaints == []
-
-
-def test_an_ignored_signal_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with _stopped_by_signals():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_an_error_is_one_line_of_bounded_length_whatever_was_given():
+    assert describe_error(ValueError("`label` is\n5")) == "`label` is 5"
+    assert describe_error(KeyError("x")) == "KeyError: 'x'"
+    line = describe_error(ValueError(f"`label` is {10_000 * 'x'}, must be short"))
+    assert line.startswith("`label` is xxx") and line.endswith("xxx, must be short") and len(line) < MOST_LETTERS + 10

@@ -1,5 +1,6 @@
 """The documented commands, from nothing to a talking head, at the smallest size."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,13 @@ def test_commands_run_by_path_and_as_modules(words):
         [sys.executable, *words, "--help"], cwd=TOY.parents[2], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("usage: make_examples.py") and "--output" in done.stdout
+
+
+def test_an_interrupt_while_libraries_are_imported_says_nothing():
+    stopped = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import _by_path"
+    words = [sys.executable, "-c", f"{stopped}; signal.raise_signal(signal.SIGINT)"]
+    done = subprocess.run(words, cwd=TOY.parents[1], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 SETTINGS = {

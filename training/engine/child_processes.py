@@ -19,7 +19,7 @@ LOOK_S = 0.5
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a command; on Ctrl-C, let it finish in its own way.
+    """Run a command; when this process is asked to stop, let it finish in its own way.
 
     Args:
         command: Its words.
@@ -31,7 +31,10 @@ def run_command(command: Sequence[str], environment: Mapping[str, str] | None = 
     with subprocess.Popen(command, env=environment) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
+            number = getattr(interruption, "signal_number", signal.SIGINT)
+            if number != signal.SIGINT:  # which a terminal sends to all processes
+                process.send_signal(number)
             # a training saves a checkpoint now; `subprocess.run` would kill it
             process.wait()
             raise

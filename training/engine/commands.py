@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from diffusers_dawn.machine.allocator import keep_freed_memory
 from diffusers_dawn.machine.standard_streams import open_missing_streams
+from diffusers_dawn.machine.stopping import stopped_by_signals
 
 # what goes wrong with what a user gives has a sentence of its own
 USER_ERRORS = (ValueError, OSError, ImportError)
@@ -26,13 +27,14 @@ def run(
         work: What it does.
         debug: Whether an error of the user is raised with its traceback instead of told in one sentence.
         speaks: Whether this process tells it; of several that share the work, one does.
-        after_interrupt: What is said after Ctrl-C.
+        after_interrupt: What is said after Ctrl-C and other signals to stop.
 
     Returns:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
     try:
-        work()
+        with stopped_by_signals():
+            work()
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {after_interrupt}", file=sys.stderr)
         return INTERRUPTED

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from diffusers_dawn.machine.float32_products import fast_products
 from diffusers_dawn.machine.output_places import check_folder
+from diffusers_dawn.machine.stopping import stopped_by_signals
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.records import SAMPLE_RATE_HZ, Waveform
 from training.data.dataset_info import write_text_atomically
@@ -73,14 +74,15 @@ def run_script(
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        check_folder(config.output_dir, "output_dir")
-        train(build_stage(config), config)
+        with stopped_by_signals():
+            check_folder(config.output_dir, "output_dir")
+            train(build_stage(config), config)
     except TrainingInterrupted as error:
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         # before the first step or after the last one
         logger.warning("interrupted; continue with the same command and `--resume_from_checkpoint latest`")
-        return SIGNAL_EXIT_CODE + signal.SIGINT
+        return SIGNAL_EXIT_CODE + getattr(interruption, "signal_number", signal.SIGINT)
     except USER_ERRORS as error:
         if config.debug:
             raise

@@ -8,8 +8,8 @@ from types import FrameType, TracebackType
 import torch
 from accelerate import Accelerator
 
-# the last one comes where a terminal is closed; Windows has none
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from diffusers_dawn.machine.stopping import STOP_SIGNALS
+
 # what comes this soon after the first is the same wish: launchers pass on what the processes got already
 SAME_WISH_S = 1.0
 # shells call a process that a signal ended so
@@ -45,7 +45,7 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         """Begin to take note."""
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
             self._earlier = {number: found for number, found in handlers.items() if found is not signal.SIG_IGN}
             for number in self._earlier:
                 signal.signal(number, self._receive)
@@ -85,5 +85,5 @@ def leave_signals_to_parent(worker: int) -> None:
     Args:
         worker: Its number; not used.
     """
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,15 +1,13 @@
 """The `dawn` command: animate portraits, convert published checkpoints, make a pipeline with random weights."""
 
 import argparse
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from ..machine.allocator import keep_freed_memory
 from ..machine.standard_streams import open_missing_streams
+from ..machine.stopping import stopped_by_signals
 from ..machine.threads import fit_threads
 from .animate import animate
 from .batch import batch
@@ -18,8 +16,6 @@ from .compare import compare
 from .inputs import check_given
 from .messages import PatientStream, describe_error, plain_warnings, quiet_libraries, say
 from .options import COMMANDS, LARGEST_SEED, check_model_options, command_parser
-
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def program() -> int:
@@ -44,17 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted.
     """
-    functions = (animate, batch, studio, compare, convert, init, community, onnx)
-    options = command_parser(dict(zip(COMMANDS, functions, strict=True))).parse_args(arguments)
+    functions, options = (animate, batch, studio, compare, convert, init, community, onnx), None
     try:
-        with _stopped_by_signals(), plain_warnings():
+        with stopped_by_signals(), plain_warnings():
+            options = command_parser(dict(zip(COMMANDS, functions, strict=True))).parse_args(arguments)
             check_given(options)
             options.run(options)
     except KeyboardInterrupt as interruption:
         print(f"dawn: interrupted, {interruption if interruption.args else 'nothing was written'}", file=sys.stderr)
         return 130
     except Exception as error:
-        if options.debug:
+        if options is not None and options.debug:
             traceback.print_exc()
         else:
             print(f"dawn: {describe_error(error)}", file=sys.stderr)
@@ -143,25 +139,3 @@ def onnx(options: argparse.Namespace) -> None:
     check_model_options(options)
     export_onnx(load_pipeline(options), options.output, "--checkpoint")
     say(f"wrote {options.output}: five graphs and what else a program needs, see docs/onnx.md")
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Turn the first stop signal into a KeyboardInterrupt; ignore later ones, so that cleaning up is not cut short."""
-    numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-    # ignored signals stay ignored, as under nohup
-    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
-
-    def interrupt(signal_number: int, frame: FrameType | None) -> None:
-        for number in before:
-            # not SIG_IGN: Python would complain of one that came in together with this one
-            signal.signal(number, lambda *_: None)
-        raise KeyboardInterrupt
-
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)

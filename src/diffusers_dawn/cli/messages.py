@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 # Errors in what the user gave explain themselves
 USER_ERRORS = (ValueError, OSError, ImportError)
+MOST_LETTERS = 1000
 
 
 class PatientStream:
@@ -61,9 +62,12 @@ def quiet_libraries() -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Put an error into one line; one that does not explain itself also names its type."""
+    """Put an error into one line of bounded length; one that does not explain itself also names its type."""
     kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
-    return f"{kind}{' '.join(str(error).split())}"
+    line = f"{kind}{' '.join(str(error).split())}"
+    # what was given may be of any length, and is part of the message
+    is_long = len(line) > MOST_LETTERS
+    return f"{line[: MOST_LETTERS // 2]} ... {line[-MOST_LETTERS // 2 :]}" if is_long else line
 
 
 @contextmanager

@@ -76,20 +76,23 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     assert not is_running(process_id)
 
 
-def test_interrupted_command_ends_in_its_own_way(tmp_path):
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_interrupted_command_ends_in_its_own_way(tmp_path, number, send):
     child = (
         "import pathlib, signal, sys, time\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), (folder / 'saved').touch(), sys.exit(3)))\n"
+        f"signal.signal({number:d}, lambda *_: (time.sleep(1), (folder / 'saved').touch(), sys.exit(3)))\n"
         "(folder / 'ready').touch()\n"
         "time.sleep(60)\n"
     )
     program = (
         "import signal, sys\n"
+        "from diffusers_dawn.machine.stopping import stopped_by_signals\n"
         "from training.engine.child_processes import run_command\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
-        f"    run_command([sys.executable, '-c', {child!r}, {str(tmp_path)!r}])\n"
+        "    with stopped_by_signals():\n"
+        f"        run_command([sys.executable, '-c', {child!r}, {str(tmp_path)!r}])\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(5)\n"
     )
@@ -97,8 +100,8 @@ def test_interrupted_command_ends_in_its_own_way(tmp_path):
         deadline = time.monotonic() + 60
         while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        # to both, as a terminal does
-        os.killpg(parent.pid, signal.SIGINT)
+        # to both, as a terminal does; or to the parent alone, as a scheduler does
+        send(parent.pid, number)
         assert parent.wait(timeout=60) == 5
     assert (tmp_path / "saved").exists()
 

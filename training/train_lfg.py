@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from diffusers_dawn.models.region_motion import Regions
+from training.data.anchor_points import anchor_points, flow_points
 from training.data.clip_mixture import open_clips
 from training.data.datasets import FramePairs, check_eyes
 from training.data.known_pairs import KnownPairs
-from training.data.mouth import CORNERS, LOWER_LIP, UPPER_LIP
 from training.engine import commands
 from training.engine.config import TrainingConfig, check_choice
 from training.engine.loop import run_script
@@ -48,6 +48,14 @@ from training.objectives.region_losses import (
 from training.objectives.vgg import VGG19Features, load_vgg19
 
 logger = logging.getLogger("training")
+
+# settings that only mean something where the motion is known, and what they are elsewhere
+ONLY_KNOWN_MOTION = {
+    "crop_px": None,
+    "hidden_weight": 1,
+    "soft_motion_share": 0,
+    "adversarial_weight": 0,
+}
 
 MOTIONS = ("estimated", "known")
 
@@ -129,9 +137,10 @@ class LFGConfig(TrainingConfig):
         if self.motion == "known":
             if self.vgg is not None:
                 raise ValueError("`vgg` must be null if `motion` is 'known': the loss then weights pixels")
-        elif self.crop_px is not None or self.hidden_weight != 1 or self.soft_motion_share or self.adversarial_weight:
-            names = "`crop_px`, `hidden_weight`, `soft_motion_share` and `adversarial_weight`"
-            raise ValueError(f"{names} must be null, 1, 0 and 0 unless `motion` is 'known'")
+        else:
+            for name, value in ONLY_KNOWN_MOTION.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"`{name}` is {getattr(self, name)}, must be {value} unless `motion` is 'known'")
         if self.freeze_encoder and self.pretrained_model is None:
             raise ValueError("`freeze_encoder` is true without `pretrained_model`, which has the encoder to keep")
         weights = "reconstruction shift affine landmark landmark_flow open_mouth closed_eye adversarial"
@@ -238,44 +247,6 @@ class ReconstructionObjective(nn.Module):
         return pixel_gradient_loss(prediction, batch["driving"], scales, weight_map)
 
 
-def anchor_points(places: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Choose the points that regions are led to, the most telling ones first.
-
-    Args:
-        places: "mouth_px" (..., 20, 2), "face_box_px" (..., 4) and perhaps "eyes_px" (..., 2, 4) [px].
-
-    Returns:
-        Middle of the inner upper and lower lip, corners of the mouth, top and bottom of the face, and, where eyes are
-        known, upper and lower lid of the left and the right one (..., 6 or 10, 2) [px].
-    """
-    lips = places["mouth_px"][..., [UPPER_LIP, LOWER_LIP, *CORNERS], :]
-    points = [lips, _top_and_bottom(places["face_box_px"])]
-    if "eyes_px" in places:
-        points.append(_top_and_bottom(places["eyes_px"]).flatten(-3, -2))
-    return torch.cat(points, dim=-2)
-
-
-def flow_points(places: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Choose the points whose flow is known.
-
-    Args:
-        places: As for `anchor_points`.
-
-    Returns:
-        The mouth's landmarks, and the lids' middles where eyes are known (..., 20 or 24, 2) [px].
-    """
-    if "eyes_px" not in places:
-        return places["mouth_px"]
-    return torch.cat((places["mouth_px"], _top_and_bottom(places["eyes_px"]).flatten(-3, -2)), dim=-2)
-
-
-def _top_and_bottom(box_px: torch.Tensor) -> torch.Tensor:
-    # middles of the upper and the lower edge (..., 2, 2) of boxes (..., 4)
-    x_min, x_max, y_min, y_max = box_px.unbind(-1)
-    middle = (x_min + x_max) / 2
-    return torch.stack((torch.stack((middle, y_min), dim=-1), torch.stack((middle, y_max), dim=-1)), dim=-2)
-
-
 class LFGStage:
     """LFG in training.
 
@@ -342,7 +313,14 @@ class LFGStage:
         """Draw pairs of frames out of the clips."""
         config = self.config
         if config.motion == "known":
-            return KnownPairs(self.clips, config.crop_px, config.colour_jitter, config.flip, config.soft_motion_share)
+            return KnownPairs(
+                self.clips,
+                config.crop_px,
+                config.colour_jitter,
+                config.flip,
+                config.soft_motion_share,
+                config.blink_share,
+            )
         eyes = config.eye_weight != 1 or config.closed_eye_weight != 0
         return FramePairs(self.clips, config.colour_jitter, config.flip, eyes, config.blink_share)
 

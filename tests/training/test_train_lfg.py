@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 from tiny_stages import LFG_MODEL, first_batch, result, run
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from training.data.anchor_points import anchor_points, flow_points
 from training.data.draw import Draw
 from training.engine.loop import train
 from training.objectives.box_masks import mouth_box_mask
 from training.objectives.vgg import VGG19Features
-from training.train_lfg import LFGStage, anchor_points, flow_points
+from training.train_lfg import LFGStage
 
 
 def test_running_statistics_survive_a_step_that_is_not_finite(configs):
@@ -190,8 +191,8 @@ def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, t
     [
         ({"motion": "guessed"}, "`motion` is 'guessed'"),
         ({"motion": "known", "vgg": "vgg19"}, "`vgg` must be null"),
-        ({"crop_px": 64}, "`soft_motion_share` and `adversarial_weight` must be null, 1, 0 and 0"),
-        ({"adversarial_weight": 0.1}, "`soft_motion_share` and `adversarial_weight` must be null, 1, 0 and 0"),
+        ({"crop_px": 64}, "`crop_px` is 64, must be None unless `motion` is 'known'"),
+        ({"adversarial_weight": 0.1}, "`adversarial_weight` is 0.1, must be 0 unless `motion` is 'known'"),
         ({"adversarial_weight": -0.1, "motion": "known"}, "`adversarial_weight` is -0.1, must not be negative"),
         ({"hidden_weight": 0.5, "motion": "known"}, "`hidden_weight` is 0.5"),
         ({"freeze_encoder": True}, "`freeze_encoder` is true without `pretrained_model`"),

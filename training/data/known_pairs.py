@@ -9,7 +9,7 @@ from diffusers_dawn.geometry.flow import cell_centres
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
 from training.data.colour_jitter import ColourJitter
-from training.data.datasets import as_images, mirrored_places
+from training.data.datasets import as_images, blinking_frames, mirrored_places
 from training.data.draw import Draw
 from training.data.face_square import draw_corner
 from training.data.known_motion import check_motion
@@ -29,6 +29,7 @@ class KnownPairs(Dataset):
         colour_jitter: Strength of the jitter of brightness, contrast, saturation and hue; 0: none.
         flip: Whether to mirror pairs at random.
         soft_motion_share: Share of pairs whose motion is blurred, as that of a denoiser is.
+        blink_share: Share of the pairs whose driving frame is drawn from the clip's blinks, if it has any.
 
     Raises:
         ValueError: Clips do not know their motion, or `crop_px` does not fit.
@@ -41,12 +42,14 @@ class KnownPairs(Dataset):
         colour_jitter: float = 0.1,
         flip: bool = True,
         soft_motion_share: float = 0.0,
+        blink_share: float = 0.0,
     ) -> None:
         check_motion(clips)
         size_px = clips.info.size_px
         if crop_px is not None and not (0 < crop_px <= size_px and crop_px % 8 == 0):
             raise ValueError(f"`crop_px` is {crop_px}, must be a multiple of 8 up to {size_px}")
-        self.clips, self.crop_px, self.flip, self.soft_motion_share = clips, crop_px, flip, soft_motion_share
+        self.clips, self.crop_px, self.flip, self.blink_share = clips, crop_px, flip, blink_share
+        self.soft_motion_share = soft_motion_share
         self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
         if isinstance(clips, ClipMixture):
             self.choose = clips.choose
@@ -70,6 +73,9 @@ class KnownPairs(Dataset):
         labels = self.clips.read_labels(draw.index, LABELS)
         which = int(rng.integers(len(labels["motion_references"])))
         driven = int(rng.integers(num_frames))
+        if rng.random() < self.blink_share:
+            blinks = blinking_frames(self.clips, draw.index)
+            driven = int(rng.choice(blinks)) if len(blinks) else driven
         frames = self.clips.read_frames(draw.index, [int(labels["motion_references"][which]), driven])
         motion = labels["motion"][driven, which].astype(np.float32)
         places = {name: labels[name][driven].astype(np.float32) for name in ("mouth_px", "eyes_px")}

@@ -89,6 +89,14 @@ def test_data_sets_that_do_not_know_their_motion_are_refused(tiny_data_set):
         KnownMotion(ClipShards(tiny_data_set))
 
 
+def test_pairs_show_blinks_as_often_as_asked(clips, monkeypatch):
+    monkeypatch.setattr("training.data.known_pairs.blinking_frames", lambda *_: np.array([4]))
+    pairs = KnownPairs(clips, None, 0, False, blink_share=0.5)
+    # frame 4, whose visibility is .8 everywhere, and one of twelve otherwise
+    blinks = [bool((pairs[Draw(0, (seed,))]["occlusion"] - 0.8).abs().max() < 1e-3) for seed in range(60)]
+    assert 0.35 < np.mean(blinks) < 0.75
+
+
 @pytest.mark.parametrize("crop_px", [0, 12, 128])
 def test_crops_must_fit(clips, crop_px):
     with pytest.raises(ValueError, match="`crop_px`"):

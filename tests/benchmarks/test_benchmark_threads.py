@@ -9,7 +9,7 @@ from diffusers_dawn.machine.threads import COUNT
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with imported_script("threads") as script:
+    with imported_script("threads", starts_python=True) as script:
         yield script
 
 

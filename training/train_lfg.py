@@ -140,7 +140,8 @@ class LFGConfig(TrainingConfig):
         else:
             for name, value in ONLY_KNOWN_MOTION.items():
                 if getattr(self, name) != value:
-                    raise ValueError(f"`{name}` is {getattr(self, name)}, must be {value} unless `motion` is 'known'")
+                    wanted = "null" if value is None else value
+                    raise ValueError(f"`{name}` is {getattr(self, name)}, must be {wanted} unless `motion` is 'known'")
         if self.freeze_encoder and self.pretrained_model is None:
             raise ValueError("`freeze_encoder` is true without `pretrained_model`, which has the encoder to keep")
         weights = "reconstruction shift affine landmark landmark_flow open_mouth closed_eye adversarial"

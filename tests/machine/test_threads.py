@@ -73,12 +73,14 @@ def test_without_the_systems_word_every_processor_is_a_core(tmp_path, eight_proc
     assert usable_cores(tmp_path / "nothing", tmp_path / "nothing") == 8
 
 
-def test_threads_sleep_while_they_wait_unless_the_user_says_how(monkeypatch):
+@pytest.mark.parametrize(("platform", "count"), [("linux", {COUNT: "3"}), ("darwin", {})])
+def test_threads_sleep_while_they_wait_and_are_counted_on_linux(monkeypatch, platform, count):
     environment = {}
     monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("diffusers_dawn.machine.threads.usable_cores", lambda: 3)
     fit_threads()
-    assert environment == {"OMP_WAIT_POLICY": "passive", COUNT: "3"}
+    assert environment == {"OMP_WAIT_POLICY": "passive"} | count
 
 
 @pytest.mark.parametrize("waiting", WAITING)
@@ -89,6 +91,7 @@ def test_who_has_set_threads_is_left_alone(monkeypatch, waiting):
     assert environment == {waiting: "5", COUNT: "7"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch chooses")
 def test_torch_starts_as_many_threads():
     inherited = {name: value for name, value in os.environ.items() if name not in (*WAITING, COUNT)}
     run = subprocess.run([sys.executable, "-c", ASK_TORCH], env=inherited, check=True, capture_output=True, text=True)

@@ -191,7 +191,7 @@ def test_several_data_sets_are_mixed_by_their_shares(configs, moving_data_set, t
     [
         ({"motion": "guessed"}, "`motion` is 'guessed'"),
         ({"motion": "known", "vgg": "vgg19"}, "`vgg` must be null"),
-        ({"crop_px": 64}, "`crop_px` is 64, must be None unless `motion` is 'known'"),
+        ({"crop_px": 64}, "`crop_px` is 64, must be null unless `motion` is 'known'"),
         ({"adversarial_weight": 0.1}, "`adversarial_weight` is 0.1, must be 0 unless `motion` is 'known'"),
         ({"adversarial_weight": -0.1, "motion": "known"}, "`adversarial_weight` is -0.1, must not be negative"),
         ({"hidden_weight": 0.5, "motion": "known"}, "`hidden_weight` is 0.5"),

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +19,15 @@ QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 def fit_threads() -> None:
     """Start one thread per core that this program may use, and let threads sleep while they wait for each other.
 
-    By default they spin: beside other work, they spin away the time of those that they wait for. OpenMP reads both
-    settings when it is loaded, so call this before torch is imported. It is a decision about the whole process and
-    its children, so a program makes it, never a library; and it leaves alone who has set the environment.
+    By default they spin: beside other work, they spin away the time of those that they wait for. How many there are is
+    chosen on Linux alone. OpenMP reads both settings when it is loaded, so call this before torch is imported. It is a
+    decision about the whole process and its children, so a program makes it, never a library; and it leaves alone who
+    has set the environment.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
-    os.environ.setdefault(COUNT, str(usable_cores()))
+    if sys.platform == "linux":  # elsewhere torch chooses well, on Macs the fast cores alone
+        os.environ.setdefault(COUNT, str(usable_cores()))
 
 
 def usable_cores(topology: Path = TOPOLOGY, groups: Path = CONTROL_GROUPS) -> int:

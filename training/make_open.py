@@ -4,8 +4,8 @@
         --work open --export open/checkpoint
 
 FILMS holds videos of people named as in GRID, one folder per person; SPEECH recordings and `transcripts.tsv`. The same
-command goes on after a stop, with any stage where it was. Hours on two CPU cores are very many; a GPU is used where
-there is one.
+command goes on after a stop, with any stage where it was; a checkpoint that is there already is only measured. Hours
+on two CPU cores are very many; a GPU is used where there is one.
 """
 
 from pathlib import Path
@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusers_dawn.machine.output_places import check_folder
+from diffusers_dawn.sharing.checkpoint_folder import check_new_folder
 from training.data.clip_plan import list_videos, read_names
 from training.data.dataset_info import write_text_atomically
 from training.engine import commands
-from training.engine.recipe import TRAINING, Stage, make_checkpoint, script_stage, training_stage
+from training.engine.recipe import TRAINING, Gains, Stage, export, run_recipe, script_stage, training_stage
 from training.make_photo_clips import HELD_OUT_NAME
 
 CONFIGS = TRAINING / "configs" / "open"
@@ -39,8 +40,8 @@ PERSON = r"([^/]*?_[^/]*?)[ab]?\.[a-z]+$"
 NUM_PHOTO_CLIPS, NUM_DRAWN_CLIPS, NUM_TEST_CLIPS = 1500, 200, 40
 NUM_DRAWN_PORTRAITS, NUM_TRACKS, TRACK_SECONDS = 80, 300, 6
 SQUARE_PX, SQUARE_STEPS, SQUARE_RATE = 128, 8000, 1e-3
-# a denoiser that learned for hours moves lips by less than they should, and speech counted twice by more
-SPEECH_GUIDANCE = 4.0
+# of yaw, pitch and roll, heads turned by .33, .50 and .58 of what they were told; places and size are not told louder
+GAINS = Gains(speech=4.0, pose=(1.8, 1.6, 2.4, 1.0, 1.0, 1.0))
 # the smallest drawn heads: of the tracks nobody sees the pictures
 TRACKS_PX = 64
 PICTURES = {"photos": 0.6, "drawn": 0.1, "filmed": 0.3}
@@ -73,24 +74,9 @@ class Material:
             raise ValueError(f"`speech` is {self.speech}, must hold transcripts.tsv")
 
 
-def recipe(material: Material, work: Path, num_processes: int) -> list[Stage]:
-    """List the commands that make dawn-open, in order.
-
-    Args:
-        material: What it is made from.
-        work: Folder of everything that they write.
-        num_processes: Workers that draw and read faces.
-
-    Returns:
-        The stages; each goes on where it was stopped, and does nothing where it is done.
-    """
-    stages = Stages(material, work, num_processes)
-    return [*stages.speech(), *stages.pictures(), *stages.networks(), stages.evaluation()]
-
-
 @dataclass(frozen=True)
 class Stages:
-    """The commands of the recipe, and where they write.
+    """The commands of the recipe, and where they write; each goes on where it was stopped.
 
     Attributes:
         material: What the checkpoint is made from.
@@ -101,6 +87,15 @@ class Stages:
     material: Material
     work: Path
     num_processes: int
+
+    @property
+    def trained_pipeline(self) -> Path:
+        """Where the last training saves the pipeline."""
+        return self._run("a2v") / "pipeline"
+
+    def training(self) -> list[Stage]:
+        """All up to the trained pipeline, in order."""
+        return [*self.speech(), *self.pictures(), *self.networks()]
 
     def speech(self) -> list[Stage]:
         """Learn to hear: from synthetic voices first, then from real ones, too."""
@@ -177,12 +172,12 @@ class Stages:
             self._train("a2v", PICTURES, *parts, "--pretrained_model", faces),
         ]
 
-    def evaluation(self) -> Stage:
-        """Measure on people held out."""
+    def evaluation(self, pipeline: Path) -> Stage:
+        """Measure a pipeline on people held out."""
         return script_stage(
             "evaluation",
             "evaluate",
-            *("--pipeline", self._run("a2v") / "pipeline", "--dataset", self.work / "photos"),
+            *("--pipeline", pipeline, "--dataset", self.work / "photos"),
             *("--output", self.work / "evaluation", "--sections", "films,portraits", "--seed", SEED),
             *("--real_clips", self.work / FILMS_NAME, "--portraits", self.work / "photos" / HELD_OUT_NAME),
             *("--recordings", *_held_out_speech(self.material.speech)),
@@ -256,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--work", type=Path, required=True, help="folder for data, runs and figures")
-    parser.add_argument("--export", type=Path, help="folder for the pipeline as it ships")
+    parser.add_argument("--export", type=Path, help="folder for the pipeline as it ships (default: WORK/checkpoint)")
     parser.add_argument("--num_processes", type=int, default=2, help="workers that draw clips (default: 2)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     options = parser.parse_args(arguments)
@@ -273,13 +268,22 @@ def make_open(options: argparse.Namespace) -> None:
         ValueError: Material is missing, or a stage failed.
     """
     material = Material(options.portraits, options.films, options.speech, options.morphable_head)
-    stages = recipe(material, options.work, options.num_processes)
+    stages = Stages(material, options.work, options.num_processes)
+    checkpoint = options.export or options.work / "checkpoint"
     if options.dry_run:
-        print("\n".join(shlex.join(stage.command) for stage in stages))
+        commands_of_all = (*stages.training(), stages.evaluation(checkpoint))
+        print("\n".join(shlex.join(stage.command) for stage in commands_of_all))
         return
     check_folder(options.work, "work")
     list_held_out_films(material.films, options.work)
-    make_checkpoint(stages, options.work, options.export, SPEECH_GUIDANCE)
+    is_exported = (checkpoint / "model_index.json").is_file()
+    if not is_exported:
+        check_new_folder(checkpoint, "export")
+    run_recipe(stages.training(), options.work)
+    if not is_exported:
+        num_bytes = export(stages.trained_pipeline, checkpoint, GAINS)
+        print(f"wrote {checkpoint}: {num_bytes / 1e6:.1f} MB of weights")
+    run_recipe([stages.evaluation(checkpoint)], options.work)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.make_open import FILMS_NAME, Material, list_held_out_films, main, recipe
+from training import make_open
+from training.make_open import FILMS_NAME, Material, Stages, list_held_out_films, main
 
 SCRIPTS = (
     *("align_speech", "align_speech", "train_audio_encoder", "train_audio_encoder", "prepare_clips"),
@@ -35,10 +36,31 @@ def test_recipe_makes_everything_before_it_is_used_and_measures_people_held_out(
     assert len(lines) == len(SCRIPTS)
     assert all(f"{script}.py" in line for script, line in zip(SCRIPTS, lines, strict=True))
     assert not work.exists()
-    for stage in recipe(material, work, 1):
+    stages = Stages(material, work, 1)
+    for stage in (*stages.training(), stages.evaluation(work / "checkpoint")):
         given = [word for word in stage.command if word.endswith((".yaml", ".py")) or "held_out_talkers" in word]
         assert given and all(Path(name).is_file() for name in given)
     assert "61-1-0001.opus" in lines[-1] and "test_portraits.txt" in lines[-1]
+
+
+def test_what_ships_is_what_is_measured(material, tmp_path, monkeypatch):
+    (material.films / "s2").mkdir()
+    (material.films / "s2" / "a.mp4").touch()
+    work, ran, exported = tmp_path / "work", [], []
+    monkeypatch.setattr(make_open, "run_recipe", lambda stages, work: ran.extend(stage.command for stage in stages))
+
+    def export(pipeline, folder, gains):
+        exported.append((pipeline, gains))
+        folder.mkdir(parents=True)
+        (folder / "model_index.json").touch()
+        return 1
+
+    monkeypatch.setattr(make_open, "export", export)
+    for _ in range(2):  # the second run finds the checkpoint of the first
+        assert main([*options_of(material, work), "--export", str(tmp_path / "out")]) == 0
+        measured = ran[-1]
+        assert measured[measured.index("--pipeline") + 1] == str(tmp_path / "out")
+    assert exported == [(work / "runs" / "a2v" / "pipeline", make_open.GAINS)]
 
 
 def test_films_of_people_held_out_are_listed(material, tmp_path):

@@ -2,12 +2,13 @@ import json
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from training.engine import recipe as engine_recipe
-from training.engine.recipe import Stage, export, run_recipe
+from training.engine.recipe import Gains, Stage, export, run_recipe
 
 
 def test_hours_of_a_stage_add_up_over_runs(tmp_path, monkeypatch):
@@ -26,7 +27,7 @@ def test_failed_stage_stops_the_recipe(tmp_path):
 
 
 def test_export_is_half_precision_without_what_only_training_needs(tiny_pipeline_folder, tmp_path, monkeypatch):
-    num_bytes = export(tiny_pipeline_folder, tmp_path / "out")
+    num_bytes = export(tiny_pipeline_folder, tmp_path / "out", Gains())
     assert num_bytes == sum(file.stat().st_size for file in tmp_path.rglob("*.safetensors")) - _headers(tmp_path)
     whole, small = DAWNPipeline.from_pretrained(tiny_pipeline_folder), DAWNPipeline.from_pretrained(tmp_path / "out")
     assert not small.lfg.config.with_motion_estimator and not small.pbnet.config.with_encoder
@@ -40,8 +41,17 @@ def test_export_is_half_precision_without_what_only_training_needs(tiny_pipeline
         )
     monkeypatch.setattr(engine_recipe, "MAX_BYTES", num_bytes - 1)
     with pytest.raises(ValueError, match="must be at most"):
-        export(tiny_pipeline_folder, tmp_path / "other")
+        export(tiny_pipeline_folder, tmp_path / "other", Gains())
     assert not (tmp_path / "other").exists()
+
+
+def test_export_tells_speech_and_poses_louder(tiny_pipeline_folder, tmp_path):
+    gains = Gains(speech=3.0, pose=(2.0, 1.0, 1.0, 1.0, 0.5, 1.0))
+    export(tiny_pipeline_folder, tmp_path / "out", gains)
+    quiet, loud = DAWNPipeline.from_pretrained(tiny_pipeline_folder), DAWNPipeline.from_pretrained(tmp_path / "out")
+    assert loud.config.speech_guidance == 3.0
+    scales = quiet.unet.config.pose_scale or [1.0] * 6
+    assert loud.unet.config.pose_scale == pytest.approx(np.multiply(scales, gains.pose))
 
 
 def _headers(folder) -> int:

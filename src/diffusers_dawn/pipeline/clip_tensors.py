@@ -158,8 +158,8 @@ def face_masks(portraits: list[Portrait], height: int, width: int) -> torch.Tens
     Returns:
         Masks (B, 1, H, W), 1 inside.
     """
-    boxes = torch.tensor([portrait.face.box_px for portrait in portraits]).float()
-    sizes = torch.tensor([portrait.face.image_size for portrait in portraits]).float()
+    boxes = torch.from_numpy(np.array([portrait.face.box_px for portrait in portraits], np.float32))
+    sizes = torch.from_numpy(np.array([portrait.face.image_size for portrait in portraits], np.float32))
     return face_box_mask(boxes, sizes, height, width)
 
 

@@ -3,13 +3,15 @@
 import io
 import struct
 import warnings
+from fractions import Fraction
 
 import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn.media.file_ends import warn_of_ends
+from diffusers_dawn.media.chunked_files import CHUNKED_FORMS, EVEN_FORMS
+from diffusers_dawn.media.file_ends import NUT_TITLE, warn_of_ends
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.media.videos import count_video_frames, read_video
@@ -28,19 +30,45 @@ CODECS = {
     "rf64.wav": "pcm_s16le",
     "voc": "pcm_s16le",
     "wma": "mp3",
+    "tta": "tta",
+    "mmf": "adpcm_yamaha",
+    "ast": "pcm_s16be_planar",
 }
 # of these FFmpeg reads all, or says itself where a second one begins
-OTHER_CODECS = {"au": "pcm_s16be", "avi": "pcm_s16le", "ogg": "libopus", "mp3": "mp3", "rm": "ac3"}
+OTHER_CODECS = {
+    "au": "pcm_s16be",
+    "avi": "pcm_s16le",
+    "ogg": "libopus",
+    "mp3": "mp3",
+    "rm": "ac3",
+    "sox": "pcm_s32le",
+    "nut": "pcm_s16le",
+    "ac3": "ac3",
+    "eac3": "eac3",
+    "mp2": "mp2",
+    "no_index.mp3": "mp3",
+    "mpg": "mp2",
+    "vob": "ac3",
+    "ts": "ac3",
+    "fragments.mp4": "aac",
+}
+# of chunks that lie between others, or of frames: a cut is seen wherever it does not fall between two of them
+FRAMED = ("ac3", "eac3", "mp2", "no_index.mp3", "mpg", "vob", "ts", "fragments.mp4")
+OPTIONS = {
+    "rf64.wav": {"rf64": "always"},
+    "no_index.mp3": {"write_xing": "0"},
+    "fragments.mp4": {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "500000"},
+}
+RATES_HZ = {"ogg": 48_000, "ast": 48_000}
 # made of chunks of samples, which can be cut anywhere
-PLAIN = ("wav", "w64", "caf", "aiff", "au", "rf64.wav", "voc", "avi")
-# the rest of an MP3 without an index is a whole one, and so it is taken
+PLAIN = ("wav", "w64", "caf", "aiff", "au", "rf64.wav", "voc", "avi", "nut", "sox", "ast")
 CODED = ("ogg", "mp3", "rm", "flv", "wma")
 
 
 def recording(folder, suffix, duration_s):
-    path, rate_hz = folder / f"a.{suffix}", 48_000 if suffix == "ogg" else RATE_HZ
-    codec, options = (CODECS | OTHER_CODECS)[suffix], {"rf64": "always"} if suffix == "rf64.wav" else {}
-    write_audio(path, tone(rate_hz, duration_s)[None], rate_hz, codec, options=options)
+    path, rate_hz = folder / f"a.{suffix}", RATES_HZ.get(suffix, RATE_HZ)
+    codec = (CODECS | OTHER_CODECS)[suffix]
+    write_audio(path, tone(rate_hz, duration_s)[None], rate_hz, codec, options=OPTIONS.get(suffix))
     return path.read_bytes()
 
 
@@ -84,6 +112,69 @@ def test_a_coded_sound_whose_end_is_missing_is_said_by_pages_chunks_or_time(tmp_
     # a page of Ogg holds a second here, and the rest of a packet is filled
     assert 4.0 * share - 1.1 < heard_s < 4.0 * share + 0.4 and "`audio` is cut off" in said
     assert read_with_warnings(content) == (pytest.approx(4.0, abs=0.05), "")
+
+
+@given(suffix=st.sampled_from(FRAMED), share=st.floats(0.3, 0.95))
+def test_a_sound_in_frames_that_ends_within_one_is_said(tmp_path_factory, suffix, share):
+    content = recording(tmp_path_factory.mktemp("cut"), suffix, 2.0)
+    sizes = [round(share * len(content)) - back for back in (0, 1)]  # no two cuts side by side lie between frames
+    reads = [read_with_warnings(content[:size]) for size in sizes]
+    assert any("`audio` is cut off" in said for _, said in reads)
+    # a fragment holds half a second, and of a cut one nothing may be heard
+    assert all(2.0 * share - 0.6 < heard_s < 2.0 * share + 0.2 for heard_s, _ in reads)
+    whole_s, said = read_with_warnings(content)
+    assert whole_s == pytest.approx(2.0, abs=0.1) and said == ""
+
+
+FILMS = {
+    "gif": ("gif", "rgb8", {}),
+    "apng": ("apng", "rgb24", {}),
+    "nut": ("mpeg4", "yuv420p", {}),
+    "ivf": ("libvpx", "yuv420p", {}),
+    "mxf": ("mpeg2video", "yuv420p", {}),
+    "gxf": ("mpeg2video", "yuv420p", {}),
+    "dv": ("dvvideo", "yuv420p", {}),
+    "mpg": ("mpeg1video", "yuv420p", {}),
+    "ts": ("mpeg4", "yuv420p", {}),
+    "m2ts": ("mpeg2video", "yuv420p", {}),
+    "mp4": ("mpeg4", "yuv420p", {"movflags": "frag_keyframe+empty_moov"}),
+}
+
+
+def film(path, num_frames):
+    codec, pixel_format, options = FILMS[path.suffix[1:]]
+    height, width = (576, 720) if path.suffix in {".mxf", ".gxf", ".dv"} else (48, 64)
+    with av.open(str(path), "w", options=options) as container:
+        picture = container.add_stream(codec, rate=25)
+        picture.width, picture.height, picture.pix_fmt = width, height, pixel_format
+        for index, frame in enumerate(moving_frames(num_frames, height, width)):
+            drawn = av.VideoFrame.from_ndarray(frame).reformat(format=pixel_format)
+            drawn.pts, drawn.time_base = index, Fraction(1, 25)
+            container.mux(picture.encode(drawn))
+        container.mux(picture.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", FILMS)
+def test_a_film_whose_end_is_missing_is_said_by_pages_frames_or_marks(tmp_path, suffix):
+    content = film(tmp_path / f"film.{suffix}", 13)
+    for size in (len(content) - 7, 2 * len(content) // 3):
+        with pytest.warns(UserWarning, match="`film` is cut off"):
+            try:
+                num_frames = len(read_video(content[:size], name="film")[0])
+            except ValueError as error:  # the one fragment is not whole
+                assert "`film` cannot be decoded" in str(error)
+            else:
+                assert 1 <= num_frames <= 13
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_video(content, name="film")[0]) == 13
+
+
+def test_joined_films_in_fragments_are_said_to_be_read_in_part(tmp_path):
+    content = film(tmp_path / "film.mp4", 40)
+    with pytest.warns(UserWarning, match="`film` is 2 files that were joined byte by byte, which are read in part"):
+        assert 40 <= len(read_video(2 * content, name="film")[0]) < 80
 
 
 def test_a_film_with_sound_whose_end_is_missing_is_said_where_only_the_file_says_its_length(tmp_path):
@@ -134,7 +225,14 @@ def test_joined_films_are_said_wherever_they_are_read(tmp_path):
             assert read(3 * content) == 10
 
 
-@settings(max_examples=50)
+def first_bytes(form):
+    head = bytearray(max(place + len(title) for place, title in form.titles.items()))
+    for place, title in form.titles.items():
+        head[place : place + len(title)] = title
+    return bytes(head)
+
+
+@settings(max_examples=200)
 @given(
     title=st.sampled_from([
         b"RIFF\0\0\0\0WAVE",
@@ -147,6 +245,9 @@ def test_joined_films_are_said_wherever_they_are_read(tmp_path):
         b"Creative Voice File\x1a\x1a\0\x0a\1\x29\x11\1",
         b"OggS\0\2",
         bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+        *(first_bytes(form) for form in (*CHUNKED_FORMS, *EVEN_FORMS)),
+        NUT_TITLE,
+        b"GIF89a",
     ]),
     rest=st.binary(max_size=200),
 )

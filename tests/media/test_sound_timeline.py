@@ -57,6 +57,12 @@ def test_a_start_after_the_picture_is_silent_without_a_word():
     assert np.flatnonzero(samples)[0] == 4000
 
 
+def test_a_start_long_after_the_picture_is_said():
+    with pytest.warns(UserWarning, match=r"`audio` begins to sound after 9.50 s, which are silent$"):
+        samples = collect([(np.ones(800), 9.5)])
+    assert np.flatnonzero(samples)[0] == 76_000
+
+
 def test_blocks_without_time_stamps_are_joined():
     assert len(collect([(np.ones(800), None), (np.ones(800), None)])) == 1600
 

@@ -310,3 +310,41 @@ def test_lite_mode_predicts_the_results_and_leaves_out_blocks_and_attentions(den
 def test_caches_of_transformer_blocks_are_refused(denoiser):
     with pytest.raises(ValueError, match="`config` is a FasterCacheConfig, must be a PyramidAttentionBroadcastConfig"):
         denoiser.enable_cache(FasterCacheConfig())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (TaylorSeerCacheConfig(cache_interval=0), "`config.cache_interval` is 0, must be a whole number from 1 on"),
+        (TaylorSeerCacheConfig(max_order=-1), "`config.max_order` is -1, must be a whole number from 0 on"),
+        (broadcast(spatial=0), "`config.spatial_attention_block_skip_range` is 0, must be a whole number from 1 on"),
+        (broadcast(temporal=2.5), "`config.temporal_attention_block_skip_range` is 2.5, must be a whole number"),
+        (TaylorSeerCacheConfig(cache_identifiers=["("]), r"`config.cache_identifiers` has '\(', must be patterns of"),
+        (TaylorSeerCacheConfig(skip_predict_identifiers=["x"]), "`config.skip_predict_identifiers` has 'x', must be"),
+    ],
+)
+def test_settings_of_caches_that_cannot_work_are_refused(denoiser, config, message):
+    with pytest.raises(ValueError, match=message):
+        denoiser.enable_cache(config)
+    assert not denoiser.is_cache_enabled
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "message"),
+    [
+        ("a", {"down": 1.0}, "`adapter_weights` has {'down': 1.0}, must be one finite number per adapter"),
+        (["a"], [{"up": {"block_0": 0.5}}], "must be one finite number per adapter: weights by blocks know only"),
+        ("a", float("nan"), "`adapter_weights` has nan, must be one finite number"),
+        ("a", [float("inf")], "`adapter_weights` has inf, must be one finite number"),
+        ("a", 1e300, "must be one finite number"),
+        ("a", True, "`adapter_weights` has True, must be one finite number"),
+        ("b", 1.0, "`adapter_names` is 'b', must be names of adapters: a"),
+        (None, 1.0, "`adapter_names` is None, must be names of adapters: a"),
+        (7, None, "`adapter_names` is 7, must be names of adapters: a"),
+    ],
+)
+def test_adapters_that_do_not_exist_and_weights_that_are_no_number_are_refused(denoiser, names, weights, message):
+    denoiser.add_adapter(LoraConfig(r=2, target_modules=["to_q"]), "a")
+    with pytest.raises(ValueError, match=message):
+        denoiser.set_adapters(names, weights)
+    denoiser.set_adapters("a", 0.5)

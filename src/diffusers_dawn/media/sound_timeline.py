@@ -15,6 +15,8 @@ CHANNEL_WORDS = ("mix", "loudest")
 STAMP_TOLERANCE_S = 0.015
 # sound that is said to begin this much before the last one ended begins a new count, as in joined files
 MOST_OVERLAP_S = 1.0
+# sound that begins later than this after the picture is said to; less is how cameras start
+MOST_USUAL_LEAD_S = 2.0
 MOST_RECORDING_S = 4 * 3600
 USABLE_SHARE_OF_FREE = 0.8
 SAMPLE_BYTES = 4
@@ -40,7 +42,7 @@ class SoundTimeline:
         # one for each kept channel; growing in place takes half the memory of joining blocks
         self._kept: list[bytearray] = []
         self._energies = np.zeros(0)
-        self._length, self._restart = 0, 0
+        self._length, self._restart, self._lead = 0, 0, 0
         self._num_gaps, self._num_silent, self._num_dropped, self._num_restarts = 0, 0, 0, 0
         self._most_samples = int(USABLE_SHARE_OF_FREE * free_bytes() / SAMPLE_BYTES)
 
@@ -60,6 +62,7 @@ class SoundTimeline:
             if start_s is not None:
                 lead = round(start_s * self.rate_hz)
                 self._add_silence(lead)
+                self._lead = self._length
                 channels = channels[:, max(-lead, 0) :]
         elif start_s is not None:
             channels = self._in_time(channels, round(start_s * self.rate_hz) + self._restart)
@@ -86,6 +89,8 @@ class SoundTimeline:
         if end - self._length > least_gap_s * self.rate_hz:
             self._fill(end)
         messages = []
+        if self._lead > MOST_USUAL_LEAD_S * self.rate_hz:
+            messages.append(f"begins to sound after {self._lead / self.rate_hz:.2f} s, which are silent")
         if self._num_silent:
             messages.append(
                 f"has {self._num_gaps} gap{'s' * (self._num_gaps > 1)}, filled with "

@@ -1,8 +1,8 @@
 """What diffusers offers for any model, fitted to the denoiser: caches, adapters, fused projections, compilation."""
 
+import re
 from dataclasses import replace
 from functools import wraps
-from numbers import Real
 from typing import Any
 
 import torch
@@ -14,9 +14,20 @@ from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from ..ranges import is_between, is_whole_number
+
 # names of the modules that caches leave out, as patterns
 ATTENTIONS = r".*(spatial|temporal)_attention\w*"
 BLOCKS = r"(.*levels\.\d+|middle)\.block\d"
+LARGEST_WEIGHT = torch.finfo(torch.float32).max
+# of settings of caches that count steps, the least
+LEAST_OF_CACHE = {
+    "cache_interval": 1,
+    "max_order": 0,
+    "disable_cache_before_step": 0,
+    "spatial_attention_block_skip_range": 1,
+    "temporal_attention_block_skip_range": 1,
+}
 
 
 class NativeFeatures(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
@@ -33,8 +44,10 @@ class NativeFeatures(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, 
                 the network, and leaves out its blocks and attentions.
 
         Raises:
-            ValueError: It is of another kind, which asks for transformer blocks, or a cache is enabled already.
+            ValueError: It is of another kind, which asks for transformer blocks, a setting is out of its range, a
+                pattern names no module, or a cache is enabled already.
         """
+        self._check_cache(config)
         if isinstance(config, PyramidAttentionBroadcastConfig):
             own = {"spatial_attention_block_identifiers": ("spatial_attention",)}
             own["temporal_attention_block_identifiers"] = ("temporal_attention",)
@@ -60,6 +73,21 @@ class NativeFeatures(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, 
             )
         super().enable_cache(config)
 
+    def _check_cache(self, config: Any) -> None:
+        for name, least in LEAST_OF_CACHE.items():
+            value = getattr(config, name, None)
+            if value is not None and not (is_whole_number(value) and value >= least):
+                raise ValueError(f"`config.{name}` is {value!r}, must be a whole number from {least} on")
+        modules = [name for name, _ in self.named_modules()]
+        for name in ("cache_identifiers", "skip_predict_identifiers"):
+            for pattern in getattr(config, name, None) or ():
+                try:
+                    is_known = any(re.fullmatch(pattern, module) for module in modules)
+                except (TypeError, re.error):
+                    is_known = False
+                if not is_known:
+                    raise ValueError(f"`config.{name}` has {pattern!r}, must be patterns of names of modules")
+
     def set_adapters(self, adapter_names: list[str] | str, weights: Any = None) -> None:
         """Choose active adapters and their weights, see `PeftAdapterMixin.set_adapters`.
 
@@ -68,13 +96,19 @@ class NativeFeatures(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, 
             weights: One number for all, or one each; None: 1.
 
         Raises:
-            ValueError: A weight is no number: weights by blocks know only the names of diffusers' own networks.
+            ValueError: There is no such adapter, or a weight is no finite number: weights by blocks know only the
+                names of diffusers' own networks.
         """
+        known = sorted(getattr(self, "peft_config", {}))
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        if not isinstance(names, list | tuple) or any(name not in known for name in names):
+            there_are = ", ".join(known) or "there is none"
+            raise ValueError(f"`adapter_names` is {adapter_names!r}, must be names of adapters: {there_are}")
         for weight in weights if isinstance(weights, list | tuple) else [weights]:
-            if weight is not None and not isinstance(weight, Real):
+            if weight is not None and not is_between(weight, -LARGEST_WEIGHT, LARGEST_WEIGHT):
                 raise ValueError(
-                    f"`adapter_weights` has {weight!r}, must be one number per adapter: weights by blocks know only"
-                    " the blocks of diffusers' own networks"
+                    f"`adapter_weights` has {weight!r}, must be one finite number per adapter: weights by blocks know"
+                    " only the blocks of diffusers' own networks"
                 )
         super().set_adapters(adapter_names, weights)
 

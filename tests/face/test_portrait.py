@@ -142,12 +142,19 @@ def marked() -> np.ndarray:
     ("rolls_deg", "scores", "quarter_turns", "message"),
     [
         ({0: 0}, {0: 0.9}, 0, None),
-        ({0: 25, 2: 0}, {0: 0.83, 2: 0.95}, 0, None),
+        ({0: 0, 2: 0}, {0: 0.92, 2: 0.95}, 0, None),
+        ({0: 0, 2: 0}, {0: 0.85, 2: 0.7}, 0, None),
+        ({0: 25, 2: 0}, {0: 0.83, 2: 0.95}, 0, "may not be upright: turned by 180 degrees, a face is found with more"),
         ({0: 0, 2: 0}, {0: 0.7, 2: 0.93}, 2, "turned by 180 degrees"),
-        ({0: 0, 2: 0}, {0: 0.75, 2: 0.82}, 0, None),
+        ({0: 0, 2: 0}, {0: 0.75, 2: 0.82}, 0, r"with more certainty (0.82 instead of 0.75)"),
         ({0: 0}, {}, 0, None),  # a detector that does not say how sure it is
         ({0: 90, 3: 0}, {0: 0.4, 3: 0.9}, 3, "turned by 270 degrees"),
         ({0: -90, 1: 0}, {0: 0.4, 1: 0.9}, 1, "turned by 90 degrees"),
+        # as certain as before, but no longer lying
+        ({0: -86, 1: 0}, {0: 0.8, 1: 0.82}, 1, "turned by 90 degrees"),
+        # read wrongly while it lies: the turn that shows it best counts, whatever its roll seemed to be
+        ({0: 46, 1: 0, 3: 0}, {0: 0.37, 1: 0.87, 3: 0.69}, 1, "turned by 90 degrees"),
+        ({0: 81, 1: 0, 3: 0}, {0: 0.33, 1: 0.88, 3: 0.85}, 1, "turned by 90 degrees"),
         ({0: 90, 3: 0}, {}, 0, "shows a head with a roll of 90 degrees: turn it upright"),
         ({0: 80, 3: 75}, {0: 0.4, 3: 0.9}, 0, "shows a head with a roll of 80 degrees"),
         ({1: 0}, {1: 0.9}, 1, "turned by 90 degrees"),

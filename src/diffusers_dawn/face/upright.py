@@ -7,8 +7,10 @@ import numpy as np
 
 from ..records import FaceState
 
-# MediaPipe's two detectors give upright faces 0.83 to 0.95 on average, those on their head 0.35 to 0.74
+# MediaPipe's two detectors give upright faces 0.82 to 0.95, those on their head 0.28 to 0.85, lying ones 0.33 to 0.80
 UPRIGHT_SCORE, LEAST_GAIN = 0.8, 0.1
+# above it, no face on its head was found
+SURE_SCORE = 0.9
 LYING_ROLL_DEG, UPRIGHT_ROLL_DEG = 60, 40
 
 
@@ -45,32 +47,35 @@ def find_upright(
         is not sure; a head that seems to lie is warned about then.
     """
     faces = find_faces(picture, detect_faces)
+    score = faces[0].score if faces else 0.0
     lying = bool(faces) and abs(faces[0].pose[2]) > LYING_ROLL_DEG
-    if not faces:
-        candidates = (1, 3, 2)
-    elif lying:
-        candidates = (-round(faces[0].pose[2] / 90) % 4,)
+    if lying or (score is not None and score < UPRIGHT_SCORE):
+        candidates = (1, 3, 2)  # which way is up is not sure of a face that is hardly one
     else:
-        # a face on its head is found, and taken for an upright one, but with less certainty
-        candidates = (2,) if faces[0].score is not None and faces[0].score < UPRIGHT_SCORE else ()
-    for quarter_turns in candidates:
-        turned = find_faces(np.ascontiguousarray(np.rot90(picture, quarter_turns)), detect_faces)
-        if turned and _is_surely_upright(turned[0], faces):
-            warnings.warn(
-                f"`image` was turned by {90 * quarter_turns} degrees counter-clockwise, so that the head is upright",
-                stacklevel=4,
-            )
-            return quarter_turns, turned
+        candidates = (2,) if score is not None and score < SURE_SCORE else ()
+    turned = {turns: find_faces(np.ascontiguousarray(np.rot90(picture, turns)), detect_faces) for turns in candidates}
+    turned = {turns: found for turns, found in turned.items() if found and _is_upright(found[0])}
+    best = max(turned, key=lambda turns: turned[turns][0].score, default=None)
+    # a face that lies is no other one, and needs no higher score when it is turned
+    gain = -1.0 if best is None else turned[best][0].score - (score or 0.0)
+    if gain >= (0.0 if lying else LEAST_GAIN) and (lying or score < UPRIGHT_SCORE):
+        warnings.warn(
+            f"`image` was turned by {90 * best} degrees counter-clockwise, so that the head is upright", stacklevel=4
+        )
+        return best, turned[best]
     if lying:
         warnings.warn(
             f"`image` shows a head with a roll of {faces[0].pose[2]:.0f} degrees: turn it upright for a good video",
             stacklevel=4,
         )
+    elif faces and gain > 0:
+        warnings.warn(
+            f"`image` may not be upright: turned by {90 * best} degrees, a face is found with more certainty"
+            f" ({turned[best][0].score:.2f} instead of {score:.2f})",
+            stacklevel=4,
+        )
     return 0, faces
 
 
-def _is_surely_upright(face: FaceState, before: list[FaceState]) -> bool:
-    if abs(face.pose[2]) > UPRIGHT_ROLL_DEG or face.score is None:
-        return False
-    least = 0.0 if not before else (before[0].score or 0.0) + LEAST_GAIN
-    return face.score >= max(UPRIGHT_SCORE, least)
+def _is_upright(face: FaceState) -> bool:
+    return abs(face.pose[2]) <= UPRIGHT_ROLL_DEG and face.score is not None and face.score >= UPRIGHT_SCORE

@@ -1,6 +1,7 @@
 import io
 import os
 
+from diffusers_dawn.cli import messages
 from diffusers_dawn.cli.messages import MOST_LETTERS, PatientStream, describe_error
 
 
@@ -26,3 +27,13 @@ def test_an_error_is_one_line_of_bounded_length_whatever_was_given():
     assert describe_error(KeyError("x")) == "KeyError: 'x'"
     line = describe_error(ValueError(f"`label` is {10_000 * 'x'}, must be short"))
     assert line.startswith("`label` is xxx") and line.endswith("xxx, must be short") and len(line) < MOST_LETTERS + 10
+
+
+def test_what_fails_by_a_limit_of_memory_names_the_limit(monkeypatch):
+    library = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    assert describe_error(library) == str(library)
+    monkeypatch.setattr(messages, "process_limit_bytes", lambda: [7_000_000, 90_000_000])
+    hint = "; limits of this process (ulimit) leave 7 MB of memory, which may be too little"
+    assert describe_error(library) == f"{library}{hint}"
+    assert describe_error(MemoryError()) == f"MemoryError: {hint}"
+    assert describe_error(ValueError("`seed` is x, must be a number")) == "`seed` is x, must be a number"

@@ -8,9 +8,13 @@ from contextlib import contextmanager, suppress
 from logging import CRITICAL
 from typing import Any, TextIO
 
+from ..machine.free_memory import process_limit_bytes
+
 # Errors in what the user gave explain themselves
 USER_ERRORS = (ValueError, OSError, ImportError)
 MOST_LETTERS = 1000
+# what loaders and allocators say where memory ends, which sounds like a broken installation
+OUT_OF_MEMORY = ("shared object", "allocate memory")
 
 
 class PatientStream:
@@ -64,10 +68,17 @@ def quiet_libraries() -> None:
 def describe_error(error: Exception) -> str:
     """Put an error into one line of bounded length; one that does not explain itself also names its type."""
     kind = "" if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: "
-    line = f"{kind}{' '.join(str(error).split())}"
+    line = f"{kind}{' '.join(str(error).split())}{_limit_that_was_met(error)}"
     # what was given may be of any length, and is part of the message
     is_long = len(line) > MOST_LETTERS
     return f"{line[: MOST_LETTERS // 2]} ... {line[-MOST_LETTERS // 2 :]}" if is_long else line
+
+
+def _limit_that_was_met(error: Exception) -> str:
+    limits = process_limit_bytes()
+    if not limits or not (isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)):
+        return ""
+    return f"; limits of this process (ulimit) leave {min(limits) / 1e6:.0f} MB of memory, which may be too little"
 
 
 @contextmanager

@@ -144,8 +144,15 @@ def _in_program_stream(head: bytes) -> int | None:
     return 6 + int.from_bytes(head[4:6], "big") if len(head) >= 6 else 6
 
 
-def _in_ac3(head: bytes) -> int | None:
-    """ATSC A/52, sections 5.4.1 and E.2.3.1: AC-3, and E-AC-3, whose frames say their length."""
+def ac3_length(head: bytes) -> int | None:
+    """Read the length of a frame of AC-3 or E-AC-3 (ATSC A/52, sections 5.4.1 and E.2.3.1).
+
+    Args:
+        head: The first bytes.
+
+    Returns:
+        Bytes; None: it is none.
+    """
     if head[:2] != b"\x0bw"[: len(head)]:
         return None
     if len(head) < 6:
@@ -159,9 +166,16 @@ def _in_ac3(head: bytes) -> int | None:
     return 2 * (2 * kbps, kbps * 320 // 147 + size % 2, 3 * kbps)[rate]
 
 
-def _in_mpeg_audio(head: bytes) -> int | None:
-    """ISO/IEC 11172-3, section 2.4.3.1: a frame of MP1, MP2 or MP3, or a tag beside them."""
-    tag_bytes = _in_tag(head)
+def mpeg_audio_length(head: bytes) -> int | None:
+    """Read the length of a frame of MP1, MP2 or MP3 (ISO/IEC 11172-3, section 2.4.3.1), or of a tag beside them.
+
+    Args:
+        head: The first bytes.
+
+    Returns:
+        Bytes; None: it is neither, or holds an index.
+    """
+    tag_bytes = tag_length(head)
     if tag_bytes is not None:
         return tag_bytes
     if head[0] != 0xFF or head[1:2] < b"\xe0"[: len(head) - 1]:
@@ -185,8 +199,15 @@ def _in_mpeg_audio(head: bytes) -> int | None:
     return (72_000 if layer == 3 and version != 3 else 144_000) * kbps // rate_hz + padding
 
 
-def _in_tag(head: bytes) -> int | None:
-    """What names the piece, before or behind its sound: ID3v2, section 3.1, ID3v1, APEv2."""
+def tag_length(head: bytes) -> int | None:
+    """Read the length of what names a piece, before or behind its sound: ID3v2 (section 3.1), ID3v1, APEv2.
+
+    Args:
+        head: The first bytes.
+
+    Returns:
+        Bytes; None: it is none.
+    """
     if len(head) >= 10 and head[:3] == b"ID3":
         return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     if len(head) >= 24 and head[:8] == b"APETAGEX":
@@ -233,7 +254,7 @@ def _in_ivf(head: bytes) -> int | None:
 def _in_tta(head: bytes) -> int | None:
     """True Audio: all of a file, by its table of frames, each of which lasts 256/245 s."""
     if len(head) < 22 or head[:4] != b"TTA1":
-        return _in_tag(head)
+        return tag_length(head)
     rate_hz, num_samples = struct.unpack_from("<II", head, 10)
     frame_samples = 256 * rate_hz // 245
     num_frames = -(-num_samples // frame_samples) if frame_samples else 0
@@ -287,8 +308,8 @@ CHUNKED_FORMS = (
     ChunkedForm({0: SMPTE_LABEL}, 0, _in_material_exchange, 1, reads_first_only=False),
     ChunkedForm({0: b"\0\0\0\0\1\xbc"}, 0, _in_general_exchange, 1, reads_first_only=False),
     ChunkedForm({0: MPEG_START_CODE + bytes((PACK,))}, 0, _in_program_stream, 1, reads_first_only=False),
-    ChunkedForm({0: b"\x0bw"}, 0, _in_ac3, 1, reads_first_only=False),
-    *(ChunkedForm({0: title}, 0, _in_mpeg_audio, 1, reads_first_only=False) for title in MPEG_AUDIO_TITLES),
+    ChunkedForm({0: b"\x0bw"}, 0, ac3_length, 1, reads_first_only=False),
+    *(ChunkedForm({0: title}, 0, mpeg_audio_length, 1, reads_first_only=False) for title in MPEG_AUDIO_TITLES),
 )
 # whose chunks have one length, so that the end alone tells
 EVEN_FORMS = (

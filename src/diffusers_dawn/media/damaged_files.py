@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .sources import import_av, time_s_of
+from .unframed_bytes import FRAME_LENGTHS, UnframedBytes
 
 if TYPE_CHECKING:
     import av
@@ -16,6 +17,8 @@ TRUSTED_LENGTHS = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "flv", "rm", "fla
 ESTIMATED_LENGTHS = {"mp3"}
 # a length that is said may be rounded, or count the padding of the last packet
 LEAST_MISSING_S = 0.5
+# of these FFmpeg makes noise where they are damaged, unless it is asked to compare their sums
+SUMMED_CODECS = {"flac", "wavpack"}
 
 
 class PacketDecoder:
@@ -41,6 +44,10 @@ class PacketDecoder:
         self._container, self._stream, self._name, self._loss = container, stream, name, loss
         self._num_good = self.num_damaged = 0
         self._first_byte, self._any_end_s = 0, 0.0
+        kind = container.format.name
+        self._unframed = UnframedBytes(kind) if kind in FRAME_LENGTHS else None
+        if stream.codec_context.name in SUMMED_CODECS:
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
 
     def __iter__(self) -> "Iterator[av.frame.Frame]":
         """Decode the frames in the order of showing.
@@ -65,6 +72,10 @@ class PacketDecoder:
                 break
             if packet is None:
                 break
+            if self._unframed is not None and packet.size and packet.stream.index == self._stream.index:
+                num_missing = self._unframed.frames_before(bytes(packet))
+                if num_missing and packet.pts is not None:
+                    packet.pts += num_missing * (packet.duration or 0)
             self._note_end(packet)
             if packet.stream.index != self._stream.index:
                 continue

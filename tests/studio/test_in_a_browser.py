@@ -12,6 +12,7 @@ from diffusers_dawn import launch_page, make_page
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.media.videos import read_video
 from diffusers_dawn.motion.track_files import load_track
+from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS
 from diffusers_dawn.studio.jobs import VIDEO_NAME
 from synthetic_media import tone, write_audio
 
@@ -201,6 +202,27 @@ def test_a_video_is_made_and_taken_home_by_keyboard_alone_and_every_button_has_a
     assert len(read_video(tmp_path / "home.mp4")[0]) == 100
     assert not re.search(r"- button:?\n", page.locator("body").aria_snapshot())
     assert page.locator("[aria-live=polite]", has_text="s of speech").count() == 1
+
+
+def test_the_keyboard_reaches_every_control_which_has_a_name_and_is_seen_to_be_reached(opened, inputs):
+    page = opened()
+    give_both(page, inputs)
+    for part in ("Adjust the square", "Keyframes", "Settings", "Command"):
+        open_part(page, part)
+    page.get_by_label("Label in the picture").wait_for()
+    page.get_by_role("button", name="Use via API").focus()
+    reached = []
+    while "Use via API logo" not in reached:
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement != document.body"):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", reached
+            focused = page.locator(":focus")
+            reached.append(re.match(r"- \S+ \"(.+?)\"", focused.aria_snapshot().strip("' "))[1])
+    assert {"portrait 6 icon portrait 6", "Upload file", "Record audio", "Play", "What the head does"} <= set(reached)
+    assert {"range slider for Width", "range slider for Head motion", "Enhance", "Seed", "Size"} <= set(reached)
+    assert {"Label in the picture", "Preview", "Render", "Cancel"} <= set(reached)
+    assert [name for name in reached if name in PRESETS] == [DEFAULT_PRESET]  # from there, arrow keys go on
+    assert page.get_by_role("button", name=re.compile("^Settings"), expanded=True).count() == 1
 
 
 def test_on_a_phone_everything_is_as_wide_as_the_screen(opened, inputs):

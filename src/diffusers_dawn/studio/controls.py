@@ -12,7 +12,7 @@ from ..motion.track import MOST_SCALE
 from ..sampling.presets import DEFAULT_PRESET, PRESETS
 from .actions import EMPTY_ROW
 from .jobs import Studio
-from .looks import EXAMPLE_PICTURES, SAID
+from .looks import EXAMPLE_PICTURES, MADE, SAID
 
 EXAMPLE_MOTION = "such as: nod twice at 1 s, then look left"
 
@@ -136,6 +136,7 @@ def make_motion() -> Motion:
             column_widths=[f"{100 // len(COLUMNS)}%"] * len(COLUMNS),
             interactive=True,
             buttons=[],
+            label="Keyframes",
             show_label=False,
         )
         gr.Markdown(
@@ -192,10 +193,13 @@ def make_results() -> tuple[Results, gr.Code]:
         report = gr.Textbox(label="What was done", lines=3, interactive=False)
         # no language: its colours can hardly be read on white
         text = {"language": None, "interactive": False, "wrap_lines": True, "lines": 1}
+        text |= {"show_line_numbers": False, "elem_classes": MADE}
         command = gr.Code(label="The same by command", **text)
         line = gr.Code(label="Settings, as a line for dawn batch", **text)
         fields = gr.JSON(visible=False)  # for programs
-        motion = gr.File(label="Motion of head and eyes, for --motion", interactive=False, height=80)
+        motion = gr.File(
+            label="Motion of head and eyes, for --motion", interactive=False, height=80, elem_classes=MADE
+        )
     return Results(video, fields, command, report, motion), line
 
 

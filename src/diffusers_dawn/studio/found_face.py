@@ -85,7 +85,8 @@ def show_face(image: str, pipe: "DAWNPipeline", settings: Settings) -> FoundFace
         drawing.rectangle(corners_px, outline=FACE_COLOUR, width=max(1, line_px // 2))
         if len(faces) > 1:
             corner_px = (corners_px[0] + line_px, corners_px[1] + line_px)
-            drawing.text(corner_px, str(number), fill=FACE_COLOUR, font_size=10 * line_px)
+            edge = {"stroke_width": line_px, "stroke_fill": "white"}  # read on any picture
+            drawing.text(corner_px, str(number), fill=FACE_COLOUR, font_size=10 * line_px, **edge)
     square = portrait.crop
     left, top, side = (0, 0, width) if square is None else (square.left, square.top, square.side)
     corners_px = _inside((left, top, left + side, top + side), zoom, shown.size)

@@ -4,7 +4,7 @@ import gradio as gr
 
 SYSTEM_FONT, SYSTEM_MONO = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 # classes of elements that the page's parts have and the rules below name
-EXAMPLE_PICTURES, SAID = "example-pictures", "said"
+EXAMPLE_PICTURES, SAID, MADE = "example-pictures", "said", "made"
 
 STYLE = f"""
 .{EXAMPLE_PICTURES} {{ flex-wrap: wrap; gap: 8px }}
@@ -15,12 +15,36 @@ STYLE = f"""
   color: var(--body-text-color-subdued) !important; border-color: currentColor
 }}
 /* whoever uses the keyboard sees where they are, in texts and on sliders, too */
-.gradio-container :focus-visible {{ outline: 2px solid var(--color-accent) !important; outline-offset: 1px }}
+:focus-visible {{ outline: 2px solid var(--color-accent) !important; outline-offset: 1px }}
+/* what is not made yet takes little room */
+.{MADE} .empty {{ min-height: 4rem !important }}
+/* gradio writes a dot behind its only link, too */
+footer .divider {{ display: none }}
 """
 
-# a screen reader says what is found out about portrait and speech, and that a job has ended, once it changes
-READ_ALOUD = f"""() => {{
-  for (const said of document.querySelectorAll(".block.{SAID}")) said.setAttribute("aria-live", "polite");
+# What gradio's own page does not say: that what is found out about portrait and speech, and that a job has ended, is
+# to be read aloud; which parts are open; that the choices of one question are one group, with its name, through which
+# the arrow keys go (gradio makes each choice a group of its own, again whenever one is chosen).
+SAY_WHAT_IS_SEEN = f"""() => {{
+  const say = () => {{
+    for (const said of document.querySelectorAll(".block.{SAID}:not([aria-live])")) {{
+      said.setAttribute("aria-live", "polite");
+    }}
+    for (const part of document.querySelectorAll("button.label-wrap")) {{
+      part.setAttribute("aria-expanded", part.classList.contains("open"));
+    }}
+    for (const choices of document.querySelectorAll("fieldset:has([data-testid=block-info])")) {{
+      const name = choices.querySelector("[data-testid=block-info]").textContent.trim();
+      choices.setAttribute("aria-label", name);
+      for (const choice of choices.querySelectorAll("input[type=radio]")) {{
+        if (choice.name !== name) choice.name = name;
+      }}
+    }}
+  }};
+  say();
+  new MutationObserver(say).observe(
+    document.body, {{ subtree: true, childList: true, attributeFilter: ["name", "class"] }}
+  );
 }}"""
 
 

@@ -33,7 +33,7 @@ from .controls import (
     make_speech,
 )
 from .jobs import KEPT_S, Studio
-from .looks import READ_ALOUD, STYLE, readable_theme
+from .looks import SAY_WHAT_IS_SEEN, STYLE, readable_theme
 
 MOST_WAITING = 20
 SWEEP_EVERY_S = 60
@@ -110,7 +110,7 @@ def make_page(
         # gradio says "Error" in the place of a video that was cancelled, until something else is said there
         cancelled.then(gr.skip, None, results.video, **OWN)
         page.unload(leaver(studio))
-        page.load(None, js=READ_ALOUD)
+        page.load(None, js=SAY_WHAT_IS_SEEN)
     return page
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -36,10 +36,16 @@ def packed(piece) -> bytes:
     """Write frames and their sound: first frame, samples, and JPEG pictures, each with its length before it."""
     parts = [np.array([piece.first_frame, len(piece.samples)], "<u4").tobytes(), piece.samples.astype("<f4").tobytes()]
     for frame in piece.frames:
-        picture = io.BytesIO()
-        Image.fromarray(frame).convert("RGB").save(picture, "JPEG", quality=90)
-        parts += [np.array([picture.tell()], "<u4").tobytes(), picture.getvalue()]
+        picture = jpeg(frame)
+        parts += [np.array([len(picture)], "<u4").tobytes(), picture]
     return b"".join(parts)
+
+
+def jpeg(frame: np.ndarray) -> bytes:
+    """Write one picture."""
+    picture = io.BytesIO()
+    Image.fromarray(frame).convert("RGB").save(picture, "JPEG", quality=90)
+    return picture.getvalue()
 
 
 def arriving(chunks: queue.Queue) -> Iterator[np.ndarray]:
@@ -78,6 +84,9 @@ def make_app(pipe: DAWNPipeline, portrait: Portrait, **settings) -> Starlette:
     async def page(request: Request) -> HTMLResponse:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"))
 
+    async def at_rest(request: Request) -> Response:
+        return Response(jpeg(portrait.image), media_type="image/jpeg")
+
     async def talk(socket: WebSocket) -> None:
         await socket.accept()
         if busy.locked():
@@ -110,7 +119,7 @@ def make_app(pipe: DAWNPipeline, portrait: Portrait, **settings) -> Starlette:
                 listening.cancel()
             chunks.put(None)  # a thread that waits for speech ends
 
-    return Starlette(routes=[Route("/", page), WebSocketRoute("/talk", talk)])
+    return Starlette(routes=[Route("/", page), Route("/portrait.jpg", at_rest), WebSocketRoute("/talk", talk)])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,7 +34,9 @@ def read_message(data: bytes) -> tuple[int, np.ndarray, list[Image.Image]]:
 
 
 def test_page_gets_the_frames_of_what_is_said_with_their_sound(talking_page):
-    assert "/talk" in talking_page.get("/").text
+    page = talking_page.get("/").text
+    assert "/talk" in page and "portrait.jpg" in page  # who is shown before anything is said
+    assert Image.open(io.BytesIO(talking_page.get("/portrait.jpg").content)).size == (80, 80)
     received = []
     with talking_page.websocket_connect("/talk") as socket:
         socket.send_json({"sampling_rate": 16_000})

@@ -1,4 +1,4 @@
-"""Measure speech that arrives while it is animated: latency, real-time factor (RTF), seams, lips.
+"""Measure speech that arrives while it is animated: latency, real-time factor (RTF), seams, lips, and long streams.
 
 The RTF is the seconds of work per second of video; below 1, a stream keeps up with the talker.
 
@@ -6,14 +6,17 @@ Speech is handed over in chunks of a fiftieth of a second, as fast as they are t
 at the usual pace is worked out from the time that rendering took.
 
     python benchmarks/stream.py --checkpoint FOLDER --image portrait.png --audio speech.wav
+    python benchmarks/stream.py --tasks long --minutes 60 --preset fast --checkpoint FOLDER --image portrait.png
 """
 
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from statistics import median
+from itertools import chain, repeat
+from statistics import mean, median
 
 import numpy as np
+import psutil
 import torch
 
 from clip_to_render import add_options, build_pipeline, make_portrait, make_speech
@@ -146,6 +149,72 @@ def print_lips(args: argparse.Namespace, pipe: DAWNPipeline, portrait: Portrait)
     print(table, flush=True)
 
 
+class Stretch:
+    """Some frames of a long stream, of which only sums are kept.
+
+    Args:
+        hop: Frames of a hop.
+    """
+
+    def __init__(self, hop: int) -> None:
+        self._hop, self._total, self._steps = hop, 0.0, {True: [], False: []}
+        self._num_frames, self._start_s = 0, time.perf_counter()
+
+    def add(self, frames: np.ndarray, first: int, before: np.ndarray | None) -> None:
+        """Look at frames (N, H, W, 3), the number of the first of them, and the frame (1, H, W, 3) before them."""
+        shown = frames if before is None else np.concatenate([before, frames])
+        steps = np.abs(np.diff(shown, axis=0)).mean((1, 2, 3))
+        for number, step in enumerate(steps, first + len(frames) - len(steps)):
+            self._steps[number % self._hop == 0].append(float(step))
+        self._total, self._num_frames = self._total + frames.sum(0), self._num_frames + len(frames)
+
+    @property
+    def mean_picture(self) -> np.ndarray:
+        """Mean of the frames (H, W, 3)."""
+        return self._total / self._num_frames
+
+    def work(self) -> float:
+        """Seconds since its begin, per second of video."""
+        return (time.perf_counter() - self._start_s) * FPS / self._num_frames
+
+    def seams(self) -> float | None:
+        """Mean change from frame to frame where hops meet, over that elsewhere; None: no hops meet."""
+        return mean(self._steps[True]) / mean(self._steps[False]) if all(self._steps.values()) else None
+
+
+def print_long(args: argparse.Namespace, pipe: DAWNPipeline, portrait: Portrait) -> None:
+    """Let it talk for minutes, and print for every tenth of them what must not grow."""
+    windows, speech = StreamWindows(*args.windows[0]), make_speech(args, round(args.seconds * FPS))
+    rounds = max(round(60 * args.minutes / args.seconds), 1)
+    settings = {"preset": args.preset, "height": args.size, "width": args.size, "windows": windows}
+    stream = pipe.stream(
+        portrait,
+        chain.from_iterable(repeat(Talker(speech), rounds)),
+        speech.sample_rate_hz,
+        generator=torch.Generator().manual_seed(0),
+        **settings,
+    )
+    table = Table(
+        f"{args.minutes:g} minutes of speech, {args.seconds:g} s again and again; how far the mean picture of each"
+        " tenth is from the first tenth's, of 255",
+        ["to minute", "memory MiB", "samples held", "frames held", "RTF", "seams", "mean picture"],
+    )
+    tenth_frames, memory = rounds * args.seconds * FPS / 10, psutil.Process().memory_info
+    stretch, first_mean, last = Stretch(windows.hop_frames), None, None
+    for piece in stream:
+        frames = piece.frames.astype(np.float32)
+        stretch.add(frames, piece.first_frame, last)
+        last, end = frames[-1:], piece.first_frame + len(frames)
+        if end < tenth_frames * len(table.rows):  # of which the first has the names of the columns
+            continue
+        first_mean = stretch.mean_picture if first_mean is None else first_mean
+        differs = float(np.abs(stretch.mean_picture - first_mean).mean())
+        minutes, held_mib = end / FPS / 60, memory().rss / 2**20
+        table.add(minutes, round(held_mib), *stream.num_held, stretch.work(), stretch.seams(), differs)
+        stretch = Stretch(windows.hop_frames)
+    print(table, flush=True)
+
+
 def mouth_box(portrait: Portrait, size_px: int) -> tuple[int, int, int, int]:
     """Say where the portrait's mouth lies in the video: top, bottom, left, right [px]."""
     face, scale = portrait.face, size_px / portrait.face.image_size[0]
@@ -161,8 +230,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--tasks", nargs="+", choices=["time", "lips"], default=["time", "lips"])
+    parser.add_argument("--tasks", nargs="+", choices=["time", "lips", "long"], default=["time", "lips"])
     parser.add_argument("--seconds", type=float, default=8, help="length of the speech, and of the silence in it")
+    parser.add_argument("--minutes", type=float, default=10, help="how long it talks in the task `long`")
     parser.add_argument("--preset", choices=[*PRESETS], default=DEFAULT_PRESET)
     parser.add_argument("--size", type=int, help="width and height of the video (default: the checkpoint's)")
     usual = StreamWindows()
@@ -197,6 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_time(args, pipe, portrait)
     if "lips" in args.tasks:
         print_lips(args, pipe, portrait)
+    if "long" in args.tasks:
+        print_long(args, pipe, portrait)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ def test_a_text_that_does_not_fit_is_refused():
         FrameLabel("a" * 40, 64, 64)
 
 
+def test_a_text_that_no_width_holds_is_refused_without_being_repeated():
+    with pytest.raises(ValueError, match="^`label` has 201 letters, must have 200 at most$"):
+        label_text("A" * 201)
+
+
 @pytest.mark.parametrize(("text", "lacking"), [("für Zoë", "'ü', 'ë'"), ("日本 日", "'日', '本'"), ("ok 🙂", "'🙂'")])
 def test_characters_that_the_font_lacks_are_refused_by_name(text, lacking):
     for refuse in (label_text, lambda text: FrameLabel(text, 128, 128)):

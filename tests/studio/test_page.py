@@ -112,6 +112,21 @@ def test_wrong_files_are_said_and_the_page_goes_on(studio, client, inputs, image
     assert client.predict(*given(inputs), preset="fast", api_name="/preview")[1]["preset"] == "fast"
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"seed": "abc"}, "`Seed` is 'abc', must be a number"),
+        ({"head_motion": -1}, "`Head motion`: Value -1 is less than minimum value 0"),
+        ({"preset": "best"}, "`Preset`: .*best"),
+        ({"image": 1}, "1 validation error for ImageData"),
+    ],
+)
+def test_settings_that_the_page_cannot_send_are_named(client, inputs, settings, sentence):
+    asked = dict(zip(("image", "audio"), given(inputs), strict=True)) | settings
+    with pytest.raises(AppError, match="^" + sentence):
+        client.predict(**asked, api_name="/animate")
+
+
 def test_nothing_outside_of_the_page_can_be_read(studio, url, inputs):
     api = url.rstrip("/") + "/gradio_api"
     secret, portrait = inputs / "secret.txt", EXAMPLES / "portrait_1.png"

@@ -12,6 +12,7 @@ DARKENING = 0.45
 # at this size no letter looks like the box that stands for a missing one
 COMPARED_PX = 64
 NO_CHARACTER = "\U0010ffff"
+MOST_LETTERS = 200
 
 
 def label_text(text: str, font: str | os.PathLike | None = None) -> str:
@@ -26,11 +27,14 @@ def label_text(text: str, font: str | os.PathLike | None = None) -> str:
 
     Raises:
         FileNotFoundError: There is no such font.
-        ValueError: The text is empty, has several lines or characters that the font lacks; or the file is no font.
+        ValueError: The text is empty or too long, has several lines or characters that the font lacks; or the file is
+            no font.
     """
     text = text.strip()
     if not text or len(text.splitlines()) != 1:
-        raise ValueError(f"`label` is {text!r}, must be one line of text")
+        raise ValueError(f"`label` is {text[:MOST_LETTERS]!r}, must be one line of text")
+    if len(text) > MOST_LETTERS:
+        raise ValueError(f"`label` has {len(text)} letters, must have {MOST_LETTERS} at most")
     letters = _font(font, COMPARED_PX)
     missing = _drawn(letters, NO_CHARACTER)
     lacking = [letter for letter in dict.fromkeys(text) if not letter.isspace() and _drawn(letters, letter) == missing]

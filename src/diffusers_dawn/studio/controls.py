@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -201,6 +201,25 @@ def make_results() -> tuple[Results, gr.Code]:
             label="Motion of head and eyes, for --motion", interactive=False, height=80, elem_classes=MADE
         )
     return Results(video, fields, command, report, motion), line
+
+
+def name_what_is_refused(control: Any) -> None:
+    """Let what a control refuses be said with its name: programs send what the page's own controls cannot.
+
+    Args:
+        control: A number, slider or choice.
+    """
+    check = control.preprocess
+
+    def preprocess(payload: Any) -> Any:
+        try:
+            return check(payload)
+        except gr.Error as error:
+            raise gr.Error(f"`{control.label}`: {error.message}", print_exception=False) from error
+        except TypeError as error:
+            raise gr.Error(f"`{control.label}` is {payload!r}, must be a number", print_exception=False) from error
+
+    control.preprocess = preprocess
 
 
 def _take_file_as_it_is(component: gr.Image | gr.Audio) -> None:

@@ -31,6 +31,7 @@ from .controls import (
     make_results,
     make_settings,
     make_speech,
+    name_what_is_refused,
 )
 from .jobs import KEPT_S, Studio
 from .looks import SAY_WHAT_IS_SEEN, STYLE, readable_theme
@@ -80,6 +81,9 @@ def make_page(
             portrait.image, audio, seed, preset, motion.head_motion, motion.text, size, speech, label,
             portrait.face_index, enhance, *portrait[-3:],
         )  # fmt: skip
+        for control in controls:
+            if isinstance(control, gr.Number | gr.Slider | gr.Radio):
+                name_what_is_refused(control)
         drawn = {"fn": motion_shower(studio), "inputs": list(controls), "outputs": motion.plot} | LATEST
         _show_what_was_found(studio, controls, portrait, forecast, drawn)
         _show_motion(controls, motion, drawn)
@@ -174,6 +178,7 @@ def launch_page(
         pwa=False,
         run_history=False,
         enable_monitoring=False,
+        show_error=True,  # of what gradio itself refuses, too
         footer_links=["api"],
         theme=readable_theme(),
         css=STYLE,

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
-from .condition_attention import ConditionContext
+from .condition_attention import SILU_MINIMUM, ConditionContext
 from .hooked_methods import hooked_like_forward
 from .native_features import NativeFeatures
 from .own_code import CarriesCode
@@ -75,7 +75,8 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         flow_scale: None: the flow of the motion is positions, as published; a number: displacements times it. The
             network itself does not use it, but its weights belong to one choice.
         pose_scale: Factor of each pose difference before it is embedded; None: 1, as published. The embedding begins
-            with SiLU, which is flat below -3: of degrees as they are, it sees those to one side only.
+            with SiLU, which is flat below -3: of degrees as they are, it sees those to one side only. What is below its
+            minimum counts as that.
         blink_scale: Factor of each blink difference; None: 1, as published.
 
     Raises:
@@ -275,7 +276,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
                 raise ValueError(f"`{argument}` is {tuple(condition.shape)}, must be (B, F, D), here {expected}")
         for name in ("pose", "blink"):
             if (scale := self.config[f"{name}_scale"]) is not None:
-                conditions[name] = conditions[name] * conditions[name].new_tensor(scale)
+                conditions[name] = (conditions[name] * conditions[name].new_tensor(scale)).clamp(min=SILU_MINIMUM)
         return [projected for level in self._levels() for projected in level.project_conditions(conditions)]
 
     @with_fast_products

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffusers_dawn.media.chunked_files import CHUNKED_FORMS, EVEN_FORMS
@@ -114,11 +114,17 @@ def test_a_coded_sound_whose_end_is_missing_is_said_by_pages_chunks_or_time(tmp_
     assert read_with_warnings(content) == (pytest.approx(4.0, abs=0.05), "")
 
 
+@example(suffix="fragments.mp4", share=0.765625)
 @given(suffix=st.sampled_from(FRAMED), share=st.floats(0.3, 0.95))
 def test_a_sound_in_frames_that_ends_within_one_is_said(tmp_path_factory, suffix, share):
     content = recording(tmp_path_factory.mktemp("cut"), suffix, 2.0)
     sizes = [round(share * len(content)) - back for back in (0, 1)]  # no two cuts side by side lie between frames
-    reads = [read_with_warnings(content[:size]) for size in sizes]
+    try:
+        reads = [read_with_warnings(content[:size]) for size in sizes]
+    except ValueError as error:
+        # FFmpeg opens no film whose last fragment lacks a part of its table
+        assert suffix == "fragments.mp4" and "cut off" in str(error)
+        return
     assert any("`audio` is cut off" in said for _, said in reads)
     # a fragment holds half a second, and of a cut one nothing may be heard
     assert all(2.0 * share - 0.6 < heard_s < 2.0 * share + 0.2 for heard_s, _ in reads)

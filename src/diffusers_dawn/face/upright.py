@@ -43,8 +43,11 @@ def find_upright(
         detect_faces: Finds the faces of a picture, the largest first.
 
     Returns:
-        Quarter turns, counter-clockwise, that make it upright, and the faces of the turned picture. None where that
-        is not sure; a head that seems to lie is warned about then.
+        Quarter turns, counter-clockwise, that make it upright, and the faces of the turned picture. No turns where
+        that is not sure; of a head that seems to lie, or to stand on its crown, a warning says so then.
+
+    Raises:
+        ValueError: As for `find_faces`.
     """
     faces = find_faces(picture, detect_faces)
     score = faces[0].score if faces else 0.0

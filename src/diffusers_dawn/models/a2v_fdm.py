@@ -75,9 +75,9 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         flow_scale: None: the flow of the motion is positions, as published; a number: displacements times it. The
             network itself does not use it, but its weights belong to one choice.
         pose_scale: Factor of each pose difference before it is embedded; None: 1, as published. The embedding begins
-            with SiLU, which is flat below -3: of degrees as they are, it sees those to one side only. What lies below
-            its minimum counts as that.
-        blink_scale: Factor of each blink difference; None: 1, as published.
+            with SiLU, which is flat below -3: of degrees as they are, it sees those to one side only. Products below
+            `SILU_MINIMUM` count as that.
+        blink_scale: Factor of each blink difference, with the same bound; None: 1, as published.
 
     Raises:
         ValueError: A size, window or scale is out of range, `patch_size` does not divide `sample_size`, or

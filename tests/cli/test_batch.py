@@ -64,19 +64,20 @@ def test_a_bad_job_is_reported_and_does_not_stop_the_others(inputs, tmp_path, ca
         job(inputs, "kind.avi"),
         job(inputs, "frames", scheduler="unipc", steps=2),
         job(inputs, "size.mp4", size=100),
+        job(inputs, 5),
     ]
     assert main(words(inputs, jobs, videos)) == 1
     said = capsys.readouterr()
-    assert said.err == f"dawn: 6 of 9 jobs failed, see {videos}/report.csv\n"
-    assert "line 3 of 9: a.mp4, 5 frames, " in said.out and "steps.mp4 failed: `--steps` is 100000" in said.out
+    assert said.err == f"dawn: 7 of 10 jobs failed, see {videos}/report.csv\n"
+    assert "line 3 of 10: a.mp4, 5 frames, " in said.out and "steps.mp4 failed: `--steps` is 100000" in said.out
     rows = report_of(videos)
-    assert [row["line"] for row in rows] == [str(number) for number in range(1, 10)]
-    assert [row["status"] == "done" for row in rows] == [False, False, True, False, True, False, False, True, False]
+    assert [row["line"] for row in rows] == [str(number) for number in range(1, 11)]
+    assert [row["line"] for row in rows if row["status"] == "done"] == ["3", "5", "8"]
     assert (rows[4]["frames"], rows[4]["reason"]) == ("8", "") and float(rows[4]["seconds"]) > 0
     for row, reason in zip(
         [row for row in rows if row["status"] == "failed"],
         ("no face found in `image`", "line 2 cannot be read", "`--steps` is 100000", "`audio` does not exist",
-         "`output` ends in '.avi'", "`--size` is 100, must be a positive multiple"),
+         "`output` ends in '.avi'", "`--size` is 100, must be a positive multiple", "`output` is 5, must be"),
         strict=True,
     ):  # fmt: skip
         assert row["reason"].startswith(reason), row
@@ -151,6 +152,13 @@ def test_a_renderer_is_the_same_for_any_program(inputs, tmp_path):
     refused = renderer(job(inputs, "b.mp4", steps=0))
     assert refused["status"] == "failed" and refused["reason"].startswith("`--steps` is 0, must be a whole number")
     assert renderer({"image": "x"})["reason"] == "`audio` is missing"
+    # a path is its name; what has no place in a job, or names no place, is a reason, not an error
+    assert renderer(job(inputs, "a.mp4") | {"image": inputs / "face.png"}) == row
+    assert renderer(job(inputs, ["a.mp4"]))["reason"].startswith("`output` is ['a.mp4'], must be a text")
+    assert renderer(job(inputs, "c.mp4", size={256}))["reason"].startswith("`size` is {256}, must be a text")
+    assert renderer(job(inputs, "c.mp4", save_motion=7))["reason"].startswith(
+        "`save_motion` is 7, must be a name below"
+    )
 
 
 def test_a_link_does_not_lead_out_of_the_folder(inputs, tmp_path):

@@ -37,7 +37,7 @@ fields = st.dictionaries(st.sampled_from(job_options()), values | nested)
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_every_line_is_a_job_that_stays_in_its_folder_or_a_reason(line):
     job = read_line(line, 7)
-    assert job.number == 7
+    assert job.number == 7 and len(key_of(job, [])) == 32
     if job.problem is not None:
         assert job.problem == " ".join(job.problem.split("\n")) and job.problem
         return

@@ -93,7 +93,7 @@ def tidy_fields(fields: Mapping[str, Any], number: int = 1) -> Job:
     """Make a job of an object, without what is not given.
 
     Args:
-        fields: What was given, by option name, with `_` or `-`.
+        fields: What was given, by option name, with `_` or `-`; programs may give paths.
         number: Its line.
 
     Returns:
@@ -104,7 +104,7 @@ def tidy_fields(fields: Mapping[str, Any], number: int = 1) -> Job:
         name = str(key).replace("-", "_")
         if name in tidy:
             return Job(number, {}, f"`{key}` is given twice")
-        tidy[name] = value
+        tidy[name] = str(value) if isinstance(value, os.PathLike) else value
     tidy = {name: value for name, value in tidy.items() if value is not None}
     try:
         check_fields(tidy)
@@ -228,7 +228,8 @@ def key_of(job: Job, model_stamp: Any) -> str:
     # a folder is none of them, and would change with what the batch writes into it
     files = {name: [] if os.path.isdir(place) else stamp_of(place) for name, place in given.items()}
     files["named"] = [stamp_of(file) for file in _files_named_by(job.fields.get("motion"))]
-    text = json.dumps([dict(job.fields), job.problem, files, model_stamp], sort_keys=True)
+    # one with a problem may hold anything
+    text = json.dumps([dict(job.fields), job.problem, files, model_stamp], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -90,6 +90,8 @@ class JobRenderer:
 
     def end_of(self, job: Job) -> dict[str, Any] | None:
         """Find how a job was done before; None: it was not, or what it wrote is gone."""
+        if job.problem is not None:  # nothing was written, and what it names may be no place
+            return None
         end = self._state(job).last
         written = [self.folder / job.fields[name] for name in WRITTEN if name in job.fields]
         return end if end is not None and end["state"] == DONE and all(map(os.path.exists, written)) else None

@@ -11,7 +11,7 @@ from diffusers_dawn.media.pictures import read_image
 from diffusers_dawn.media.video_writer import write_video
 from diffusers_dawn.motion.track_files import measure_track, save_track
 from made_tracks import moving_track
-from pipeline_calls import face, picture, run, seeded, speech
+from pipeline_calls import BATCH_TOLERANCE, face, picture, run, seeded, speech
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # sums of float32
@@ -69,6 +69,15 @@ def test_a_list_is_a_batch_and_a_clip_without_a_track_gets_pbnets(pipe):
     np.testing.assert_allclose(together.pose[1], alone.pose[0], atol=1e-3)
     with pytest.raises(ValueError, match="batches must be equally long"):
         motion_of(pipe, [track] * 2, image=[picture()] * 3)
+
+
+def test_what_is_said_of_one_clip_of_a_batch_changes_no_other(pipe):
+    said = [moving_track(30), "take 3", None, "temperature 0.5"]
+    together = motion_of(pipe, said, generator=[seeded(number) for number in range(4)], eta=0.0)
+    for number, motion in enumerate(said):
+        alone = motion_of(pipe, motion, generator=seeded(number), eta=0.0)
+        torch.testing.assert_close(together.pose[number], alone.pose[0], **BATCH_TOLERANCE)
+        torch.testing.assert_close(together.frames[number], alone.frames[0], **BATCH_TOLERANCE)
 
 
 def test_temperature_and_take_choose_among_pbnets_motions(pipe):

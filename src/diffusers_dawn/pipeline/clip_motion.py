@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -45,14 +44,15 @@ def direct_clips(clips: list[ClipInput], frame_counts: list[int]) -> list[ClipIn
 
 def stack_tracks(
     clips: list[ClipInput],
-    predict: Callable[[], tuple[torch.Tensor | None, torch.Tensor | None]],
+    predict: Callable[[list[int]], tuple[torch.Tensor | None, torch.Tensor | None]],
     device: torch.device,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Collect pose and eye openness of prepared clips of one length, given or predicted.
 
     Args:
         clips: The clips B.
-        predict: Makes pose and eye openness, None for what it cannot; called when one of the two is not given.
+        predict: Makes pose and eye openness of some of the clips, by their numbers, None for what it cannot; called
+            with those of which one of the two is not given.
         device: Where the result lives.
 
     Returns:
@@ -62,14 +62,16 @@ def stack_tracks(
         ValueError: One of the two is neither given nor made.
     """
     made: dict[str, torch.Tensor | None] = {}
-    if any(clip.pose is None or clip.blink is None for clip in clips):
-        made = dict(zip(("pose", "blink"), predict(), strict=True))
+    needed = [index for index, clip in enumerate(clips) if clip.pose is None or clip.blink is None]
+    if needed:
+        made = dict(zip(("pose", "blink"), predict(needed), strict=True))
     tracks = {}
     for name in ("pose", "blink"):
         given = [getattr(clip, name) for clip in clips]
         if made.get(name) is None and any(track is None for track in given):
             raise ValueError(f"`{name}` must be given: this pipeline's `pbnet` does not make it")
-        parts = [made[name][index] if track is None else track.to(device) for index, track in enumerate(given)]
+        own = {} if made.get(name) is None else dict(zip(needed, made[name], strict=True))
+        parts = [own[index] if track is None else track.to(device) for index, track in enumerate(given)]
         tracks[name] = torch.stack(parts).to(device)
     return tracks["pose"], tracks["blink"]
 
@@ -92,24 +94,31 @@ def move_clips(
         Pose (B, F, 6) and eye openness (B, F, 2), where the features are.
     """
     device = features.device
-    initial_pose, initial_blink = initial_states([clip.image for clip in clips], device)
-    sampling = {name: [getattr(clip.direction, name) for clip in clips] for name in ("temperature", "take")}
-    generate = partial(predict, features, initial_pose, initial_blink, generator, **sampling)
+
+    def generate(needed: list[int]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        some = [clips[index] for index in needed]
+        initial = initial_states([clip.image for clip in some], device)
+        sources = [generator[index] for index in needed] if isinstance(generator, list) else generator
+        sampling = {name: [getattr(clip.direction, name) for clip in some] for name in ("temperature", "take")}
+        return predict(features if len(some) == len(clips) else features[needed], *initial, sources, **sampling)
+
     pose, blink = stack_tracks(clips, generate, device)
     return edit_tracks(clips, pose, blink)
 
 
 def motion_noise(
-    draw: Callable[[], torch.Tensor],
+    draw: Callable[[int, torch.Generator | list[torch.Generator] | None], torch.Tensor],
     num_clips: int,
+    generator: torch.Generator | list[torch.Generator] | None,
     temperature: float | Sequence[float],
     take: int | Sequence[int],
 ) -> torch.Tensor:
     """Draw PBNet's noise of every clip: so many candidates as the last one that is taken.
 
     Args:
-        draw: Draws the noise (B, F, Z) of the next candidate of all clips.
+        draw: Draws the noise (B, F, Z) of the next candidate of so many clips, from one generator or one per clip.
         num_clips: Clips B.
+        generator: Source of noise, or one per clip.
         temperature: Factor of the noise, or one per clip.
         take: Which candidate counts, from 1, or one per clip.
 
@@ -123,10 +132,15 @@ def motion_noise(
         list(given) if isinstance(given, list | tuple) else [given] * num_clips for given in (temperature, take)
     )
     check_sampling(temperatures, takes, num_clips=num_clips)
-    draws = [draw() for _ in range(max(takes))]
-    return torch.stack([
-        draws[number - 1][clip] * factor for clip, (factor, number) in enumerate(zip(temperatures, takes, strict=True))
-    ])
+    if isinstance(generator, list):
+        # from each as often as for its clip alone: what it gives next does not depend on the others
+        taken = [
+            [draw(1, [source])[0] for _ in range(number)][-1] for source, number in zip(generator, takes, strict=True)
+        ]
+    else:
+        draws = [draw(num_clips, generator) for _ in range(max(takes))]
+        taken = [draws[number - 1][clip] for clip, number in enumerate(takes)]
+    return torch.stack([noise * factor for noise, factor in zip(taken, temperatures, strict=True)])
 
 
 def edit_tracks(clips: list[ClipInput], pose: torch.Tensor, blink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

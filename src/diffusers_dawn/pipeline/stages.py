@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -152,10 +151,11 @@ class StagesOfDAWN:
             check_given(tensor, name)
         inputs = (tensor.to(self._execution_device) for tensor in given.values())
         num_clips, num_frames = audio_embeds.shape[:2]
-        draw = partial(
-            self.pbnet.draw_noise, num_clips, num_frames, generators_of(generator, num_clips), self._execution_device
-        )
-        noise = motion_noise(draw, num_clips, temperature, take)
+
+        def draw(num_drawn: int, sources: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
+            return self.pbnet.draw_noise(num_drawn, num_frames, sources, self._execution_device)
+
+        noise = motion_noise(draw, num_clips, generators_of(generator, num_clips), temperature, take)
         tracks = self.pbnet.generate(*inputs, noise=noise)
         for track in tracks:
             if track is not None:

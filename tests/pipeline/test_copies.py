@@ -6,15 +6,18 @@ import torch
 
 from diffusers_dawn import DAWNPipeline
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from diffusers_dawn.face.person import PersonSegmenter
 from pipeline_calls import face, picture, run
 
 
-def test_a_pipeline_that_has_searched_faces_can_be_copied(pipe, detector):
-    pipe.face_detector = detector
+def test_a_pipeline_that_has_searched_faces_and_people_can_be_copied(pipe, detector):
+    pipe.face_detector, pipe.person_segmenter = detector, PersonSegmenter()
+    pipe.person_segmenter(picture())
     try:
         deep, shallow = copy.deepcopy(pipe), copy.copy(pipe)
+        assert type(deep.person_segmenter) is PersonSegmenter and deep.person_segmenter is not pipe.person_segmenter
     finally:
-        pipe.face_detector = None
+        pipe.face_detector = pipe.person_segmenter = None
     assert type(deep) is type(shallow) is DAWNPipeline
     assert deep.unet is not pipe.unet and shallow.unet is pipe.unet
     assert deep.face_detector is not detector and deep.prepare_portrait(picture(), face()).crop is None

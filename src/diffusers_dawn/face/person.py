@@ -45,7 +45,7 @@ def with_person(portrait: Portrait, segment: Callable[[np.ndarray], np.ndarray])
 class PersonSegmenter:
     """Say how much of every pixel belongs to a person, with the model inside MediaPipe's wheel.
 
-    Threads may share one: they wait for each other.
+    Threads may share one: they wait for each other. A copy, also in another process, is a new one.
 
     Raises:
         ImportError: Mediapipe is missing, or is a version without this model.
@@ -75,3 +75,7 @@ class PersonSegmenter:
             if self._graph is None:
                 self._graph = self._solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
             return self._graph.process(np.ascontiguousarray(image)).segmentation_mask.astype(np.float32)
+
+    def __reduce__(self) -> tuple[type["PersonSegmenter"], tuple[()]]:
+        """Copy it as a new one: graphs and locks cannot be copied."""
+        return PersonSegmenter, ()

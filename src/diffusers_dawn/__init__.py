@@ -38,6 +38,7 @@ _PUBLIC_NAMES = {
     "make_page": "studio.page",
     "paste_each": "face.crop",
     "read_background": "media.backgrounds",
+    "read_image": "media.pictures",
     "read_motion": "motion.reading",
     "read_sound_layout": "media.recordings",
     "read_waveform": "media.recordings",

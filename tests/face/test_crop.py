@@ -268,6 +268,13 @@ def test_bad_arguments_of_a_paste_are_errors(arguments, message):
         pasted_into(**(good | arguments))
 
 
+def test_a_portrait_that_is_the_whole_picture_has_no_square_to_be_pasted_into():
+    image, frames = noise_image((90, 90)), noise_image((64, 64))[None]
+    assert np.array_equal(pasted_into(image, frames, None), pasted_into(image, frames, SquareCrop(0, 0, 90)))
+    with pytest.raises(ValueError, match="`crop` is None, must be a SquareCrop: `image` is 90x80, not square"):
+        pasted_into(noise_image((80, 90)), frames, None)
+
+
 def test_frames_are_pasted_one_by_one_as_all_at_once():
     image, frames = noise_image((700, 650)), np.stack([noise_image((64, 64)) for _ in range(3)])
     crop = SquareCrop(-20, 30, 600)

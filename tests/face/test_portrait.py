@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffusers_dawn import FaceState, Portrait, SquareCrop
-from diffusers_dawn.face.crop import prepare_portrait
+from diffusers_dawn.face.crop import portrait_crop, prepare_portrait
 from diffusers_dawn.face.upright import find_upright
 
 
@@ -32,6 +32,12 @@ def test_known_face_needs_no_detector_and_a_square_picture_stays_whole():
     portrait = prepare_portrait(picture(90, 90), face(90, 90), None, None, no_detector)
     assert np.array_equal(portrait.image, picture(90, 90))
     assert portrait.crop is None
+
+
+@pytest.mark.parametrize("yes", [True, np.True_])
+def test_a_known_face_is_cropped_if_told_so(yes):
+    portrait = prepare_portrait(picture(90, 120), face(90, 120, 0.3), None, yes, no_detector)
+    assert portrait.crop == portrait_crop(face(90, 120, 0.3))
 
 
 def test_small_face_that_was_found_is_cropped_and_a_framed_one_is_not():

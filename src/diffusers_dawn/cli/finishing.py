@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..records import Portrait, SquareCrop
+from ..records import Portrait
 from .options import DETAIL
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def finished_frames(
         pieces = enhance_each(pieces, read_enhancer(options.enhance, "--enhance"), "--enhance")
     frames = (frame for piece in pieces for frame in piece)
     if options.full_image:
-        frames = paste_each(picture, frames, portrait.crop or SquareCrop(0, 0, len(picture)))
+        frames = paste_each(picture, frames, portrait.crop)
     background = label = None
     for frame in frames:
         finished = frame[None]

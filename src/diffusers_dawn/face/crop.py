@@ -77,7 +77,7 @@ def prepare_portrait(
     if face is not None and face_index is not None:
         raise ValueError("give only one of `face` and `face_index`")
     face = _face_state(face) if isinstance(face, dict) else face
-    needs_crop = crop is True or isinstance(crop, SquareCrop)
+    needs_crop = bool(crop)  # True of a square, too, and numpy's own
     if face is None:
         quarter_turns, faces = find_upright(picture, detect_faces)
         picture = np.ascontiguousarray(np.rot90(picture, quarter_turns))
@@ -306,7 +306,7 @@ def crop_face_state(face: FaceState, crop: SquareCrop, size: int | None = None) 
 
 
 def paste_each(
-    image: np.ndarray, frames: Iterable[np.ndarray], crop: SquareCrop, feather: float = 0.1
+    image: np.ndarray, frames: Iterable[np.ndarray], crop: SquareCrop | None, feather: float = 0.1
 ) -> Iterator[np.ndarray]:
     """Put animated squares back into the whole image one by one, so that only one copy of it is held.
 
@@ -316,20 +316,24 @@ def paste_each(
     Args:
         image: uint8 array (H, W, 3), or (H, W, 4) with opacity.
         frames: uint8 arrays (S, S, 3), or (S, S, 4) as `image`.
-        crop: Where the frames' square lies in the image.
+        crop: Where the frames' square lies in the image, as `Portrait.crop`; None: it is all of a square image.
         feather: Width of the fade, as a share of the square's side, in [0, 0.5].
 
     Yields:
         uint8 arrays as `image`, bit-identical to `image` outside of the square.
 
     Raises:
-        ValueError: Shapes, types or `feather` are others, or the square has no side or does not touch the image.
+        ValueError: Shapes, types or `feather` are others, the square has no side or does not touch the image, or there
+            is none and the image is not square.
     """
     num_channels = 4 if image.ndim == 3 and image.shape[-1] == 4 else 3
     check_image(image, num_channels=num_channels)
     if not 0 <= feather <= 0.5:
         raise ValueError(f"`feather` is {feather}, must be in [0, 0.5]")
     height, width = image.shape[:2]
+    if crop is None and height != width:
+        raise ValueError(f"`crop` is None, must be a SquareCrop: `image` is {width}x{height}, not square")
+    crop = crop or SquareCrop(0, 0, width)
     _check_crop(crop, (height, width))
     top, bottom = max(crop.top, 0), min(crop.top + crop.side, height)
     left, right = max(crop.left, 0), min(crop.left + crop.side, width)

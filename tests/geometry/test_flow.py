@@ -16,12 +16,22 @@ from diffusers_dawn.geometry.flow import (
     resize_flow,
     warp,
     warp_frames,
+    within_centres,
 )
 
 
 def random_covariances(count: int, seed: int = 0) -> torch.Tensor:
     root = torch.randn(count, 2, 2, generator=torch.Generator().manual_seed(seed)) * 0.3
     return root @ root.mT + 1e-3 * torch.eye(2)
+
+
+def test_positions_within_the_outermost_centres_repeat_the_border():
+    random = torch.Generator().manual_seed(0)
+    image, far = torch.rand(2, 3, 6, 9, generator=random), 6 * torch.rand(2, 4, 6, 9, 2, generator=random) - 3
+    repeated = warp_frames(image, far, border="repeated")
+    assert not torch.allclose(warp_frames(image, far), repeated, atol=0.1)
+    # positions are rounded: a few of the last binary digits
+    torch.testing.assert_close(warp_frames(image, within_centres(far, 6, 9)), repeated, atol=1e-5, rtol=0)
 
 
 def test_grid_includes_its_endpoints_with_x_first():

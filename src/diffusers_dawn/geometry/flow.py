@@ -123,11 +123,29 @@ def warp_frames(
 
 def _sample(features: torch.Tensor, positions: torch.Tensor, sampling: str, border: str) -> torch.Tensor:
     device = features.device
-    if device.type == "mps" and sampling == "bicubic":  # torch's kernels for Metal do not know it in every version
-        features, positions = features.cpu(), positions.cpu()
+    if device.type == "mps":  # torch's kernels for Metal know neither bicubic sampling nor borders in every version
+        if sampling == "bicubic":
+            features, positions = features.cpu(), positions.cpu()
+        elif border == "repeated":
+            positions, border = within_centres(positions, *features.shape[-2:]), "black"
     padding = "border" if border == "repeated" else "zeros"
     sampled = functional.grid_sample(features, positions, mode=sampling, padding_mode=padding, align_corners=False)
     return sampled.to(device)
+
+
+def within_centres(positions: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Move positions beyond the centres of an image's outermost pixels there, where its border begins to be repeated.
+
+    Args:
+        positions: Sampling positions (..., 2) in grid_sample units.
+        height: Height of the image [px].
+        width: Its width [px].
+
+    Returns:
+        Positions (..., 2); bilinear sampling there sees nothing beyond the border.
+    """
+    most = 1 - 1 / positions.new_tensor((width, height))
+    return torch.minimum(torch.maximum(positions, -most), most)
 
 
 def antialiased_downsample(image: torch.Tensor, stride: int) -> torch.Tensor:

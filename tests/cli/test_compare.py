@@ -98,6 +98,18 @@ def test_few_clips_and_figures_without_clips_are_not_judged():
     assert fid[1:4] == ["1.5", "1.5", "+0"]
 
 
+def test_figures_of_too_few_clips_take_nothing_from_the_others():
+    values = noise(0), noise(0) + 0.4 + noise(1)
+    unseen = [None] * (NUM_CLIPS - 5)
+    few = [{f"few {key}": figure([*noise(100 * side + key, 5), *unseen]) for key in range(30)} for side in range(2)]
+    alone = [report({"speech": figure(each)}) for each in values]
+    beside = [report({"speech": figure(each)} | others) for each, others in zip(values, few, strict=True)]
+    (row,), (same, *others) = rows_of(*alone), rows_of(*beside)
+    assert same == row and 0.002 < float(row[6]) < 0.05 and row[-1] == "**B is better**"
+    assert {tuple(other[5:]) for other in others} == {("5", "", "too few clips to tell")}
+    assert "p is raised for the 1 figures" in comparison(*beside)
+
+
 def test_clips_count_only_where_both_reports_count_them():
     values = list(range(NUM_CLIPS))
     gaps = [None, *values[1:]], [*values[:-1], None]

@@ -70,7 +70,8 @@ def comparison(first: Report, second: Report) -> str:
     """
     names = common_sections(first, second)
     rows = [row for name in names for row in _rows(name, *(report["sections"][name] for report in (first, second)))]
-    tested = [row for row in rows if row.test is not None]
+    # what so few clips could never show takes nothing from the others (Tarone 1990)
+    tested = [row for row in rows if row.test is not None and _has_enough(row)]
     for row, p in zip(tested, adjust_for_number([row.p for row in tested]), strict=True):
         row.p = p
     parts = [_heading(first, second, len(tested))]
@@ -121,12 +122,17 @@ def _is_same_aim(first: str | float | None, second: str | float | None) -> bool:
     return first == second
 
 
+def _has_enough(row: Row) -> bool:
+    """Tell whether so many clips could show a difference at all."""
+    return smallest_p(row.num_pairs) <= MOST_CHANCE
+
+
 def _verdict(row: Row) -> str:
     if row.num_pairs == 0:
         return NOT_TESTED
     if row.test is None and row.num_pairs >= FEWEST_PAIRS:
         return EQUAL
-    if smallest_p(row.num_pairs) > MOST_CHANCE:
+    if not _has_enough(row):
         return TOO_FEW
     if row.p > MOST_CHANCE:
         return "not beyond chance"
@@ -145,7 +151,7 @@ def _cells(row: Row) -> Sequence[str]:
     interval, p = "", ""
     if row.test is not None:
         low, high = row.test.mean - row.test.margin, row.test.mean + row.test.margin
-        interval, p = f"{low:.3g} to {high:.3g}", f"{row.p:.2g}"
+        interval, p = f"{low:.3g} to {high:.3g}", f"{row.p:.2g}" if _has_enough(row) else ""
     shown = ["–" if value is None else f"{value:.4g}" for value in (first, second)]
     count = str(row.num_pairs) if row.num_pairs else ""
     change = "–" if difference is None else f"{difference:+.3g}"

@@ -31,6 +31,7 @@ from typing import Any
 from accelerate import PartialState
 
 from diffusers_dawn.cli.evaluation_reports import read_report
+from diffusers_dawn.cli.words import weights_of
 from diffusers_dawn.machine.description import describe_machine
 from diffusers_dawn.machine.output_places import check_folder
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -310,7 +311,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in counts.items():
         value = getattr(default, name)
         add(f"--{name}", type=int, default=value, help=text if value is None else f"{text} (default: {value})")
-    add("--guidance_scale", type=float, help="weight of speech, pose and blinks (default: the pipeline's)")
+    add(
+        "--guidance_scale",
+        type=weights_of,
+        metavar="W",
+        help="weight of speech, pose and blinks, or of some: speech=2 (default: the pipeline's)",
+    )
     add("--strategy", choices=tuple(STRATEGIES), default=default.strategy, help=_meanings(STRATEGIES))
     add("--motion", choices=tuple(MOTIONS), default=default.motion, help=_meanings(MOTIONS))
     add(

@@ -78,10 +78,11 @@ def make_tables(options: argparse.Namespace, others: Sequence[str], state: Parti
         if name == LENGTH:
             possible = _possible_lengths(options.dataset)
             variants = {value: [*row, "--join_clips"] for value, row in variants.items() if value in possible}
-        reports = measure_variants(options.output, name, variants, state)
-        parts += [variants_as_markdown(name, reports), orders_as_markdown(name, reports)]
+        reports = measure_variants(options.output, name, variants, state) if variants else {}
+        if reports:
+            parts += [variants_as_markdown(name, reports), orders_as_markdown(name, reports)]
         if short := [value for value in PAPER[name] if value not in reports]:
-            parts.append(f"Left out, for want of speech as long, or of a pipeline: {', '.join(short)}.\n")
+            parts.append(f"Left out of {name}, for want of speech as long, or of a pipeline: {', '.join(short)}.\n")
     if state.is_main_process:
         write_text_atomically(options.output / "tables.md", "\n".join(parts))
         print(f"wrote {options.output}: tables.md")

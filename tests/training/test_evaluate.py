@@ -165,7 +165,7 @@ def test_a_setting_with_several_values_makes_a_row_for_each_and_goes_on(
     rendered = reports["ttr"]["rendering"]["pictures"]
     assert (rendered["videos"], rendered["frames"]) == (1, 13) and rendered["seconds"] > 0
     table = (tmp_path / "strategy.md").read_text()
-    assert "| strategy | s per video | pictures: PSNR [dB] ↑ | pictures: SSIM ↑ |" in table
+    assert "| strategy | clips | s per video | pictures: PSNR [dB] ↑ | pictures: SSIM ↑ |" in table
     assert f"| {values[1]:.4g} |" in next(line for line in table.splitlines() if line.startswith("| ttr |"))
     # a third value is measured beside one that is there, and one that was made of other weights
     reports["ttr"]["networks"]["unet"] = "another"
@@ -272,6 +272,7 @@ def test_networks_that_are_given_and_trusted_add_their_figures(tiny_data_set, ti
         (("--vary", "teeth=1,2"), "`vary` is 'teeth=1,2', must be NAME=VALUE,VALUE,..., NAME one of strategy, "),
         (("--vary", "clip_seconds=0.52,9"), "`long_seconds` is 1.04, must be at least twice `clip_seconds` (9.0)"),
         (("--guidance_scale", "-1"), "`guidance_scale` is -1.0, must be a number in [0, "),
+        (("--guidance_scale", "speech=2,teeth=3"), "`guidance_scale` has 'teeth', may only have speech, pose, blink"),
         (("--scheduler", "ddim", "--preset", "fast"), "give either `preset`, which has its own sampler, or"),
     ],
 )

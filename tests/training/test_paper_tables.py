@@ -52,7 +52,7 @@ def test_tables_are_made_by_one_command_as_far_as_data_and_pipelines_go(
     for name, rows in tables.items():
         assert f"## {name}\n" in text and f"Beside the paper's table of HDTF ({name}):" in text
         assert {path.name for path in output.glob(f"{name}-*")} == {f"{name}-{row}" for row in rows}
-    assert "Left out, for want of speech as long, or of a pipeline: 8, 16, 24." in text
+    assert "Left out of clip_seconds, for want of speech as long, or of a pipeline: 8, 16, 24." in text
     capsys.readouterr()
     assert main([*words, "--tables", "motion"]) == 0 and capsys.readouterr().out.count("measured before") == 2
 

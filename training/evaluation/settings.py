@@ -1,5 +1,6 @@
 """What is evaluated, and how."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class EvaluationSettings:
         frame_stride: Reconstruct every N-th frame of a clip.
         preset: Sampler and steps by name, see `DAWNPipeline.__call__`.
         num_inference_steps: Steps of the pipeline's scheduler, instead of a preset.
-        guidance_scale: Weight of speech, pose and blinks; None: the pipeline's.
+        guidance_scale: Weight of speech, pose and blinks, or of each by name; None: the pipeline's.
         strategy: In which order frames are made, one of `STRATEGIES`.
         motion: Where pose and blinks come from when speech alone guides a video, one of `MOTIONS`.
         seed: Everything random is a function of it and of a clip's place.
@@ -56,7 +57,7 @@ class EvaluationSettings:
     frame_stride: int = 1
     preset: str | None = None
     num_inference_steps: int | None = None
-    guidance_scale: float | None = None
+    guidance_scale: float | Mapping[str, float] | None = None
     strategy: str = ALL_AT_ONCE
     motion: str = PBNET
     seed: int = 0

@@ -1,6 +1,6 @@
 """One setting with several values: a table like those of the paper's ablations, a row for each value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusers_dawn.cli.evaluation_reports import Report, marked
@@ -40,7 +40,8 @@ def variants_as_markdown(name: str, reports: Mapping[str, Report]) -> str:
         reports: What was found with each value, see `report.report_as_numbers`; the values in their order.
 
     Returns:
-        Markdown. A figure that one of the reports lacks is no column.
+        Markdown. A figure that one of the reports lacks is no column. Where what stands beside a figure differs, as
+        for clips of other lengths, it stands in brackets behind each.
     """
     first = next(iter(reports.values()))
     columns = [
@@ -49,24 +50,34 @@ def variants_as_markdown(name: str, reports: Mapping[str, Report]) -> str:
         for key in keys
         if all(figure_of(report, section, key) for report in reports.values())
     ]
-    figures = [figure_of(first, *column) for column in columns]
-    besides = [figure["beside"] for figure in figures]
-    titles = [
-        f"{section}: {marked(figure['label'], figure['better'], figure['beside'])}"
-        for (section, _), figure in zip(columns, figures, strict=True)
-    ]
-    rows = [[name, "s per video", *titles], ["---"] * (len(titles) + 2), ["beside", "", *map(_shown, besides)]]
-    for value, report in reports.items():
-        values = [figure_of(report, *column)["value"] for column in columns]
-        rows.append([value, _shown(seconds_per_video(report)), *map(_shown, values)])
-    settings = first["settings"]
+    numbers = {
+        "clips": [str(report["settings"]["num_clips"]) for report in reports.values()],
+        "s per video": [_shown(seconds_per_video(report)) for report in reports.values()],
+    }
+    rows = [[name, *numbers], ["---"] * 3, ["beside", "", ""]]
+    rows += [[value, *cells] for value, *cells in zip(reports, *numbers.values(), strict=True)]
+    for section, key in columns:
+        cells = _column(section, [figure_of(report, section, key) for report in reports.values()])
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    pipelines = dict.fromkeys(f"`{report['settings']['pipeline']}`" for report in reports.values())
     text = (
-        f"`{settings['pipeline']}` on {settings['num_clips']} clips of the test split of `{settings['dataset']}`, a "
+        f"{', '.join(pipelines)} on clips of the test split of `{first['settings']['dataset']}`, a "
         f"row for each `{name}` ({VARIED[name]}). Each row has a report with intervals; `dawn compare` tells of two "
         "rows which differences are more than chance. Beside: the same figure of real clips, or what it is compared "
-        f"with. Seconds are those of {first['machine']}"
+        f"with; in brackets where it is another for each row. Seconds are those of {first['machine']}"
     )
     return "\n\n".join([f"## {name}", "\n".join(f"| {' | '.join(row)} |" for row in rows), text]) + "\n"
+
+
+def _column(section: str, figures: Sequence[dict[str, Any]]) -> list[str]:
+    """Title, a line, what stands beside, and the values of one figure in all reports."""
+    first, besides = figures[0], [_shown(figure["beside"]) for figure in figures]
+    values = [_shown(figure["value"]) for figure in figures]
+    title = f"{section}: {marked(first['label'], first['better'], first['beside'])}"
+    if len(set(besides)) == 1:
+        return [title, "---", besides[0], *values]
+    return [title, "---", "", *(f"{value} ({beside})" for value, beside in zip(values, besides, strict=True))]
 
 
 def figure_of(report: Report, section: str, key: str) -> dict[str, Any] | None:

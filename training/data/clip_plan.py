@@ -207,10 +207,21 @@ def identities_in_list(identities: dict[str, str], names: Sequence[str]) -> tupl
 
     Returns:
         The identities, and the names that are neither.
+
+    Raises:
+        ValueError: A name is that of videos of several identities.
     """
-    by_stem = {PurePosixPath(path).stem: identity for path, identity in identities.items()}
-    by_name = by_stem | {identity: identity for identity in identities.values()}
-    return {by_name[name] for name in names if name in by_name}, [name for name in names if name not in by_name]
+    by_stem: dict[str, set[str]] = {}
+    for path, identity in identities.items():
+        by_stem.setdefault(PurePosixPath(path).stem, set()).add(identity)
+    by_name = by_stem | {identity: {identity} for identity in identities.values()}
+    for name in names:
+        if len(meant := sorted(by_name.get(name, ()))) > 1:
+            raise ValueError(
+                f"`test_split` names {name!r}, a video of {len(meant)} identities ({', '.join(meant[:3])}), must name"
+                " identities where videos are called alike"
+            )
+    return set().union(*(by_name.get(name, ()) for name in names)), [name for name in names if name not in by_name]
 
 
 def identities_by_share(identities: Sequence[str], share: float, seed: int) -> set[str]:

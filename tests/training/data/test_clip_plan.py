@@ -151,6 +151,15 @@ def test_a_pattern_that_finds_nothing_is_an_error_that_names_the_video():
 def test_a_test_list_names_identities_or_videos_and_takes_all_of_an_identity():
     identities = {"a/1.mp4": "anna", "a/2.mp4": "anna", "b/3.mp4": "ben", "c/4.mp4": "cleo"}
     assert identities_in_list(identities, ["2", "cleo", "dora"]) == ({"anna", "cleo"}, ["dora"])
+    assert identities_in_list(identities, []) == (set(), [])
+
+
+def test_a_test_list_with_a_video_that_several_people_have_is_refused():
+    # numbered alike in every person's folder: taking one of them would leave the others in the training
+    identities = {"anna/1.mp4": "anna", "ben/1.mp4": "ben", "ben/2.mp4": "ben"}
+    assert identities_in_list(identities, ["2"]) == ({"ben"}, [])
+    with pytest.raises(ValueError, match=r"`test_split` names '1', a video of 2 identities \(anna, ben\), must name"):
+        identities_in_list(identities, ["1"])
 
 
 @given(identities=st.sets(st.text(min_size=1), max_size=40), share=st.floats(0, 0.99), seed=st.integers(0, 9))

@@ -149,6 +149,7 @@ def test_components_that_are_not_loaded_are_named():
     [
         ({"audio": None}, "give either `audio` or `audio_embeds`"),
         ({"face": [loading_worker.FACE] * 3}, "`face` has 3 entries, must have one, or one per picture: 1"),
+        ({"sampling_rate": [16_000] * 3}, "`sampling_rate` has 3 entries, must have one, or one per recording: 1"),
         (
             {"audio": [loading_worker.speech(), loading_worker.speech()[:1300]]},
             "`audio` lasts 2 to 6 frames, must be of one length: give `num_frames`",

@@ -74,6 +74,13 @@ class _DAWNBlock(ModularPipelineBlocks):
         return [replace(value) for value in self._outputs]
 
 
+def _one_per(things: list, values: list, name: str, thing: str) -> list:
+    """Give each thing its value; a single one serves all."""
+    if len(values) not in {1, len(things)}:
+        raise ValueError(f"`{name}` has {len(values)} entries, must have one, or one per {thing}: {len(things)}")
+    return values * len(things) if len(values) == 1 else values
+
+
 class FaceBlock(_DAWNBlock):
     """Find the face in each picture, and cut out the square that DAWN expects (paper section 3.1)."""
 
@@ -83,10 +90,8 @@ class FaceBlock(_DAWNBlock):
     def __call__(self, components: ModularPipeline, state: PipelineState) -> tuple[ModularPipeline, PipelineState]:
         """Run the block."""
         block = self.get_block_state(state)
-        pictures, faces = batch_of(block.image, 4), batch_of(block.face, None)
-        if len(faces) not in {1, len(pictures)}:
-            raise ValueError(f"`face` has {len(faces)} entries, must have one, or one per picture: {len(pictures)}")
-        faces = faces * len(pictures) if len(faces) == 1 else faces
+        pictures = batch_of(block.image, 4)
+        faces = _one_per(pictures, batch_of(block.face, None), "face", "picture")
         stages = BlockStages(components)
         block.portraits = [stages.prepare_portrait(*pair) for pair in zip(pictures, faces, strict=True)]
         self.set_block_state(state, block)
@@ -114,8 +119,8 @@ class SpeechBlock(_DAWNBlock):
             clips = collect_clips("", None, audio_embeds=block.audio_embeds)
             features = [clip.audio_embeds[: count_frames(clip, block.num_frames)] for clip in clips]
         else:
-            recordings, rates = batch_of(block.audio, 3), batch_of(block.sampling_rate, 1)
-            rates = rates * len(recordings) if len(rates) == 1 else rates
+            recordings = batch_of(block.audio, 3)
+            rates = _one_per(recordings, batch_of(block.sampling_rate, 1), "sampling_rate", "recording")
             block.waveforms = [read_recording(*pair) for pair in zip(recordings, rates, strict=True)]
             stages = BlockStages(components)
             features = [stages.encode_audio(waveform, None, block.num_frames) for waveform in block.waveforms]

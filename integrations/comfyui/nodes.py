@@ -176,6 +176,7 @@ class Render:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         """Describe the inputs."""
+        speech = {"default": 0.0, "min": 0.0, "max": 10.0, "step": 0.1, "tooltip": "0: the checkpoint's own"}
         return {
             "required": {
                 "pipeline": ("DAWN_PIPELINE",),
@@ -183,7 +184,7 @@ class Render:
                 "speech": ("DAWN_SPEECH",),
                 "seed": ("INT", {"default": 0, "min": 0, "max": LARGEST_SEED}),
                 "preset": (list(PRESETS), {"default": DEFAULT_PRESET}),
-                "guidance_scale": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.1}),
+                "speech_guidance": ("FLOAT", speech),
                 "head_motion": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.05}),
             },
             "optional": {"motion": ("DAWN_MOTION",)},
@@ -196,7 +197,7 @@ class Render:
         speech: tuple,
         seed: int,
         preset: str,
-        guidance_scale: float,
+        speech_guidance: float,
         head_motion: float,
         motion: MotionTrack | None = None,
     ) -> tuple[torch.Tensor, dict, float]:
@@ -205,7 +206,7 @@ class Render:
         from comfy.utils import ProgressBar
 
         waveform, features = speech
-        settings = {"preset": preset, "guidance_scale": guidance_scale}
+        settings = {"preset": preset, "guidance_scale": {"speech": speech_guidance} if speech_guidance else None}
         bar = ProgressBar(pipeline.plan(len(features), **settings).request.num_inference_steps)
 
         def after_step(_pipe: Any, _step: int, _time: Any, _tensors: dict) -> dict:

@@ -6,13 +6,16 @@ import resource
 import shutil
 import time
 
+import numpy as np
 import pytest
 from command_calls import animate, write_speech
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from diffusers_dawn import MotionTrack
 from diffusers_dawn.cli.command import main
 from diffusers_dawn.media.video_writer import write_video
+from diffusers_dawn.motion.track_files import save_track
 from real_inputs import needs_real
 from synthetic_media import moving_frames, tone
 
@@ -197,6 +200,12 @@ def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
         assert animate(folder, new, image=folder / "blank.png", audio=film, preview_while=preview) == 1
         assert f"`--preview-while` is the file given as `--{flag}`" in capsys.readouterr().err
     assert film.read_bytes() == before
+    track = tmp_path / "track.npz"
+    save_track(MotionTrack(np.zeros((10, 6)), np.zeros((10, 2))), track)
+    before = track.read_bytes()
+    assert animate(folder, new, image=folder / "blank.png", motion=track, save_motion=track) == 1
+    assert "`--save-motion` is the file given as `--motion`" in capsys.readouterr().err
+    assert track.read_bytes() == before
 
 
 def test_full_disk_names_the_output(folder, drawn, tmp_path, capsys, detector):

@@ -28,7 +28,7 @@ OPTION_NAMES = {
 COMMANDS = ("animate", "batch", "studio", "compare", "convert", "init", "export-community", "export-onnx")
 # options of `dawn animate` that choose and place the model, and hold for all jobs of a batch
 MODEL_OPTIONS = ("checkpoint", "lora", "device", "dtype")
-WRITTEN_VIDEOS = ("output", "preview_while")
+WRITTEN_FILES = ("output", "preview_while", "save_motion")
 # options that need no value, and the word for "no", if there is one
 SWITCHES = {"full_image": None, "label": None, "transparent": None, "crop": "--no-crop"}
 LABEL = "AI generated"
@@ -278,6 +278,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise ValueError("`--preset` has its own sampler and steps; give either it, or `--steps` and `--scheduler`")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ValueError(f"`--seed` is {options.seed}, must be from 0 to {LARGEST_SEED}")
+    own_motion = [options.motion] if isinstance(options.motion, str | os.PathLike) else []
     with naming_options():
         _check_request(options)
         _check_motion(options)
@@ -289,10 +290,10 @@ def check_options(options: argparse.Namespace) -> None:
     _check_background(options)
     if options.enhance not in (None, DETAIL):
         read_enhancer(options.enhance, "--enhance")
-    driving = [("motion", file) for file in track_files_of(options.motion)]
+    driving = [("motion", file) for file in (*own_motion, *track_files_of(options.motion))]
     behind = [] if options.background is None else [("background", options.background)]
     read = [("image", options.image), ("audio", options.audio), *driving, *behind]
-    for written in WRITTEN_VIDEOS:
+    for written in WRITTEN_FILES:
         place = getattr(options, written)
         for flag, given in read if place is not None else ():
             if os.path.exists(place) and os.path.exists(given) and os.path.samefile(place, given):

@@ -106,7 +106,9 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         self.stage_seconds: dict[str, float] = {}
         self._machine = MachineSettings()
         # of one call, which runs on a copy, see `_for_one_call`
-        self._interrupt, self._guidance_scale, self._called_on = False, 1.0, None
+        self._guidance_scale, self._called_on = 1.0, None
+        # counted: a call that begins must not lift what was meant for those under way
+        self._interrupts, self._interrupts_before = 0, 0
         # of the call that went last through a step; copies share it
         self._progress: dict[str, Any] = {"timestep": None, "num_timesteps": 0}
 
@@ -148,7 +150,16 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         A callback may set `_interrupt` of the pipeline that it gets, which ends its call; set on the pipeline that was
         called, it ends all calls under way.
         """
-        return self._interrupt or (self._called_on is not None and self._called_on.interrupt)
+        counts = [self._interrupts] if self._called_on is None else [self._interrupts, self._called_on._interrupts]
+        return max(counts) > self._interrupts_before
+
+    @property
+    def _interrupt(self) -> bool:
+        return self._interrupts > self._interrupts_before
+
+    @_interrupt.setter
+    def _interrupt(self, value: bool) -> None:
+        self._interrupts = self._interrupts_before + bool(value)
 
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
@@ -334,7 +345,7 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         Callbacks of diffusers look at the `scheduler` of a pipeline, and set its `_guidance_scale` and `_interrupt`.
         Threads that share a pipeline must not meet there.
         """
-        self._interrupt, self.stage_seconds = False, {}
+        self._interrupts_before, self.stage_seconds = self._interrupts, {}
         call = copy.copy(self)
         call._called_on = self
         return call

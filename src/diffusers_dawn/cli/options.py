@@ -193,7 +193,9 @@ def command_parser(
     command.add_argument("--lfg", required=True, help="LFG_128_1000ep.pth or LFG_256_400ep.pth")
     command.add_argument("--pbnet-pose", help="folder of the pose network: one *.pth.tar and opt.yaml")
     command.add_argument("--pbnet-blink", help="folder of the blink network")
-    command.add_argument("--hubert", default="facebook/hubert-large-ls960-ft", help="folder or Hub id")
+    command.add_argument(
+        "--hubert", default="facebook/hubert-large-ls960-ft", help="folder or Hub id of the audio encoder"
+    )
     command.add_argument(
         "--size", type=int, choices=(128, 256), help="size of the video (default: from the file names)"
     )
@@ -201,7 +203,12 @@ def command_parser(
     _add_saved_form(command)
 
     command = _command(commands, "init", run, "make a pipeline with random weights")
-    command.add_argument("--size", choices=("tiny", "128", "256"), default="tiny", help="(default: tiny)")
+    command.add_argument(
+        "--size",
+        choices=("tiny", "128", "256"),
+        default="tiny",
+        help="of the video [px]; tiny: 64, with small networks (default: tiny)",
+    )
     command.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
     _add_saved_form(command)
 
@@ -237,7 +244,7 @@ def _add_saved_form(command: argparse.ArgumentParser) -> None:
 def _command(
     commands: argparse._SubParsersAction, name: str, run: Mapping[str, Callable], summary: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(run=run[name])
     return command

@@ -149,11 +149,12 @@ class StagesOfDAWN:
         given = {"audio_embeds": audio_embeds, "initial_pose": initial_pose, "initial_blink": initial_blink}
         for name, tensor in given.items():
             check_given(tensor, name)
-        inputs = (tensor.to(self._execution_device) for tensor in given.values())
+        device = self._execution_device
+        inputs = (tensor.to(device) for tensor in given.values())
         num_clips, num_frames = audio_embeds.shape[:2]
 
         def draw(num_drawn: int, sources: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
-            return self.pbnet.draw_noise(num_drawn, num_frames, sources, self._execution_device)
+            return self.pbnet.draw_noise(num_drawn, num_frames, sources, device)
 
         noise = motion_noise(draw, num_clips, generators_of(generator, num_clips), temperature, take)
         tracks = self.pbnet.generate(*inputs, noise=noise)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 # diffusers imports what it finds by regular expressions at the start of lines before it runs a file of a repository,
 # also inside functions. Its expression for `import name` ends with the line, so a comment keeps it from that.
@@ -96,7 +97,11 @@ def read_module(name: str, left_out: Collection[str] = ()) -> ModuleSource:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is not None:
         raise ValueError(f"`{name}` must be a module that exists, not a package")
-    source = spec.loader.get_source(name)
+    return _parse(name, spec.loader.get_source(name), tuple(left_out))
+
+
+@cache  # most files of a saved pipeline hold the same modules
+def _parse(name: str, source: str, left_out: tuple[str, ...]) -> ModuleSource:
     lines = source.splitlines()
     module = ModuleSource(name)
     end = 0
@@ -118,6 +123,7 @@ def read_module(name: str, left_out: Collection[str] = ()) -> ModuleSource:
     return module
 
 
+@cache
 def with_brief_docstrings(text: str) -> str:
     """Cut docstrings to their first paragraph where users of a file do not look: functions and private methods.
 
@@ -187,7 +193,8 @@ def _read_statement(
             begin = min([method, *method.decorator_list], key=lambda part: part.lineno).lineno
             for number in range(begin - 1, method.end_lineno + 1):  # with the empty line above
                 del edited[number]
-    for block in _inner_blocks(node):
+    inner_nodes = list(ast.walk(node))
+    for block in _inner_blocks(inner_nodes):
         own = []
         for inner in block:
             if isinstance(inner, ast.Import | ast.ImportFrom):
@@ -200,10 +207,10 @@ def _read_statement(
             _remove(edited, inner, is_only=own == block)
     return Statement(
         text="\n".join(edited[number] for number in sorted(edited)).strip("\n"),
-        binds=frozenset(_bound_names(node)),
-        uses=frozenset(_used_names(node)),
+        binds=frozenset(_bound_names(node, inner_nodes)),
+        uses=frozenset(_used_names(inner_nodes)),
         needs=frozenset(_names(_run_at_definition(node))),
-        runs=frozenset(_called_names(node)),
+        runs=frozenset(_called_names(node, inner_nodes)),
         is_block=not isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr),
         num_blank_above=next(index for index, line in enumerate(lines[first:]) if line),
     )
@@ -219,19 +226,19 @@ def _remove(edited: dict[int, str], node: ast.stmt, is_only: bool) -> None:
         del edited[node.end_lineno + 1]
 
 
-def _inner_blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
-    for inner in ast.walk(node):
+def _inner_blocks(nodes: list[ast.AST]) -> Iterator[list[ast.stmt]]:
+    for inner in nodes:
         for name in ("body", "orelse", "finalbody"):
             block = getattr(inner, name, None)
             if isinstance(block, list) and block:
                 yield block
 
 
-def _bound_names(node: ast.stmt) -> Iterator[str]:
+def _bound_names(node: ast.stmt, inner_nodes: list[ast.AST]) -> Iterator[str]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
         return
-    for inner in ast.walk(node):
+    for inner in inner_nodes:
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
             yield inner.id
         elif isinstance(inner, ast.FunctionDef | ast.ClassDef):
@@ -240,15 +247,15 @@ def _bound_names(node: ast.stmt) -> Iterator[str]:
             yield from (alias.asname or alias.name.split(".")[0] for alias in inner.names)
 
 
-def _used_names(node: ast.AST) -> Iterator[str]:
-    for inner in ast.walk(node):
+def _used_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for inner in nodes:
         if isinstance(inner, ast.Name):
             yield inner.id
         for annotation in _annotations(inner):
             for part in ast.walk(annotation):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     with suppress(SyntaxError):  # a literal, not a type
-                        yield from _used_names(ast.parse(part.value, mode="eval"))
+                        yield from _used_names(ast.walk(ast.parse(part.value, mode="eval")))
 
 
 def _run_at_definition(node: ast.AST) -> Iterator[ast.AST]:
@@ -271,12 +278,12 @@ def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
         yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
 
 
-def _called_names(node: ast.AST) -> Iterator[str]:
+def _called_names(node: ast.AST, inner_nodes: list[ast.AST]) -> Iterator[str]:
     for part in _run_at_definition(node):
         for inner in ast.walk(part):
             if isinstance(inner, ast.Call):
                 yield from _names([inner.func])
-    for inner in ast.walk(node):
+    for inner in inner_nodes:
         if isinstance(inner, ast.FunctionDef | ast.ClassDef):
             yield from _names(inner.decorator_list)
 

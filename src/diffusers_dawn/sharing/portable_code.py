@@ -266,8 +266,8 @@ def _text(statement: Statement, constants: Mapping[str, str]) -> str:
 
 def _check_loading(text: str, name: str) -> None:
     """Refuse source that does not compile, or of which diffusers would import more than it needs at first."""
-    compile(text, name, "exec")
-    tree = ast.parse(text)
+    tree = ast.parse(text, name)
+    compile(tree, name, "exec")
     at_top = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
         for node in tree.body

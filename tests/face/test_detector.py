@@ -109,6 +109,18 @@ def test_a_picture_without_a_face_shows_none(detector):
     assert detector(np.zeros((1, 1, 3), np.uint8)) == []
 
 
+@pytest.mark.parametrize(("side", "num_quarters"), [(64, 0), (127, 9)])
+def test_quarters_of_a_picture_without_a_face_are_looked_at_unless_they_are_tiny(
+    detector, monkeypatch, side, num_quarters
+):
+    looked_at, look = [], MediaPipeFaceDetector._detect_in
+    monkeypatch.setattr(
+        MediaPipeFaceDetector, "_detect_in", lambda self, image: looked_at.append(image.shape) or look(self, image)
+    )
+    assert detector(np.full((side, side, 3), 128, np.uint8)) == []
+    assert len(looked_at) == 1 + num_quarters
+
+
 def test_the_detector_refuses_other_arrays(detector):
     with pytest.raises(ValueError, match="`image` is float64"):
         detector(np.zeros((240, 320, 3)))

@@ -21,6 +21,9 @@ SAME_FACE_OVERLAP = 0.5
 # around a detection, the mesh looks at a square of this many times its box, enlarged to at least 256 px
 MESH_CROP_TO_DETECTION = 2.0
 MESH_CROP_SIZE_PX = 256
+# a face that only smaller quarters would show has too few pixels to animate, and looking at them takes eight times
+# as long as looking at the picture
+MIN_QUARTER_PX = 64
 # the last version with these models, also extra `face` in setup.cfg
 INSTALLATION = "pip install mediapipe==0.10.14"
 
@@ -51,8 +54,9 @@ class MediaPipeFaceDetector:
 
     The face mesh alone misses faces that are small in the picture. Therefore two face detectors (near, far) look too,
     and the mesh looks again at an enlarged crop around each face that it missed. If the whole picture shows no face,
-    the detectors look at overlapping quarters of it. Threads may share one: they wait for each other. A copy, also in
-    another process, is a new one with the same settings; a process that was forked after a search finds no faces.
+    the detectors look at overlapping quarters of it, where these have 64 px or more. Threads may share one: they wait
+    for each other. A copy, also in another process, is a new one with the same settings; a process that was forked
+    after a search finds no faces.
 
     Args:
         max_num_faces: Largest number of faces that the mesh looks for in the whole picture.
@@ -182,9 +186,9 @@ class MediaPipeFaceDetector:
 
     def _detect(self, image: np.ndarray, search_quarters: bool) -> list[_Detection]:
         found = self._detect_in(image)
-        if found or not search_quarters:
-            return found
         side = (max(image.shape[:2]) + 1) // 2
+        if found or not search_quarters or side < MIN_QUARTER_PX:
+            return found
         for top in range(0, max(image.shape[0] - side // 2, 1), side // 2 or 1):
             for left in range(0, max(image.shape[1] - side // 2, 1), side // 2 or 1):
                 found += [

@@ -259,8 +259,8 @@ def print_estimates(args: argparse.Namespace) -> None:
             estimates = [
                 pipe.estimate_memory(
                     num_frames,
-                    size,
-                    size,
+                    height=size,
+                    width=size,
                     guidance_scale=args.guidance_scale,
                     output_type="stream",
                     window_frames=window_frames,

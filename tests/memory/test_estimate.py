@@ -154,7 +154,7 @@ def test_a_call_is_let_through_by_just_what_is_estimated_for_it(pipe, monkeypatc
 
     monkeypatch.setattr(pipe, "_render", begin)
     talk = {"window_frames": 100, "output_type": "stream", "num_inference_steps": None}
-    needed = pipe.estimate_memory(9000, 64, 64, window_frames=100, output_type="stream")
+    needed = pipe.estimate_memory(9000, height=64, width=64, window_frames=100, output_type="stream")
     with pytest.raises(ValueError, match="`num_frames` is 9000, which needs"):
         run(pipe, audio=speech(9000), **talk, memory_budget=needed - 1)
     with pytest.raises(Begun):
@@ -176,7 +176,7 @@ def test_pipeline_adds_the_weights_of_its_parts(pipe):
     parts = [pipe.unet, pipe.lfg, pipe.pbnet, pipe.audio_encoder]
     expected = weight_bytes(parts) + max(stages(pipe, 50).values())
     assert pipe.estimate_memory(50) == expected
-    assert pipe.estimate_memory(50, 128, 128) > expected
+    assert pipe.estimate_memory(50, height=128, width=128) > expected
 
 
 def test_another_precision_and_device_are_estimated_without_going_there(pipe):

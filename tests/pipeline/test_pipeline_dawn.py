@@ -352,6 +352,8 @@ def test_what_is_no_argument_of_a_call_is_refused_with_its_place(pipe, name, pla
     assert hasattr(pipe, of_pipe[1]) if of_pipe else of_call[1] in inspect.signature(pipe.__call__).parameters
     with pytest.raises(TypeError, match=f"`{name}` is no argument of a call; use `{re.escape(place)}`$"):
         pipe(picture(), speech(), **{name: 1})
+    with pytest.raises(TypeError, match=f"`{name}` is no argument of a call; use"):
+        pipe.plan(10, **{name: 1})
     with pytest.raises(TypeError, match="`colour` is no argument of a call$"):
         pipe(picture(), speech(), colour=1)
 

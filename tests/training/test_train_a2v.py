@@ -72,7 +72,7 @@ def test_denoiser_learns_by_flow_matching_and_goes_on_from_it(configs, tmp_path)
     for solver in (DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler):
         pipe.scheduler = solver.from_config(pipe.scheduler.config)
         assert follows_flow(pipe.scheduler) and pipe.scheduler.config.prediction_type == "flow_prediction"
-        pipe.plan(5, 64, 64, num_inference_steps=4)
+        pipe.plan(5, height=64, width=64, num_inference_steps=4)
     onward = replace(config, pretrained_model=str(folder), output_dir=str(tmp_path / "next"))
     A2VStage(onward)
     with pytest.raises(ValueError, match="is 'epsilon', but `pretrained_model` was trained with 'flow_prediction'"):

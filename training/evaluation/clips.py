@@ -88,7 +88,7 @@ class Evaluation:
             )
         if info.audio_dim not in (None, width):
             raise ValueError(f"`dataset` has speech features of width {info.audio_dim}, the pipeline expects {width}")
-        pipe.plan(FEWEST_FRAMES, info.size_px, info.size_px, **self._sampling())
+        pipe.plan(FEWEST_FRAMES, height=info.size_px, width=info.size_px, **self._sampling())
         usable = [index for index, entry in enumerate(self.shards.entries) if entry.num_frames >= FEWEST_FRAMES]
         if not usable:
             raise ValueError(f"`dataset` has no clip of {FEWEST_FRAMES} frames or more in its test split: {dataset}")

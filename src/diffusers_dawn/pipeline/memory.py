@@ -1,6 +1,5 @@
 """How a pipeline uses the machine: plans, estimates, windows, caches, offloading."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from threading import RLock
@@ -96,36 +95,14 @@ class FitsMemory:
         """
         self._machine = replace(self._machine, decode_chunk_size=frames)
 
-    def plan(
-        self,
-        num_frames: int,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        timesteps: list[int] | None = None,
-        sigmas: list[float] | None = None,
-        guidance_scale: float | Mapping[str, float] | None = None,
-        eta: float | None = None,
-        output_type: str = "pil",
-        preset: str | None = None,
-        batch_size: int = 1,
-        held_bytes: int = 0,
-    ) -> RenderPlan:
+    def plan(self, num_frames: int, *, batch_size: int = 1, held_bytes: int = 0, **settings: Any) -> RenderPlan:
         """Decide how a call would render clips: sampler and steps, windows, memory; refuse what cannot be rendered.
 
         Args:
             num_frames: Frames F of each clip.
-            height: Height of the video [px]; None: `default_size`.
-            width: Width of the video [px].
-            num_inference_steps: As for a call, like the next ones.
-            timesteps: Own times of the steps.
-            sigmas: Own noise levels of the steps.
-            guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
-            eta: Share of fresh noise.
-            output_type: Form of the frames.
-            preset: Sampler and steps by name.
             batch_size: Clips B.
             held_bytes: What the caller keeps in this memory meanwhile.
+            **settings: As for a call: those that `planning.make_request` takes.
 
         Returns:
             The plan.
@@ -133,49 +110,29 @@ class FitsMemory:
         Raises:
             ValueError: An argument is not allowed, or the clips do not fit in the memory.
         """
-        request = make_request(
-            self,
-            height,
-            width,
-            num_inference_steps,
-            timesteps,
-            sigmas,
-            guidance_scale,
-            eta,
-            output_type,
-            preset,
-        )
-        return make_plan(self, request, num_frames, batch_size, held_bytes)
+        return make_plan(self, make_request(self, **settings), num_frames, batch_size, held_bytes)
 
     def estimate_memory(
         self,
         num_frames: int,
-        height: int | None = None,
-        width: int | None = None,
+        *,
         batch_size: int = 1,
-        guidance_scale: float | Mapping[str, float] | None = None,
-        output_type: str = "pil",
         window_frames: int | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        preset: str | None = None,
-        num_inference_steps: int | None = None,
+        **settings: Any,
     ) -> int:
         """Estimate the peak memory of rendering, see `memory.estimate`; it need not be available.
 
         Args:
             num_frames: Frames F of each clip.
-            height: Height of the video [px]; None: `default_size`.
-            width: Width of the video [px].
             batch_size: Clips B.
-            guidance_scale: Weight of the conditions, or of each; None: the pipeline's.
-            output_type: Form of the frames.
             window_frames: Frames denoised at once; None: all.
             dtype: Precision of all networks; None: as they are.
             device: Where it is rendered; None: where the pipeline is. It need not be there.
-            preset: Sampler by name, as in a call.
-            num_inference_steps: Denoising steps of the pipeline's scheduler; what is held does not depend on how many,
-                but on whether the scheduler is the pipeline's own or, without, the default preset's.
+            **settings: As for a call: those that `planning.make_request` takes. What is held does not depend on how
+                many steps there are, but on whether the scheduler is the pipeline's own, as where steps are given, or
+                a preset's.
 
         Returns:
             Bytes beside the process itself, weights included; fitted on a CPU.
@@ -183,15 +140,7 @@ class FitsMemory:
         Raises:
             ValueError: An argument is not allowed.
         """
-        request = make_request(
-            self,
-            height,
-            width,
-            num_inference_steps,
-            guidance_scale=guidance_scale,
-            output_type=output_type,
-            preset=preset,
-        )
+        request = make_request(self, **settings)
         check_counts(num_frames=num_frames, batch_size=batch_size)
         if window_frames is not None:
             check_counts(window_frames=window_frames)

@@ -31,7 +31,7 @@ from .clips import ClipInput, batches_of, collect_clips, count_frames, generator
 from .memory import FitsMemory
 from .output import DAWNPipelineOutput, deliver_frames
 from .planning import make_plan, make_request
-from .request import MachineSettings, RenderPlan, refuse_moved
+from .request import MachineSettings, RenderPlan
 from .speech_stream import SpeechStream, begin_stream
 from .stages import StagesOfDAWN
 from .stream_windows import StreamWindows
@@ -243,13 +243,12 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
 
         Examples:
         """  # noqa: D414 diffusers fills the section in
-        refuse_moved(moved)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
 
         # 1. what is asked for, with sampler and steps; what cannot be done is refused before any work
         sampling = (num_inference_steps, timesteps, sigmas, guidance_scale, eta)
-        request = make_request(self, height, width, *sampling, output_type, preset)
+        request = make_request(self, height, width, *sampling, output_type, preset, **moved)
         check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
 
         # 2. one portrait and one recording per clip, as long as the recording unless told otherwise

@@ -11,7 +11,7 @@ from ..memory.estimate import stage_bytes, weight_bytes
 from ..sampling.presets import choose_sampling
 from ..sampling.scheduler_choice import allow_long_clips, check_scheduler
 from ..sampling.scheduler_times import set_timesteps
-from .request import RenderPlan, RenderRequest, check_counts
+from .request import RenderPlan, RenderRequest, check_counts, refuse_moved
 
 
 def make_request(
@@ -25,6 +25,7 @@ def make_request(
     eta: float | None = None,
     output_type: str = "pil",
     preset: str | None = None,
+    **moved: Any,
 ) -> RenderRequest:
     """Collect and check what a call asks for.
 
@@ -39,13 +40,16 @@ def make_request(
         eta: Share of fresh noise.
         output_type: Form of the frames.
         preset: Sampler and steps by name.
+        **moved: Refused, see `refuse_moved`.
 
     Returns:
         The request; its scheduler is a copy, with the times of its steps set.
 
     Raises:
         ValueError: An argument is not allowed.
+        TypeError: An argument is none of a call.
     """
+    refuse_moved(moved)
     sampling = choose_sampling(pipe.scheduler, preset, num_inference_steps, timesteps, sigmas, eta)
     scheduler = copy.deepcopy(sampling.scheduler)
     request = RenderRequest(

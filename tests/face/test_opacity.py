@@ -12,7 +12,7 @@ IMAGE = np.full((8, 8, 3), 90, np.uint8)
 
 def test_a_portrait_gets_its_part_of_the_pictures_opacity():
     own = np.arange(12 * 20, dtype=np.uint8).reshape(20, 12)
-    upright = upright_opacity(np.zeros((12, 20, 3), np.uint8), own, 1)
+    upright = upright_opacity(np.zeros((12, 20, 3), np.uint8), own, 1, segment=None)
     assert np.array_equal(upright, np.rot90(own))
     portrait = cut_out(Portrait(IMAGE, STATE, SquareCrop(3, 2, 8), 1), upright, is_over_white=True)
     assert np.array_equal(portrait.opacity, upright[2:10, 3:11]) and portrait.is_over_white

@@ -63,6 +63,13 @@ def test_a_call_finds_the_person_itself(keeping, monkeypatch):
     assert seen == [(256, 256, 3)]
 
 
+def test_who_is_cut_out_is_found_by_the_same_segmenter(keeping):
+    portrait = keeping.prepare_portrait(picture(), face(), transparent=True)
+    assert np.array_equal(portrait.opacity, 255 * left_half(portrait.image))
+    again = keeping.prepare_portrait(Portrait(portrait.image, portrait.face), transparent=True)
+    assert np.array_equal(again.opacity, portrait.opacity)
+
+
 def test_without_mediapipe_it_goes_on(keeping, monkeypatch):
     def missing(image: np.ndarray) -> np.ndarray:
         raise ImportError("mediapipe is missing")

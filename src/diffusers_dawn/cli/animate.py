@@ -95,7 +95,7 @@ def render(
     picture = np.ascontiguousarray(np.rot90(picture, portrait.quarter_turns))
     if is_cut_out:
         with timed(seconds, "opacity"):
-            opacity = upright_opacity(picture, own_opacity, portrait.quarter_turns)
+            opacity = upright_opacity(picture, own_opacity, portrait.quarter_turns, pipe.segment_person)
         portrait = cut_out(portrait, opacity, is_over_white=own_opacity is not None)
         tell(f"cut out by {'the person found in the picture' if own_opacity is None else 'its own opacity'}")
     side = choose_detail_side(options, portrait, size)

@@ -43,6 +43,11 @@ class StagesOfDAWN:
         self.face_detector = self.face_detector or MediaPipeFaceDetector()
         return self.face_detector(picture)
 
+    def segment_person(self, picture: np.ndarray) -> np.ndarray:
+        """Say how much of every pixel (H, W) of a picture belongs to a person, by `person_segmenter`."""
+        self.person_segmenter = self.person_segmenter or PersonSegmenter()
+        return self.person_segmenter(picture)
+
     @property
     def keeps_background(self) -> bool:
         """Whether what shows no person keeps still."""
@@ -51,8 +56,7 @@ class StagesOfDAWN:
     def find_person(self, portrait: Portrait) -> Portrait:
         """Tell a portrait's person from the background, by `person_segmenter`, if mediapipe can be used."""
         with suppress(ImportError, ForkedProcess):
-            self.person_segmenter = self.person_segmenter or PersonSegmenter()
-            return with_person(portrait, self.person_segmenter)
+            return with_person(portrait, self.segment_person)
         return portrait
 
     def prepare_portrait(
@@ -75,7 +79,7 @@ class StagesOfDAWN:
                 square and shows the face as large and central as in training; with a given face it does not crop.
                 Or the square itself, in pixels of the upright picture.
             transparent: Cut the person out: frames get a fourth channel, opacity. It is the picture's own, or, if
-                that has none, the person's mask, which needs mediapipe.
+                that has none, the person's mask by `person_segmenter`, which needs mediapipe unless another is set.
 
         Returns:
             The portrait.
@@ -89,7 +93,7 @@ class StagesOfDAWN:
             portrait = self.find_person(portrait)
         if not transparent or portrait.opacity is not None:
             return portrait
-        return made_transparent(portrait, image)
+        return made_transparent(portrait, image, self.segment_person)
 
     @torch.no_grad()
     def encode_audio(

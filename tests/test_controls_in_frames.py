@@ -141,6 +141,16 @@ def test_an_offset_turns_the_head_in_all_frames(render, plain):
         assert share(turned, plain, name) > LEAST_SHARE, name
 
 
+def test_a_head_turns_farther_to_either_side_where_it_is_told_to(render):
+    seen = {
+        degrees: float(np.mean(render(held(8, yaw_deg=np.full(8, degrees)), num_frames=8).numbers("yaw_deg")[1]))
+        for degrees in (-20, -8, 0, 8, 20)
+    }
+    for side in (-1, 1):
+        near, far = (side * (seen[side * degrees] - seen[0]) for degrees in (8, 20))
+        assert far > near + 12 * LEAST_SHARE, seen
+
+
 @pytest.mark.slow
 def test_every_gesture_is_seen_while_it_lasts(render):
     plain = render(num_frames=80)

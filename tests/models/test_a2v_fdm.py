@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_a2v import TINY, WINDOW, inputs_for
+from torch.nn import functional
 
 from diffusers_dawn.models import a2v_fdm
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel, VideoContext
 from diffusers_dawn.models.attention import band_blocks
-from diffusers_dawn.models.condition_attention import SILU_MINIMUM
 
 GOLDENS = Path(os.environ.get("DAWN_GOLDENS", Path(__file__).parents[2] / "../shared/goldens"))
 # two ways to the same float32 sums differ by about 1e-6 per layer, and norms of small variances amplify it
@@ -295,16 +295,32 @@ def test_one_level_has_no_deep_features(argument):
         model(**inputs_for(), **argument)
 
 
-def test_scaled_conditions_equal_conditions_given_scaled_and_never_read_as_less_than_they_are(model):
+def test_scaled_conditions_are_embedded_together_with_their_negatives():
+    torch.manual_seed(0)
     scales = {"pose_scale": (0.05, 0.1, 0.1, 2e4, 0.1, 0.2), "blink_scale": (3.0, 2.0)}
     scaled = A2VFlowDiffusionModel(**TINY, **scales).eval()
-    scaled.load_state_dict(model.state_dict())
+    plain = A2VFlowDiffusionModel(**TINY, pose_dim=12, blink_dim=4).eval()
+    plain.load_state_dict(scaled.state_dict())
     inputs = inputs_for()
     given = {name: inputs[name] * torch.tensor(scales[f"{name}_scale"]) for name in ("pose", "blink")}
-    # from its minimum on, SiLU rises again
-    given = inputs | {name: values.clamp(min=SILU_MINIMUM) for name, values in given.items()}
+    given = inputs | {name: torch.cat((values, -values), dim=-1) for name, values in given.items()}
     with torch.no_grad():
-        torch.testing.assert_close(scaled(**inputs).sample, model(**given).sample)
+        torch.testing.assert_close(scaled(**inputs).sample, plain(**given).sample)
+
+
+@pytest.mark.parametrize(("scale", "told_apart"), [(None, False), ((1.0,) * 6, True)])
+@torch.no_grad()
+def test_scaled_poses_are_told_apart_where_silu_alone_takes_both_for_one(scale, told_apart):
+    torch.manual_seed(0)
+    model = A2VFlowDiffusionModel(**TINY, pose_scale=scale).eval()
+    inputs = inputs_for(batch=1)
+    # either side of SiLU's minimum at -1.28
+    near, far = -0.5, -2.5088
+    torch.testing.assert_close(*functional.silu(torch.tensor([near, far])), rtol=0, atol=1e-5)
+    first, second = (
+        model(**inputs | {"pose": torch.full_like(inputs["pose"], value)}).sample for value in (near, far)
+    )
+    assert ((second - first).abs().max() > 1e-2) == told_apart
 
 
 @pytest.mark.parametrize(("name", "width"), [("pose", 6), ("blink", 2)])

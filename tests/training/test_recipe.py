@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from training.engine import recipe as engine_recipe
 from training.engine.recipe import Gains, Stage, export, run_recipe
@@ -46,12 +47,20 @@ def test_export_is_half_precision_without_what_only_training_needs(tiny_pipeline
 
 
 def test_export_tells_speech_and_poses_louder(tiny_pipeline_folder, tmp_path):
-    gains = Gains(speech=3.0, pose=(2.0, 1.0, 1.0, 1.0, 0.5, 1.0))
-    export(tiny_pipeline_folder, tmp_path / "out", gains)
-    quiet, loud = DAWNPipeline.from_pretrained(tiny_pipeline_folder), DAWNPipeline.from_pretrained(tmp_path / "out")
+    scales, gains = (0.1, 0.1, 0.1, 2e4, 0.1, 0.1), Gains(speech=3.0, pose=(2.0, 1.0, 1.0, 1.0, 0.5, 1.0))
+    quiet = DAWNPipeline.from_pretrained(tiny_pipeline_folder)
+    quiet.register_modules(unet=A2VFlowDiffusionModel.from_config(quiet.unet.config, pose_scale=scales))
+    quiet.save_pretrained(tmp_path / "quiet")
+    export(tmp_path / "quiet", tmp_path / "out", gains)
+    loud = DAWNPipeline.from_pretrained(tmp_path / "out")
     assert loud.config.speech_guidance == 3.0
-    scales = quiet.unet.config.pose_scale or [1.0] * 6
     assert loud.unet.config.pose_scale == pytest.approx(np.multiply(scales, gains.pose))
+
+
+def test_poses_as_they_are_cannot_be_told_louder(tiny_pipeline_folder, tmp_path):
+    with pytest.raises(ValueError, match="`gains` must be 1 for poses"):
+        export(tiny_pipeline_folder, tmp_path / "out", Gains(pose=(2.0, 1.0, 1.0, 1.0, 1.0, 1.0)))
+    assert not (tmp_path / "out").exists()
 
 
 def _headers(folder) -> int:

@@ -114,7 +114,8 @@ def export(pipeline: Path, folder: Path, gains: Gains) -> int:
         Bytes of its weights.
 
     Raises:
-        ValueError: It would be larger than what ships, 40 MB, or `folder` is there and not empty.
+        ValueError: It would be larger than what ships, 40 MB, `folder` is there and not empty, or poses are to be told
+            louder to a denoiser without `pose_scale`.
     """
     check_new_folder(folder)
     pipe = DAWNPipeline.from_pretrained(pipeline)
@@ -149,6 +150,10 @@ def export(pipeline: Path, folder: Path, gains: Gains) -> int:
     return num_bytes
 
 
-def _louder(unet: A2VFlowDiffusionModel, gains: Sequence[float]) -> list[float]:
-    scales = unet.config.pose_scale or [1.0] * unet.config.pose_dim
+def _louder(unet: A2VFlowDiffusionModel, gains: Sequence[float]) -> list[float] | None:
+    scales = unet.config.pose_scale
+    if scales is None:
+        if any(gain != 1 for gain in gains):
+            raise ValueError("`gains` must be 1 for poses: the denoiser has no `pose_scale` that they could multiply")
+        return None
     return [scale * gain for scale, gain in zip(scales, gains, strict=True)]

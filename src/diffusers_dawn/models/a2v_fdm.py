@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
-from .condition_attention import SILU_MINIMUM, ConditionContext
+from .condition_attention import ConditionContext
 from .hooked_methods import hooked_like_forward
 from .native_features import NativeFeatures
 from .own_code import CarriesCode
@@ -74,10 +74,9 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             published. With 2 a motion of 64x64 costs what one of 32x32 does.
         flow_scale: None: the flow of the motion is positions, as published; a number: displacements times it. The
             network itself does not use it, but its weights belong to one choice.
-        pose_scale: Factor of each pose difference before it is embedded; None: 1, as published. The embedding begins
-            with SiLU, which is flat below -3: of degrees as they are, it sees those to one side only. Products below
-            `SILU_MINIMUM` count as that.
-        blink_scale: Factor of each blink difference, with the same bound; None: 1, as published.
+        pose_scale: Factor of each pose difference, which is embedded together with its negative; None: neither, as
+            published. The embedding begins with SiLU, which is flat below -3: it sees degrees to one side only.
+        blink_scale: The same for each blink difference.
 
     Raises:
         ValueError: A size, window or scale is out of range, `patch_size` does not divide `sample_size`, or
@@ -133,20 +132,21 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             "patch_size": patch_size,
         })
         check_windows_in_time({"temporal_window": temporal_window})
+        condition_dims = {"audio": audio_dim}
         for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
             check_numbers({f"{name}_scale": scale}, *CONDITION_SCALES)
             if scale is not None and len(scale) != width:
                 raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
+            condition_dims[name] = width if scale is None else 2 * width
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` is {patch_size}, must divide `sample_size`, {sample_size}")
         check_numbers({"flow_scale": flow_scale}, *FLOW_SCALES)
         widths = list(block_out_channels)
-        first, last = widths[0], widths[-1]
-        time_dim = 4 * first
+        first, last, time_dim = widths[0], widths[-1], 4 * widths[0]
         block = {
             "norm_groups": norm_num_groups,
             "time_dim": time_dim,
-            "condition_dims": {"audio": audio_dim, "pose": pose_dim, "blink": blink_dim},
+            "condition_dims": condition_dims,
             "condition_heads": condition_heads,
             "condition_head_dim": condition_head_dim,
         }
@@ -155,8 +155,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         self.time_embedding = TimeEmbedding(first, time_dim)
         self.position_bias = RelativePositionBias(position_buckets, position_max_distance, num_attention_heads)
         self.rotary = RotaryEmbedding(attention_head_dim)
-        patch = patch_size**2
-        inputs = in_channels + reference_channels + face_location_channels
+        patch, inputs = patch_size**2, in_channels + reference_channels + face_location_channels
         # three patches see as much as seven cells
         kernel = 7 if patch_size == 1 else 3
         self.conv_in = PartialConv2d(patch * inputs, first, kernel, padding=kernel // 2)
@@ -276,7 +275,8 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
                 raise ValueError(f"`{argument}` is {tuple(condition.shape)}, must be (B, F, D), here {expected}")
         for name in ("pose", "blink"):
             if (scale := self.config[f"{name}_scale"]) is not None:
-                conditions[name] = (conditions[name] * conditions[name].new_tensor(scale)).clamp(min=SILU_MINIMUM)
+                factors = conditions[name].new_tensor([*scale, *(-factor for factor in scale)])
+                conditions[name] = conditions[name].repeat(1, 1, 2) * factors
         return [projected for level in self._levels() for projected in level.project_conditions(conditions)]
 
     @with_fast_products

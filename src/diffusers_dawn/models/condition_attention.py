@@ -8,9 +8,6 @@ from torch.nn import functional
 
 from .video_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of, without_autocast
 
-# Where SiLU, which the embedding of a condition begins with, has its minimum: it would take what lies below for less.
-SILU_MINIMUM = -1.278
-
 
 class ConditionContext(NamedTuple):
     """Conditions of a clip as one block's cross-attention needs them, the same for every step (N = B * F frames).

@@ -134,7 +134,7 @@ def _sample(features: torch.Tensor, positions: torch.Tensor, sampling: str, bord
 
 
 def within_centres(positions: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Move positions beyond the centres of an image's outermost pixels there, where its border begins to be repeated.
+    """Move positions beyond the centres of an image's outermost pixels there, where a repeated border begins.
 
     Args:
         positions: Sampling positions (..., 2) in grid_sample units.

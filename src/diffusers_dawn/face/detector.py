@@ -21,8 +21,7 @@ SAME_FACE_OVERLAP = 0.5
 # around a detection, the mesh looks at a square of this many times its box, enlarged to at least 256 px
 MESH_CROP_TO_DETECTION = 2.0
 MESH_CROP_SIZE_PX = 256
-# a face that only smaller quarters would show has too few pixels to animate, and looking at them takes eight times
-# as long as looking at the picture
+# a face that only smaller quarters would show has too few pixels to animate, and nine of them take long to look at
 MIN_QUARTER_PX = 64
 # the last version with these models, also extra `face` in setup.cfg
 INSTALLATION = "pip install mediapipe==0.10.14"

@@ -44,7 +44,7 @@ class StagesOfDAWN:
         return self.face_detector(picture)
 
     def segment_person(self, picture: np.ndarray) -> np.ndarray:
-        """Say how much of every pixel (H, W) of a picture belongs to a person, by `person_segmenter`."""
+        """Say how much of every pixel of a picture (H, W, 3), from 0 to 1, is of a person, by `person_segmenter`."""
         self.person_segmenter = self.person_segmenter or PersonSegmenter()
         return self.person_segmenter(picture)
 

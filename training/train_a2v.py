@@ -260,6 +260,7 @@ class A2VStage:
             timestep_shift=config.timestep_shift,
             crop_px=config.crop_px,
             pose_smoothing_s=config.pose_smoothing_s,
+            mouth=self.unet.mouth_reader is not None,
         )
 
     def validate(self) -> Validation:

@@ -62,6 +62,18 @@ def test_denoiser_learns_any_prediction_type_with_snr_weights(configs, predictio
     assert first == (750 if prediction_type == "epsilon" else 999)
 
 
+def test_denoiser_with_a_mouth_reader_learns_both(configs):
+    config = replace(configs["a2v"], model=A2V_MODEL | {"mouth_reader_channels": 8}, max_train_steps=2)
+    stage = A2VStage(config)
+    before = {name: value.clone() for name, value in stage.unet.state_dict().items()}
+    batch = first_batch(stage)
+    assert batch["mouth"].shape[1] == batch["pose"].shape[1] and batch["spoken"].shape[1] == 75
+    run(config)
+    after = result(config, "pipeline/unet")
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("mouth_reader.") for name in moved) and any(".mouth.embed" in name for name in moved)
+
+
 def test_denoiser_learns_by_flow_matching_and_goes_on_from_it(configs, tmp_path):
     config = replace(configs["a2v"], prediction_type="flow_prediction", snr_gamma=5.0, max_train_steps=1)
     run(config)

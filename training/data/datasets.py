@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from diffusers_dawn.sampling.conditions import Conditions
@@ -14,12 +15,15 @@ from training.data.draw import Draw
 from training.data.face_square import draw_corner
 from training.data.known_motion import KnownMotion
 from training.data.motion_cache import MotionCache
+from training.data.mouth import mouth_track
 from training.data.steady_pose import steady_pose
 from training.objectives.noise_levels import shifted_timestep
 
 logger = logging.getLogger("training")
 
 NUM_TRAIN_TIMESTEPS = 1000
+# three seconds of speech, from which a mouth is read
+SPOKEN_FRAMES = 75
 # which of the mouth's 20 landmarks each one becomes in a mirror
 MIRRORED_MOUTH = [6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17]
 
@@ -45,6 +49,21 @@ def mirrored_places(name: str, places: np.ndarray, last: int) -> np.ndarray:
     if name == "eyes_px":
         places = places[:, ::-1]  # the left eye becomes the right one
     return places[..., [1, 0, 2, 3]] * [-1, -1, 1, 1] + [last, last, 0, 0]
+
+
+def _mouth_samples(
+    labels: dict[str, np.ndarray], first: int, num_frames: int, rng: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    """Tell the mouth of a window; and of a longer one, from which speech is read."""
+    mouth = mouth_track(torch.from_numpy(labels["mouth_px"]), torch.from_numpy(labels["face_box_px"]))
+    begin = int(rng.integers(max(1, len(mouth) - SPOKEN_FRAMES + 1)))
+    spoken = torch.from_numpy(labels["audio_features"].astype(np.float32))[begin : begin + SPOKEN_FRAMES]
+    missing = (0, 0, 0, SPOKEN_FRAMES - len(spoken))
+    return {
+        "mouth": mouth[first : first + num_frames],
+        "spoken": functional.pad(spoken, missing),
+        "spoken_mouth": functional.pad(mouth[begin : begin + SPOKEN_FRAMES], missing),
+    }
 
 
 def _check_features(clips: ClipShards) -> None:
@@ -198,6 +217,7 @@ class MotionWindows(Dataset):
         crop_px: Side of a square, mostly around the face, whose motion is given; None: all motion. Needs `cache` and
             `eyes`.
         pose_smoothing_s: Width of the Gaussian that smooths poses that were measured in pictures [s].
+        mouth: Whether samples tell the mouth's opening and width, see `mouth_track`.
 
     Raises:
         ValueError: The clips have no audio features, or all are too short.
@@ -218,6 +238,7 @@ class MotionWindows(Dataset):
         timestep_shift: float = 1.0,
         crop_px: int | None = None,
         pose_smoothing_s: float = 0.0,
+        mouth: bool = False,
     ) -> None:
         _check_features(clips)
         self.indices = [index for index, entry in enumerate(clips.entries) if entry.num_frames >= max_frames]
@@ -233,6 +254,7 @@ class MotionWindows(Dataset):
         self.reference, self.cache = reference, cache
         self.null_probability, self.dropped_share, self.blink_share = null_probability, dropped_share, blink_share
         self.timestep_shift, self.crop_px, self.pose_smoothing_s = timestep_shift, crop_px, pose_smoothing_s
+        self.mouth = mouth
         self.tracks = ["audio_features", "pose", "blink", "mouth_px", *(["eyes_px"] if eyes else [])]
         self.jitter = ColourJitter(64 / 255, 0.25, 0.25, 0.04) if colour_jitter else None
         if cache is not None and cache.depends_on_colours:
@@ -264,8 +286,9 @@ class MotionWindows(Dataset):
             reference (3, H, W), frames (F, 3, H, W) or motion (3, F, h, w), audio_features (F, D), pose (F, 6),
             blink (F, 2), mouth_px (F, 20, 2), where asked for eyes_px (F, 2, 4), reference_pose (6,),
             reference_blink (2,), reference_box_px (4,), noise (3, F, h, w), timestep () and null_mask (F, 3), True
-            where speech, pose or blink is lost; with a square, noise is as large as it, and corner (2,) is its
-            left and top side in cells.
+            where speech, pose or blink is lost. With a square, noise is as large as it, and corner (2,) is its left
+            and top side in cells. Where asked for, mouth (F, 2), and spoken (T, D) and spoken_mouth (T, 2), a longer
+            stretch of speech and its mouth, with zeros where the clip is shorter.
         """
         rng, num_frames, index = draw.random(), draw.num_frames, self.indices[draw.index]
         available = self.clips.entries[index].num_frames
@@ -288,6 +311,8 @@ class MotionWindows(Dataset):
         labels["pose"] = steady_pose(self.clips, index, labels["pose"], self.pose_smoothing_s)
         for name in self.tracks:
             sample[name] = torch.from_numpy(labels[name][first : first + num_frames].astype(np.float32))
+        if self.mouth:
+            sample |= _mouth_samples(labels, first, num_frames, rng)
         for name in ("pose", "blink", "face_box_px"):
             key = f"reference_{name.removeprefix('face_')}"
             sample[key] = torch.from_numpy(labels[name][reference].astype(np.float32))

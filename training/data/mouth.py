@@ -6,6 +6,8 @@ import torch
 UPPER_LIP, LOWER_LIP = 14, 18
 # outer corners (48 and 54)
 CORNERS = 0, 6
+# of opening and width, over the height of the face, in films and puppets; width less what is usual in the clip
+MEANS, DEVIATIONS = (0.025, 0.0), (0.025, 0.02)
 
 
 def mouth_opening(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
@@ -41,6 +43,29 @@ def mouth_width(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tens
     mouth_px, face_box_px = _checked(mouth_px, face_box_px)
     left, right = CORNERS
     return (mouth_px[:, left] - mouth_px[:, right]).norm(dim=-1) / _height(face_box_px)
+
+
+def mouth_track(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
+    """Measure the mouth of a clip as the denoiser is told of it.
+
+    Mouths are not equally wide, so that width counts from the clip's own median. The height of the face is the clip's
+    median, too: a chin that drops makes the box higher.
+
+    Args:
+        mouth_px: Mouth landmarks x, y (F, 20, 2) [px], points 48 to 67 of the 68-point convention.
+        face_box_px: x_min, x_max, y_min, y_max (F, 4) [px].
+
+    Returns:
+        Float32 tensor (F, 2): opening and width, less `MEANS`, over `DEVIATIONS`.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    height = _height(torch.as_tensor(face_box_px).float()).median()
+    boxes = torch.stack((height * 0, height * 0, height * 0, height)).expand(len(mouth_px), 4)
+    opening, width = mouth_opening(mouth_px, boxes), mouth_width(mouth_px, boxes)
+    track = torch.stack((opening, width - width.median()), dim=-1)
+    return (track - track.new_tensor(MEANS)) / track.new_tensor(DEVIATIONS)
 
 
 def _checked(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -77,6 +77,8 @@ class MotionObjective(nn.Module):
             self.weights["eyes"] = eye_weight
         if still_weight:
             self.weights["still"] = still_weight
+        if unet.mouth_reader is not None:
+            self.weights["mouth_reader"] = 1.0
 
     def forward(self, batch: Mapping[str, torch.Tensor], epoch: float) -> dict[str, torch.Tensor]:
         """Compute the loss terms of a batch of `MotionWindows`.
@@ -124,7 +126,9 @@ class MotionObjective(nn.Module):
             side = motion.shape[-1]
             face_mask = _cut_out(face_mask, batch["corner"] * stride, side * stride)
             masks = {name: _cut_out(mask, batch["corner"], side) for name, mask in masks.items()}
-        prediction = self.unet(noisy, time, features, face_mask, *conditions).sample
+        # the denoiser learns from the mouth that is seen, its reader what speech says about it
+        mouth = batch.get("mouth") if "mouth_reader" in self.weights else None
+        prediction = self.unet(noisy, time, features, face_mask, *conditions, mouth).sample
 
         clean = clean_from_prediction(self.prediction_type, prediction.float(), noisy, level)
         weights = None
@@ -140,7 +144,25 @@ class MotionObjective(nn.Module):
         )
         if "still" in self.weights:
             terms["still"] = still_loss(clean[:, :-1], motion[:, :-1], stands_still[:, None])
+        if "mouth_reader" in self.weights:
+            terms["mouth_reader"] = mouth_reader_loss(self.unet, batch["spoken"], batch["spoken_mouth"])
         return terms | {"loss": weighted_total(terms, self.weights)}
+
+
+def mouth_reader_loss(unet: A2VFlowDiffusionModel, spoken: torch.Tensor, spoken_mouth: torch.Tensor) -> torch.Tensor:
+    """Compare the mouth that a denoiser reads from speech with the one that was seen.
+
+    Args:
+        unet: A denoiser with a `MouthReader`.
+        spoken: Speech features (B, T, D); frames of zeros do not count.
+        spoken_mouth: Opening and width (B, T, 2), see `mouth_track`.
+
+    Returns:
+        Mean squared error; a scalar.
+    """
+    error = (unet.mouth_reader(spoken).float() - spoken_mouth).square().mean(dim=-1)
+    counts = (spoken != 0).any(dim=-1)
+    return (error * counts).sum() / counts.sum().clamp(min=1)
 
 
 def encode_around(lfg: LatentFlowGenerator, images: torch.Tensor, corners: torch.Tensor, side: int) -> torch.Tensor:

@@ -13,10 +13,12 @@ from torch.nn import functional
 from ..machine.float32_products import with_fast_products
 from .attention import RelativePositionBias, RotaryEmbedding, attention_band, band_blocks
 from .condition_attention import ConditionContext
+from .condition_inputs import check_scales, condition_inputs
 from .hooked_methods import hooked_like_forward
+from .mouth_reader import NUM_MOUTH_NUMBERS, MouthReader
 from .native_features import NativeFeatures
 from .own_code import CarriesCode
-from .size_limits import CONDITION_SCALES, FLOW_SCALES, check_numbers, check_sizes, check_windows_in_time
+from .size_limits import FLOW_SCALES, check_numbers, check_sizes, check_windows_in_time
 from .unet_levels import FaceLocationEncoder, OutputHead, TimeEmbedding, UNetLevel, UNetMiddle
 from .video_attention import FrameContext, TemporalAttention, add_attention
 from .video_layers import PartialConv2d
@@ -75,8 +77,10 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         flow_scale: None: the flow of the motion is positions, as published; a number: displacements times it. The
             network itself does not use it, but its weights belong to one choice.
         pose_scale: Factor of each pose difference, which is embedded together with its negative; None: neither, as
-            published. The embedding begins with SiLU, which is flat below -3: it sees degrees to one side only.
+            published.
         blink_scale: The same for each blink difference.
+        mouth_reader_channels: Channels of a `MouthReader`, which tells the denoiser in numbers what speech says about
+            the mouth; None: there is none, as published.
 
     Raises:
         ValueError: A size, window or scale is out of range, `patch_size` does not divide `sample_size`, or
@@ -110,6 +114,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         flow_scale: float | None = None,
         pose_scale: tuple[float, ...] | None = None,
         blink_scale: tuple[float, ...] | None = None,
+        mouth_reader_channels: int | None = None,
         patch_size: int = 1,
     ) -> None:
         super().__init__()
@@ -132,12 +137,14 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             "patch_size": patch_size,
         })
         check_windows_in_time({"temporal_window": temporal_window})
-        condition_dims = {"audio": audio_dim}
-        for name, scale, width in (("pose", pose_scale, pose_dim), ("blink", blink_scale, blink_dim)):
-            check_numbers({f"{name}_scale": scale}, *CONDITION_SCALES)
-            if scale is not None and len(scale) != width:
-                raise ValueError(f"`{name}_scale` has {len(scale)} numbers, must have `{name}_dim`, {width}")
-            condition_dims[name] = width if scale is None else 2 * width
+        condition_dims = {"audio": audio_dim, "pose": pose_dim, "blink": blink_dim}
+        scales = {"pose": pose_scale, "blink": blink_scale}
+        check_scales(scales, condition_dims)
+        self.mouth_reader = None
+        if mouth_reader_channels is not None:
+            check_sizes({"mouth_reader_channels": mouth_reader_channels})
+            self.mouth_reader = MouthReader(audio_dim, mouth_reader_channels)
+            condition_dims["mouth"] = NUM_MOUTH_NUMBERS
         if sample_size % patch_size:
             raise ValueError(f"`patch_size` is {patch_size}, must divide `sample_size`, {sample_size}")
         check_numbers({"flow_scale": flow_scale}, *FLOW_SCALES)
@@ -147,6 +154,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             "norm_groups": norm_num_groups,
             "time_dim": time_dim,
             "condition_dims": condition_dims,
+            "signed_conditions": {"mouth", *(name for name, scale in scales.items() if scale is not None)},
             "condition_heads": condition_heads,
             "condition_head_dim": condition_head_dim,
         }
@@ -249,7 +257,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         return self._project_conditions(audio_features, pose, blink)
 
     def _prepare_context(
-        self, reference_features: torch.Tensor, face_location_features: torch.Tensor, *conditions: torch.Tensor
+        self, reference_features: torch.Tensor, face_location_features: torch.Tensor, *conditions: torch.Tensor | None
     ) -> VideoContext:
         projected = self._project_conditions(*conditions)
         batch, size = conditions[0].shape[0], reference_features.shape[2:]
@@ -264,20 +272,9 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         reference = reference.permute(0, 2, 3, 1)[:, None].contiguous()
         return VideoContext(reference, projected)
 
-    def _project_conditions(
-        self, audio_features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor
-    ) -> list[ConditionContext]:
-        conditions = {"audio": audio_features, "pose": pose, "blink": blink}
-        for name, condition in conditions.items():
-            expected = (*audio_features.shape[:-1], self.config[f"{name}_dim"])
-            if condition.ndim != 3 or tuple(condition.shape) != expected:
-                argument = "audio_features" if name == "audio" else name
-                raise ValueError(f"`{argument}` is {tuple(condition.shape)}, must be (B, F, D), here {expected}")
-        for name in ("pose", "blink"):
-            if (scale := self.config[f"{name}_scale"]) is not None:
-                factors = conditions[name].new_tensor([*scale, *(-factor for factor in scale)])
-                conditions[name] = conditions[name].repeat(1, 1, 2) * factors
-        return [projected for level in self._levels() for projected in level.project_conditions(conditions)]
+    def _project_conditions(self, *conditions: torch.Tensor | None) -> list[ConditionContext]:
+        inputs = condition_inputs(self.config, self.mouth_reader, *conditions)
+        return [projected for level in self._levels() for projected in level.project_conditions(inputs)]
 
     @with_fast_products
     def forward(
@@ -289,6 +286,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         audio_features: torch.Tensor | None = None,
         pose: torch.Tensor | None = None,
         blink: torch.Tensor | None = None,
+        mouth: torch.Tensor | None = None,
         context: VideoContext | None = None,
         deep_features: torch.Tensor | None = None,
         return_deep_features: bool = False,
@@ -306,6 +304,8 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             audio_features: Speech features at 25 fps (B, F, D).
             pose: Pose minus that of the reference (B, F, 6).
             blink: Eye openness minus that of the reference (B, F, 2).
+            mouth: How far the mouth is open and how wide it is (B, F, 2), both less their mean and over their standard
+                deviation; None: as read from speech. Only for networks with a `MouthReader`.
             context: Result of `prepare_context` for this clip.
             deep_features: Of an earlier step, from which they hardly differ: all levels but the highest resolution
                 are left out (DeepCache, arXiv 2312.00858).
@@ -333,7 +333,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
                     "`blink`"
                 )
             location = self.face_location_encoder(face_mask)
-            context = self._prepare_context(reference_features, location, audio_features, pose, blink)
+            context = self._prepare_context(reference_features, location, audio_features, pose, blink, mouth)
         if context.reference.shape[0] != batch or context.conditions[0].gram.shape[0] != batch * num_frames:
             raise ValueError(
                 f"`sample` has {batch} clip(s) of {num_frames} frame(s), the context {context.reference.shape[0]} "

@@ -17,6 +17,7 @@ class ResidualBlock(nn.Module):
         norm_groups: Groups of the norms.
         time_dim: Width of the time embedding; None: no time and no conditions.
         condition_dims: Width of each condition by name.
+        signed_conditions: Names of those that are embedded together with their negatives.
         condition_heads: Heads of the cross-attentions.
         condition_head_dim: Channels per such head.
     """
@@ -28,6 +29,7 @@ class ResidualBlock(nn.Module):
         norm_groups: int,
         time_dim: int | None = None,
         condition_dims: dict[str, int] | None = None,
+        signed_conditions: frozenset[str] = frozenset(),
         condition_heads: int = 8,
         condition_head_dim: int = 8,
     ) -> None:
@@ -41,7 +43,7 @@ class ResidualBlock(nn.Module):
         self.conditions = None
         if condition_dims is not None:
             self.conditions = ConditionMixer(
-                condition_dims, channels_in, channels_out, condition_heads, condition_head_dim
+                condition_dims, signed_conditions, channels_in, channels_out, condition_heads, condition_head_dim
             )
 
     def forward(

@@ -42,13 +42,27 @@ class ConditionCrossAttention(nn.Module):
         channels_out: Channels of the answer.
         num_heads: Heads.
         head_dim: Channels per head.
+        both_signs: Whether the condition is embedded together with its negative: SiLU, which comes first, is flat
+            below -3 and so sees differences to one side only.
     """
 
-    def __init__(self, condition_dim: int, channels_in: int, channels_out: int, num_heads: int, head_dim: int) -> None:
+    def __init__(
+        self,
+        condition_dim: int,
+        channels_in: int,
+        channels_out: int,
+        num_heads: int,
+        head_dim: int,
+        both_signs: bool = False,
+    ) -> None:
         super().__init__()
         inner = num_heads * head_dim
-        self.num_heads, self.head_dim = num_heads, head_dim
-        self.embed = nn.Linear(condition_dim, 2 * channels_out)
+        self.num_heads, self.head_dim, self.both_signs = num_heads, head_dim, both_signs
+        self.embed = nn.Linear(condition_dim * (1 + both_signs), 2 * channels_out)
+        if both_signs:
+            # SiLU of a number minus SiLU of its negative is the number itself: both sides begin alike
+            with torch.no_grad():
+                self.embed.weight[:, condition_dim:] = -self.embed.weight[:, :condition_dim]
         self.norm_in = ChannelNorm(channels_in)
         self.to_query = nn.Linear(channels_in, inner, bias=False)
         self.to_key_value = nn.Linear(2 * channels_out, 2 * inner, bias=False)
@@ -60,6 +74,8 @@ class ConditionCrossAttention(nn.Module):
 
     def forward(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Turn a condition (N, D) into what `ConditionContext` has of it: query weight, score map, basis and Gram."""
+        if self.both_signs:
+            condition = torch.cat((condition, -condition), dim=-1)
         tokens = self.to_key_value(self.embed(functional.silu(condition)))
         queries, _ = matrix_of(self.to_query, condition)
         answers, _ = matrix_of(self.to_out[0], condition)
@@ -96,6 +112,7 @@ class ConditionMixer(nn.Module):
 
     Args:
         condition_dims: Width of each condition by name.
+        signed_conditions: Names of those that are embedded together with their negatives.
         channels_in: Channels of the pixels that ask.
         channels_out: Channels of the answer.
         num_heads: Heads.
@@ -103,11 +120,19 @@ class ConditionMixer(nn.Module):
     """
 
     def __init__(
-        self, condition_dims: dict[str, int], channels_in: int, channels_out: int, num_heads: int, head_dim: int
+        self,
+        condition_dims: dict[str, int],
+        signed_conditions: frozenset[str],
+        channels_in: int,
+        channels_out: int,
+        num_heads: int,
+        head_dim: int,
     ) -> None:
         super().__init__()
         self.attentions = nn.ModuleDict({
-            name: ConditionCrossAttention(dim, channels_in, channels_out, num_heads, head_dim)
+            name: ConditionCrossAttention(
+                dim, channels_in, channels_out, num_heads, head_dim, name in signed_conditions
+            )
             for name, dim in condition_dims.items()
         })
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.mouth import mouth_opening
+from training.data.mouth import DEVIATIONS, MEANS, mouth_opening, mouth_track
 
 
 def test_mouth_opening_is_the_inner_gap_over_the_height_of_the_face():
@@ -10,6 +10,17 @@ def test_mouth_opening_is_the_inner_gap_over_the_height_of_the_face():
     mouth[1, 14], mouth[1, 18] = torch.tensor([47.0, 46.0]), torch.tensor([53.0, 54.0])
     opening = mouth_opening(mouth.numpy(), np.array([[10, 90, 0, 100], [10, 90, 20, 70]]))
     torch.testing.assert_close(opening, torch.tensor([0.0, 10 / 50]))
+
+
+def test_a_mouths_track_counts_width_from_the_clips_own_and_heights_of_the_clips_median():
+    mouth = torch.full((3, 20, 2), 50.0)
+    # corners 20, 24 and 20 px apart; the lips part by 4 px in the last frame
+    mouth[:, 0, 0], mouth[:, 6, 0] = torch.tensor([40.0, 38, 40]), torch.tensor([60.0, 62, 60])
+    mouth[2, 18, 1] = 54
+    # the chin drops with the lips
+    boxes = torch.tensor([[0.0, 99, 0, 100], [0, 99, 0, 100], [0, 99, 0, 110]])
+    raw = mouth_track(mouth, boxes) * torch.tensor(DEVIATIONS) + torch.tensor(MEANS)
+    torch.testing.assert_close(raw, torch.tensor([[0.0, 0.0], [0.0, 0.04], [0.04, 0.0]]), atol=1e-6, rtol=0)
 
 
 def test_landmarks_and_boxes_that_do_not_fit_are_refused():

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
-from training.objectives.denoising import encode_around
+from diffusers_dawn.models.mouth_reader import MouthReader
+from training.objectives.denoising import encode_around, mouth_reader_loss
 
 
 @pytest.mark.parametrize("levels", [(8, 8), (8, 8, 16), (4, 4, 8, 8)])
@@ -23,3 +26,14 @@ def test_features_of_a_square_do_not_depend_on_the_picture_far_from_it(levels):
         squares = encode_around(lfg, pictures, corners, side)
     for square, features, (left, top) in zip(squares, whole, corners.tolist(), strict=True):
         torch.testing.assert_close(square, features[:, top : top + side, left : left + side])
+
+
+@torch.no_grad()
+def test_what_a_mouth_reader_says_of_frames_without_speech_does_not_count():
+    reader = MouthReader(16, 8).eval()
+    spoken = torch.randn(2, 12, 16)
+    spoken[1, 9:] = 0
+    seen = reader(spoken) + 2
+    seen[1, 9:] = 1e3
+    loss = mouth_reader_loss(SimpleNamespace(mouth_reader=reader), spoken, seen)
+    torch.testing.assert_close(loss, torch.tensor(4.0))

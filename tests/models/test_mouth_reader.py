@@ -1,0 +1,67 @@
+"""The mouth that a denoiser reads from speech, and is told of beside it."""
+
+import pytest
+import torch
+from tiny_a2v import TINY, inputs_for
+from torch.nn import functional
+
+from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
+from diffusers_dawn.models.condition_attention import ConditionCrossAttention
+from diffusers_dawn.models.mouth_reader import MouthReader
+
+
+@pytest.fixture
+def model() -> A2VFlowDiffusionModel:
+    torch.manual_seed(0)
+    return A2VFlowDiffusionModel(**TINY, mouth_reader_channels=8).eval()
+
+
+@torch.no_grad()
+def test_without_a_mouth_it_is_read_from_speech(model):
+    inputs = inputs_for()
+    mouth = model.mouth_reader(inputs["audio_features"])
+    assert mouth.shape == (*inputs["audio_features"].shape[:2], 2)
+    torch.testing.assert_close(model(**inputs, mouth=mouth).sample, model(**inputs).sample)
+    other = model(**inputs, mouth=mouth + 1).sample
+    assert (other - model(**inputs).sample).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_frames_without_speech_are_told_of_no_mouth(model):
+    inputs = inputs_for()
+    inputs["audio_features"] = torch.zeros_like(inputs["audio_features"])
+    mouth = torch.ones(*inputs["audio_features"].shape[:2], 2)
+    torch.testing.assert_close(model(**inputs, mouth=mouth).sample, model(**inputs).sample)
+
+
+def test_a_reader_sees_as_many_frames_as_its_layers_reach():
+    torch.manual_seed(0)
+    reader = MouthReader(16, 8, num_layers=2).eval()
+    speech = torch.randn(1, 20, 16, requires_grad=True)
+    reader(speech)[0, 10].sum().backward()
+    seen = speech.grad[0].abs().amax(dim=-1).nonzero()[:, 0]
+    assert (seen.min(), seen.max()) == (6, 14)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 2), (2, 4, 3), (4, 2)])
+def test_a_mouth_of_other_frames_or_width_is_refused(model, shape):
+    with pytest.raises(ValueError, match="`mouth` is .*, must be"):
+        model(**inputs_for(), mouth=torch.zeros(shape))
+
+
+def test_a_mouth_for_a_denoiser_that_is_told_of_none_is_refused():
+    with pytest.raises(ValueError, match="`mouth` is given, but this denoiser is told of no mouth"):
+        A2VFlowDiffusionModel(**TINY)(**inputs_for(), mouth=torch.zeros(1))
+
+
+def test_a_reader_without_channels_is_refused():
+    with pytest.raises(ValueError, match="`mouth_reader_channels` is 0, must be a whole number from 1"):
+        A2VFlowDiffusionModel(**TINY, mouth_reader_channels=0)
+
+
+def test_both_signs_of_a_condition_are_embedded_alike_at_first():
+    attention = ConditionCrossAttention(3, 8, 8, num_heads=2, head_dim=4, both_signs=True)
+    condition = torch.randn(5, 3)
+    embedded = attention.embed(functional.silu(torch.cat((condition, -condition), dim=-1)))
+    linear = functional.linear(condition, attention.embed.weight[:, :3], attention.embed.bias)
+    torch.testing.assert_close(embedded, linear)

@@ -18,6 +18,7 @@ from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import POSE_NAMES
 from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
 from training.data.dataset_info import read_record
+from training.data.mouth import DEVIATIONS, MEANS
 from training.engine.child_processes import run_command
 
 MAX_BYTES = 40_000_000
@@ -73,10 +74,13 @@ class Gains(NamedTuple):
     Attributes:
         speech: Weight of speech in its calls, the `speech_guidance` of `DAWNPipeline`.
         pose: Factor of each pose difference, which multiplies the `pose_scale` of its config.
+        mouth: Factor of how far the mouth that it reads from speech is from a closed one. What is read is the mean of
+            what could be, and so moves less than mouths do.
     """
 
     speech: float = 1.0
     pose: tuple[float, ...] = (1.0,) * len(POSE_NAMES)
+    mouth: float = 1.0
 
 
 def run_recipe(stages: Sequence[Stage], work: Path) -> None:
@@ -108,14 +112,14 @@ def export(pipeline: Path, folder: Path, gains: Gains) -> int:
     Args:
         pipeline: Folder of the pipeline.
         folder: New folder for it.
-        gains: How loudly its denoiser is told speech and poses.
+        gains: How loudly its denoiser is told speech, poses and the mouth.
 
     Returns:
         Bytes of its weights.
 
     Raises:
-        ValueError: It would be larger than what ships, 40 MB, `folder` is there and not empty, or poses are to be told
-            louder to a denoiser without `pose_scale`.
+        ValueError: It would be larger than what ships, 40 MB, `folder` is there and not empty, or poses or a mouth are
+            to be told louder to a denoiser without `pose_scale` or `MouthReader`.
     """
     check_new_folder(folder)
     pipe = DAWNPipeline.from_pretrained(pipeline)
@@ -125,6 +129,7 @@ def export(pipeline: Path, folder: Path, gains: Gains) -> int:
     pbnet.load_state_dict({name: pipe.pbnet.state_dict()[name] for name in pbnet.state_dict()})
     unet = A2VFlowDiffusionModel.from_config(pipe.unet.config, pose_scale=_louder(pipe.unet, gains.pose))
     unet.load_state_dict(pipe.unet.state_dict())
+    _open_wider(unet, gains.mouth)
     with TemporaryDirectory() as scratch:
         parts = pipe.components | {"lfg": lfg, "pbnet": pbnet, "unet": unet}
         DAWNPipeline(**parts, speech_guidance=gains.speech).save_pretrained(scratch)
@@ -157,3 +162,15 @@ def _louder(unet: A2VFlowDiffusionModel, gains: Sequence[float]) -> list[float] 
             raise ValueError("`gains` must be 1 for poses: the denoiser has no `pose_scale` that they could multiply")
         return None
     return [scale * gain for scale, gain in zip(scales, gains, strict=True)]
+
+
+@torch.no_grad()
+def _open_wider(unet: A2VFlowDiffusionModel, gain: float) -> None:
+    if gain == 1:
+        return
+    if unet.mouth_reader is None:
+        raise ValueError("`gains` must be 1 for the mouth: the denoiser reads none from speech")
+    last = unet.mouth_reader.linear_out
+    closed = -torch.tensor(MEANS) / torch.tensor(DEVIATIONS)
+    last.weight *= gain
+    last.bias.copy_(closed + gain * (last.bias - closed))

@@ -45,6 +45,8 @@ MODELS = (
     "video_layers",
     "shared_latents",
     "condition_attention",
+    "mouth_reader",
+    "condition_inputs",
     "video_attention",
     "blocks_track",
     "image_coding",

@@ -161,8 +161,7 @@ class MixerGraph(ConditionMixer):
         self.attentions = mixer.attentions
         attention = next(iter(mixer.attentions.values()))
         conditions = {
-            name: attention.null_key_value.new_zeros(1, 1, one.embed.in_features)
-            for name, one in mixer.attentions.items()
+            name: attention.null_key_value.new_zeros(1, 1, one.condition_dim) for name, one in mixer.attentions.items()
         }
         with torch.no_grad():
             context = mixer.project(conditions)
@@ -222,7 +221,7 @@ class MixerGraph(ConditionMixer):
     def _project(self, name: str, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         # (F, D) to score map (F, C, 1 + heads), basis (F, 1 + heads, C_out) and its Gram matrix
         attention, known = self.attentions[name], lambda part: getattr(self, f"{name}_{part}")
-        keys, values = attention.to_key_value(attention.embed(functional.silu(condition))).chunk(2, dim=-1)
+        keys, values = attention.to_key_value(attention.embedded(condition)).chunk(2, dim=-1)
         heads = (attention.num_heads, attention.head_dim)
         keys, values = keys.unflatten(-1, heads), values.unflatten(-1, heads)
         difference = (functional.normalize(keys, dim=-1) - known("null_key")) * known("scale")

@@ -57,7 +57,8 @@ class ConditionCrossAttention(nn.Module):
     ) -> None:
         super().__init__()
         inner = num_heads * head_dim
-        self.num_heads, self.head_dim, self.both_signs = num_heads, head_dim, both_signs
+        self.condition_dim, self.both_signs = condition_dim, both_signs
+        self.num_heads, self.head_dim = num_heads, head_dim
         self.embed = nn.Linear(condition_dim * (1 + both_signs), 2 * channels_out)
         if both_signs:
             # SiLU of a number minus SiLU of its negative is the number itself: both sides begin alike
@@ -74,9 +75,7 @@ class ConditionCrossAttention(nn.Module):
 
     def forward(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Turn a condition (N, D) into what `ConditionContext` has of it: query weight, score map, basis and Gram."""
-        if self.both_signs:
-            condition = torch.cat((condition, -condition), dim=-1)
-        tokens = self.to_key_value(self.embed(functional.silu(condition)))
+        tokens = self.to_key_value(self.embedded(condition))
         queries, _ = matrix_of(self.to_query, condition)
         answers, _ = matrix_of(self.to_out[0], condition)
         queries = queries * self.norm_in(None)[:, None]
@@ -85,6 +84,12 @@ class ConditionCrossAttention(nn.Module):
             projected = self._project(*(part.to(precise) for part in (*tokens.chunk(2, dim=-1), queries, answers)))
         score_map, basis, gram = projected
         return queries.t(), score_map.to(condition.dtype), basis.to(condition.dtype), gram
+
+    def embedded(self, condition: torch.Tensor) -> torch.Tensor:
+        """Embed a condition (..., D) as a token (..., C)."""
+        if self.both_signs:
+            condition = torch.cat((condition, -condition), dim=-1)
+        return self.embed(functional.silu(condition))
 
     def _project(
         self, keys: torch.Tensor, values: torch.Tensor, queries: torch.Tensor, answers: torch.Tensor

@@ -74,6 +74,23 @@ def test_a_folder_may_be_there_or_not_yet(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_another_process_makes_meanwhile_is_not_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+
+    def then_made(ask):
+        def asked(path):
+            answer = ask(path)
+            folder.mkdir(exist_ok=True)
+            return answer
+
+        return asked
+
+    for question in ("isdir", "lexists"):
+        monkeypatch.setattr(os.path, question, then_made(getattr(os.path, question)))
+    check_folder(folder, "output")
+    assert os.listdir(tmp_path) == ["data"] and os.listdir(folder) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users are Unix'")
 def test_another_users_file_in_a_sticky_folder_is_refused(tmp_path, monkeypatch):
     (tmp_path / "x.mp4").touch()

@@ -70,12 +70,14 @@ def check_folder(path: str | os.PathLike, name: str) -> None:
         ValueError: It is a file, is not writable, or cannot be made (see `check_place`).
     """
     path = Path(path).absolute()
+    # asked first: another process may make the folder now, which is then one that is there
+    is_taken = os.path.lexists(path)
     if os.path.isdir(path):
         if not os.access(path, os.W_OK | os.X_OK):
             raise ValueError(f"`{name}` is a folder that is not writable: {path}")
         _try_writing(path / "x", f"`{name}` is a folder that cannot be written")
         return
-    if os.path.lexists(path):
+    if is_taken:
         raise ValueError(f"`{name}` is not a folder: {path}")
     # the lowest folder that is not there yet
     check_place(next(place for place in (path, *path.parents) if os.path.lexists(place.parent)), name)

@@ -39,7 +39,7 @@ from diffusers_dawn.sampling.presets import DEFAULT_PRESET, PRESETS, choose_samp
 from training.data.dataset_info import write_text_atomically
 from training.engine import commands
 from training.engine.networks import load_network
-from training.engine.processes import PATIENCE, device_of_process
+from training.engine.processes import PATIENCE, device_of_process, each
 from training.evaluation.clips import Evaluation
 from training.evaluation.extractor_files import load_extractors
 from training.evaluation.extractors import FIGURES_OF
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
-    # what the processes tell each other lies in files: they only have to wait for each other
+    # what the processes find lies in files: they only wait for each other, and hear what one is refused
     state = PartialState(cpu=True, timeout=PATIENCE)
     work = (lambda: evaluate(options, state)) if options.vary is None else (lambda: vary(options, words, state))
     try:
@@ -89,6 +89,12 @@ def vary(options: argparse.Namespace, words: Sequence[str], state: PartialState)
     Raises:
         ValueError: As of `evaluate`, or `--vary` is not of the right form.
     """
+    name, values = each(state, lambda: _varied(options))
+    measure_variants(options.output, name, {value: [*words, f"--{name}", value] for value in values}, state)
+
+
+def _varied(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Name of the setting and its values, if they can be varied."""
     name, _, listed = options.vary.partition("=")
     values = list(dict.fromkeys(value.strip() for value in listed.split(",") if value.strip()))
     if name not in SETTINGS or len(values) < 2:
@@ -96,7 +102,7 @@ def vary(options: argparse.Namespace, words: Sequence[str], state: PartialState)
             f"`vary` is {options.vary!r}, must be NAME=VALUE,VALUE,..., NAME one of {', '.join(SETTINGS)}"
         )
     check_folder(options.output, "output")
-    measure_variants(options.output, name, {value: [*words, f"--{name}", value] for value in values}, state)
+    return name, values
 
 
 def measure_variants(
@@ -120,8 +126,7 @@ def measure_variants(
         value: _parser().parse_args([*words, "--output", str(folder / f"{name}-{value}")])
         for value, words in variants.items()
     }
-    for options in parsed.values():
-        _checked(options)
+    each(state, lambda: [_checked(options) for options in parsed.values()])
     reports = {value: evaluate(options, state, reuse=True) for value, options in parsed.items()}
     if state.is_main_process:
         table = variants_as_markdown(name, reports)
@@ -146,24 +151,14 @@ def evaluate(options: argparse.Namespace, state: PartialState, reuse: bool = Fal
         ValueError: An option is out of range, or pipeline and data set cannot be read or do not suit each other.
     """
     # what can be refused without the pipeline is refused before it is loaded
-    names, settings = _checked(options)
+    names, settings = each(state, lambda: _checked(options))
     with ExitStack() as stack:
         try:
             reader = stack.enter_context(FaceReader(options.reader_processes))
         except ImportError as error:
             print(f"evaluate: {error}", file=sys.stderr)
             reader = None
-        device = device_of_process(options.device, state.local_process_index)
-        extractors = load_extractors(options.extractors, options.trust_remote_code, device)
-        pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler, options.attention_window)
-        if options.scheduler is not None and settings.num_inference_steps is None:
-            # given steps keep presets, which have samplers of their own, away
-            steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps
-            settings = dataclasses.replace(settings, num_inference_steps=steps)
-        lfg = None
-        if options.lfg is not None:
-            lfg = load_network(LatentFlowGenerator, options.lfg, "lfg", "lfg").to(pipe.device)
-        evaluation = Evaluation(pipe, options.dataset, settings, reader, lfg, extractors)
+        evaluation = each(state, lambda: _evaluation(options, settings, reader, state.local_process_index))
         made_of = {
             "settings": _settings(options, evaluation),
             "networks": digests_of_networks(evaluation.pipe),
@@ -204,6 +199,23 @@ def _checked(options: argparse.Namespace) -> tuple[list[str], EvaluationSettings
         raise ValueError("give either `preset`, which has its own sampler, or `scheduler`")
     check_folder(options.output, "output")
     return names, settings
+
+
+def _evaluation(
+    options: argparse.Namespace, settings: EvaluationSettings, reader: FaceReader | None, local_process_index: int
+) -> Evaluation:
+    """Load the pipeline and what measures it."""
+    device = device_of_process(options.device, local_process_index)
+    extractors = load_extractors(options.extractors, options.trust_remote_code, device)
+    pipe = load_pipeline(options.pipeline, device, options.lora, options.scheduler, options.attention_window)
+    if options.scheduler is not None and settings.num_inference_steps is None:
+        # given steps keep presets, which have samplers of their own, away
+        steps = presets_of(pipe.scheduler)[DEFAULT_PRESET].num_inference_steps
+        settings = dataclasses.replace(settings, num_inference_steps=steps)
+    lfg = None
+    if options.lfg is not None:
+        lfg = load_network(LatentFlowGenerator, options.lfg, "lfg", "lfg").to(pipe.device)
+    return Evaluation(pipe, options.dataset, settings, reader, lfg, extractors)
 
 
 def _digest(made_of: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from training.engine import commands
 from training.engine.checkpoints import list_checkpoints
 from training.engine.child_processes import run_command, run_workers
 from training.engine.config import parse_config
-from training.engine.processes import PATIENCE, device_of_process, together
+from training.engine.processes import PATIENCE, device_of_process, each, together
 from training.engine.resumed_settings import changed_settings
 from training.synthetic.generated_data import (
     GeneratorSettings,
@@ -80,14 +80,11 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
         ValueError: An option is out of range, or contradicts an earlier run in the same folder.
         ImportError: A package of the extra `synthetic` is missing.
     """
-    _check_processes(options.num_processes, state.num_processes)
-    check_folder(options.output, "output")
-    device = device_of_process(options.device, state.local_process_index)
+    device = each(state, lambda: _checked_device(options, state))
     if options.audio_encoder.endswith(".yaml"):
         options.audio_encoder = together(state, lambda: _trained_encoder(options))
-    settings = _settings(options)
     # before anything is written: an encoder that is not there is refused at once
-    features = _features(options.audio_encoder, device)
+    settings, features = each(state, lambda: (_settings(options), _features(options.audio_encoder, device)))
     together(state, lambda: begin(options.output, settings))
     shards = plan_shards(options.output, settings)
     own = shards[state.process_index :: state.num_processes]
@@ -103,6 +100,13 @@ def make_clips(options: argparse.Namespace, state: PartialState) -> None:
     audio_dim = None if features is None else features.dim
     info = DatasetInfo(settings.size_px, settings.audio_encoder, audio_dim, exact_pose=True)
     together(state, lambda: _finish(options.output, info, settings))
+
+
+def _checked_device(options: argparse.Namespace, state: PartialState) -> torch.device:
+    """Refuse what can be refused at once; returns where this process computes."""
+    _check_processes(options.num_processes, state.num_processes)
+    check_folder(options.output, "output")
+    return device_of_process(options.device, state.local_process_index)
 
 
 def _trained_encoder(options: argparse.Namespace) -> str:

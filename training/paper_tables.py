@@ -22,7 +22,7 @@ from diffusers_dawn.records import FPS
 from training.data.clip_shards import ClipShards
 from training.data.dataset_info import write_text_atomically
 from training.engine import commands
-from training.engine.processes import PATIENCE
+from training.engine.processes import PATIENCE, each
 from training.evaluate import measure_variants
 from training.evaluation.figures import FEWEST_FRAMES
 from training.evaluation.joined_clips import rows_of_clips
@@ -62,15 +62,7 @@ def make_tables(options: argparse.Namespace, others: Sequence[str], state: Parti
     Raises:
         ValueError: An option is wrong, or as of `evaluate`.
     """
-    stages = dict(_stage(words) for words in options.stages)
-    names = [name for name in PAPER if name != CURRICULUM or stages]
-    if options.tables is not None:
-        names = options.tables.split(",")
-        if unknown := [name for name in names if name not in PAPER]:
-            raise ValueError(f"`tables` has {', '.join(map(repr, unknown))}, must be some of {', '.join(PAPER)}")
-        if CURRICULUM in names and not stages:
-            raise ValueError("`tables` has 'pipeline', which needs `stages`")
-    check_folder(options.output, "output")
+    names, stages = each(state, lambda: _chosen(options))
     words = ["--pipeline", options.pipeline, "--dataset", str(options.dataset), "--sections", "paper", *others]
     parts = []
     for name in names:
@@ -86,6 +78,20 @@ def make_tables(options: argparse.Namespace, others: Sequence[str], state: Parti
     if state.is_main_process:
         write_text_atomically(options.output / "tables.md", "\n".join(parts))
         print(f"wrote {options.output}: tables.md")
+
+
+def _chosen(options: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
+    """Names of the tables, and the pipeline of each stage."""
+    stages = dict(_stage(words) for words in options.stages)
+    names = [name for name in PAPER if name != CURRICULUM or stages]
+    if options.tables is not None:
+        names = options.tables.split(",")
+        if unknown := [name for name in names if name not in PAPER]:
+            raise ValueError(f"`tables` has {', '.join(map(repr, unknown))}, must be some of {', '.join(PAPER)}")
+        if CURRICULUM in names and not stages:
+            raise ValueError("`tables` has 'pipeline', which needs `stages`")
+    check_folder(options.output, "output")
+    return names, stages
 
 
 def _variants(name: str, words: Sequence[str], stages: Mapping[str, str]) -> dict[str, list[str]]:

@@ -54,7 +54,7 @@ from training.data.shard_writing import write_shard
 from training.data.speech_features import SpeechFeatures, stored_encoder_name
 from training.data.video_clips import ClipMaker, ClipSettings
 from training.engine import commands
-from training.engine.processes import PATIENCE, device_of_process, together
+from training.engine.processes import PATIENCE, device_of_process, each, together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # gloo on the CPU: as many processes as there are cores may share a GPU, which they need for the encoder only
     state = PartialState(cpu=True, timeout=PATIENCE)
     try:
-        speaks = state.is_main_process
-        return commands.run("prepare_clips", lambda: prepare(options, state), debug=options.debug, speaks=speaks)
+        return commands.run("prepare_clips", lambda: prepare(options, state), debug=options.debug)
     finally:
         # a process that leaves its threads of communication to the interpreter's end is now and then aborted there
         state.destroy_process_group()
@@ -87,7 +86,7 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
     Raises:
         ValueError: An option is out of range, contradicts an earlier run in the same folder, or cannot be read.
     """
-    device = device_of_process(options.device, state.local_process_index)
+    device = each(state, lambda: device_of_process(options.device, state.local_process_index))
     root, videos = together(state, lambda: _plan(options))
     clips = plan_clips(videos, *_clip_lengths(options))
     shards = plan_shards(options.output, clips, options.clips_per_shard)
@@ -95,10 +94,11 @@ def prepare(options: argparse.Namespace, state: PartialState) -> None:
 
     features = None
     if options.audio_encoder != "none":
-        features = SpeechFeatures(options.audio_encoder, device)
+        features = each(state, lambda: SpeechFeatures(options.audio_encoder, device))
     settings = ClipSettings(options.size, _min_face_px(options), options.allow_silent)
-    with MediaPipeFaceDetector() as detector:
-        maker = ClipMaker(root, clips, settings, detector, features, *_measures_of_pictures(options, detector))
+    with each(state, MediaPipeFaceDetector) as detector:
+        measures = each(state, lambda: _measures_of_pictures(options, detector))
+        maker = ClipMaker(root, clips, settings, detector, features, *measures)
         done = sum(len(read_journal(path)) for path, _ in own)
         total = sum(len(of_shard) for _, of_shard in own)
         label = "clips" if state.num_processes == 1 else f"clips of process 1 of {state.num_processes}"

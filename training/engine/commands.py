@@ -12,12 +12,15 @@ USER_ERRORS = (ValueError, OSError, ImportError)
 INTERRUPTED = 130
 
 
+class ToldElsewhere(ValueError):
+    """Another of the processes that share the work was refused something, and tells it."""
+
+
 def run(
     name: str,
     work: Callable[[], None],
     *,
     debug: bool = False,
-    speaks: bool = True,
     after_interrupt: str = "run the same command again to continue",
 ) -> int:
     """Do a command's work.
@@ -26,7 +29,6 @@ def run(
         name: Name of the command.
         work: What it does.
         debug: Whether an error of the user is raised with its traceback instead of told in one sentence.
-        speaks: Whether this process tells it; of several that share the work, one does.
         after_interrupt: What is said after Ctrl-C and other signals to stop.
 
     Returns:
@@ -38,11 +40,12 @@ def run(
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {after_interrupt}", file=sys.stderr)
         return INTERRUPTED
+    except ToldElsewhere:
+        return 2
     except USER_ERRORS as error:
         if debug:
             raise
-        if speaks:
-            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

@@ -6,16 +6,41 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
-from training.engine.commands import USER_ERRORS
+from training.engine.commands import USER_ERRORS, ToldElsewhere
 
 # processes may finish hours apart; what they ask torch to wait for each other
 PATIENCE = timedelta(days=30)
 
 
+def each(state: PartialState, work: Callable[[], Any]) -> Any:
+    """Run something in every process of `accelerate launch`, in all of which it fails if it fails in one.
+
+    Args:
+        state: This process among the others; all of them must call this.
+        work: What to do.
+
+    Returns:
+        What `work` returned in this process.
+
+    Raises:
+        ValueError: As the first process that failed raises it, like OSError and ImportError; the others raise
+            `commands.ToldElsewhere`.
+    """
+    outcome = error = None
+    try:
+        outcome = work()
+    except USER_ERRORS as refusal:
+        error = refusal
+    refused = gather_object([error is not None])
+    if any(refused):
+        raise error if refused.index(True) == state.process_index else ToldElsewhere
+    return outcome
+
+
 def together(state: PartialState, work: Callable[[], Any]) -> Any:
-    """Run something once, in the main process of `accelerate launch`; all processes get its result or its error.
+    """Run something once, in the main process of `accelerate launch`; all processes get its result, or fail with it.
 
     Args:
         state: This process among the others; all of them must call this.
@@ -25,19 +50,10 @@ def together(state: PartialState, work: Callable[[], Any]) -> Any:
         What `work` returned.
 
     Raises:
-        ValueError: As `work` raises it, like OSError and ImportError, in every process.
+        ValueError: As `work` raises it, see `each`.
     """
-    outcome: list[Any] = [None, None]
-    if state.is_main_process:
-        try:
-            outcome[0] = work()
-        except USER_ERRORS as error:
-            outcome[1] = error
-    if state.num_processes > 1:
-        broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
+    outcome = [each(state, lambda: work() if state.is_main_process else None)]
+    return broadcast_object_list(outcome)[0]
 
 
 def device_of_process(name: str | None, local_process_index: int) -> torch.device:

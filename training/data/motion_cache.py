@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from diffusers_dawn.machine.output_places import part_beside, put_in_place
 from diffusers_dawn.models.lfg import LatentFlowGenerator
 from training.data.clip_shards import ClipShards
 from training.objectives.estimated_motion import estimate_motion
@@ -110,9 +111,10 @@ class MotionCache:
             for index in self._clips_of(shard)
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial)
-        partial.rename(path)
+        # trainings that begin side by side may store the same
+        with part_beside(path) as part:
+            save_file(tensors, part)
+            put_in_place(part, path)
 
     def _clip_motion(
         self, clips: ClipShards, lfg: LatentFlowGenerator, index: int, device: torch.device

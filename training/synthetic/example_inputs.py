@@ -4,6 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from diffusers_dawn.machine.output_places import part_beside, put_in_place
 from training.data.clip_members import encode_wav
 from training.synthetic.espeak import Espeak
 from training.synthetic.head_state import HeadState
@@ -19,11 +20,14 @@ def write_portrait(path: Path, identity_seed: int) -> None:
     """Draw a person at rest, who looks at the camera.
 
     Args:
-        path: Picture file to write, 256 x 256 px.
+        path: Picture file, 256 x 256 px, which is complete or not there.
         identity_seed: Who, see `talking_head.identity_seed`.
     """
     picture = HeadRenderer(draw_identity(identity_seed), PORTRAIT_SIZE_PX).render(HeadState()).image
-    Image.fromarray(picture).save(path, optimize=True)
+    # who finds the file takes it for whole
+    with part_beside(path) as part:
+        Image.fromarray(picture).save(part, optimize=True)
+        put_in_place(part, path)
 
 
 def write_speech(path: Path, identity_seed: int, num_frames: int) -> tuple[str, ...]:

@@ -3,8 +3,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from training.data import motion_cache
 from training.data.clip_shards import ClipShards
 from training.data.datasets import MotionWindows
 from training.data.draw import Draw
@@ -52,6 +54,22 @@ def test_cache_is_not_built_twice(clips, lfg, cache):
     for shard in cache.shards():
         cache.build(clips, lfg, shard, torch.device("cpu"))
     assert {path: path.stat().st_mtime_ns for path in cache.folder.iterdir()} == before and len(before) == 2
+
+
+def test_trainings_side_by_side_may_store_the_same_shard(clips, lfg, cache, monkeypatch):
+    shard, device = cache.shards()[0], torch.device("cpu")
+    path = (cache.folder / shard).with_suffix(".safetensors")
+    stored = path.read_bytes()
+    path.unlink()
+
+    def save_while_another_does(tensors, place):
+        save_file(tensors, place)
+        monkeypatch.undo()
+        cache.build(clips, lfg, shard, device)
+
+    monkeypatch.setattr(motion_cache, "save_file", save_while_another_does)
+    cache.build(clips, lfg, shard, device)
+    assert path.read_bytes() == stored and len(list(cache.folder.iterdir())) == 2
 
 
 def test_other_weights_have_another_cache(lfg):

@@ -33,12 +33,17 @@ SIZES = [
     *((A2VFlowDiffusionModel, "flow_scale", scale) for scale in (1e300, 1e-300, -8, float("inf"), float("nan"), "8")),
     *((A2VFlowDiffusionModel, "pose_scale", [scale] * 6) for scale in (1e30, float("nan"), None, True)),
     (A2VFlowDiffusionModel, "blink_scale", "ab"),
+    # distances beyond a quarter of the rows share rows by their logarithm, which must not be that of 1, or of 0
+    *((A2VFlowDiffusionModel, "position_max_distance", distance) for distance in (1, 8)),
+    (A2VFlowDiffusionModel, "position_buckets", 3),
+    (PoseBlinkNet, "max_distance", 32),
+    (PoseBlinkNet, "blink_sizes", {"max_distance": 32}),
 ]
 
 
 @pytest.mark.parametrize(("model_class", "name", "value"), SIZES)
 def test_absurd_sizes_of_a_config_are_refused_before_anything_is_built(model_class, name, value):
-    with pytest.raises(ValueError, match=f"^`{'latent_dim' if name == 'blink_sizes' else name}` "):
+    with pytest.raises(ValueError, match=f"^`{next(iter(value)) if name == 'blink_sizes' else name}` "):
         model_class(**{name: value})
 
 

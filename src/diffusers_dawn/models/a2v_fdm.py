@@ -69,8 +69,8 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
         condition_heads: Heads of the cross-attentions to the conditions.
         condition_head_dim: Channels per such head.
         temporal_window: In eval mode, frames farther than this do not attend to each other; None: all do.
-        position_buckets: Rows of the relative position table.
-        position_max_distance: Distance from which positions share a bucket [frames].
+        position_buckets: Rows of the relative position table, at least 4.
+        position_max_distance: Distance from which positions share a bucket [frames], more than a quarter of the rows.
         norm_num_groups: Groups of the group norms.
         patch_size: Side of the squares of cells that become channels of one, as in vision transformers; 1, as
             published. With 2 a motion of 64x64 costs what one of 32x32 does.

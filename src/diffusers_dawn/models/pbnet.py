@@ -67,8 +67,8 @@ class PoseBlinkNet(CarriesCode, ModelMixin, ConfigMixin):
         num_heads: Heads of every attention.
         head_dim: Channels of a head of the decoder.
         rotary_dim: How many of them are rotated; even.
-        num_buckets: Rows of the relative position tables; even.
-        max_distance: Distance from which all keys share a bucket [frames].
+        num_buckets: Rows of the relative position tables; even, at least 4.
+        max_distance: Distance from which all keys share a bucket [frames], more than a quarter of the rows.
         dropout: Dropout of the encoder in training.
         pose_window: Farthest key seen in evaluation mode by the pose or joint network [frames]; None: every key is.
         blink_window: The same for the blink network.
@@ -140,7 +140,7 @@ class PoseBlinkNet(CarriesCode, ModelMixin, ConfigMixin):
         }
         blink_sizes = dict(blink_sizes or {})
         check_sizes({**sizes, "latent_stride": latent_stride})
-        check_sizes({name: value for name, value in blink_sizes.items() if name in sizes})
+        check_sizes(sizes | {name: value for name, value in blink_sizes.items() if name in sizes})
         check_windows_in_time({"pose_window": pose_window, "blink_window": blink_window})
         check_sizes({} if clip_frames is None else {"clip_frames": clip_frames})
         check_numbers({"dropout": dropout}, 0, 1)

@@ -6,6 +6,9 @@ from ..ranges import is_between, is_whole_number
 
 MOST_CHANNELS, MOST_LAYERS, MOST_WINDOW_FRAMES = 2**14, 256, 10**5
 MOST_LEVELS = 16
+# rows of a table of distances, and the distance from which all share a row, by the names of a config
+POSITION_TABLES = {"position_buckets": "position_max_distance", "num_buckets": "max_distance"}
+LEAST_ROWS = 4
 # from a motion that nothing moves to one that leaves the picture at once; the others are of whole pictures and turns
 FLOW_SCALES, CONDITION_SCALES, POSES = (1e-3, 1e3), (-1e6, 1e6), (-1e5, 1e5)
 
@@ -18,7 +21,8 @@ def check_sizes(sizes: Mapping[str, int | Sequence[int]]) -> None:
             layers, sequences hold channels per level.
 
     Raises:
-        ValueError: One is no whole number, below 1, or absurdly large.
+        ValueError: One is no whole number, below 1, or absurdly large, or a table of distances has fewer than four
+            rows, or a distance within the quarter of them that are of one distance each.
     """
     for name, value in sizes.items():
         most = MOST_LAYERS if name.startswith("num_") and name.endswith(("blocks", "layers")) else MOST_CHANNELS
@@ -29,6 +33,14 @@ def check_sizes(sizes: Mapping[str, int | Sequence[int]]) -> None:
         if not all(is_whole_number(size) and least <= size <= most for size in (value if several else [value])):
             raise ValueError(
                 f"`{name}` is {value!r}, must be a whole number from {least} to {most}{' per level' * several}"
+            )
+    for rows, distance in POSITION_TABLES.items():
+        if rows in sizes and sizes[rows] < LEAST_ROWS:
+            raise ValueError(f"`{rows}` is {sizes[rows]}, must be at least {LEAST_ROWS}")
+        # a quarter of the rows are of one distance each, the others of wider and wider ranges beyond
+        if rows in sizes and sizes[distance] <= sizes[rows] // 4:
+            raise ValueError(
+                f"`{distance}` is {sizes[distance]}, must be more than a quarter of `{rows}`, {sizes[rows]}"
             )
 
 

@@ -1,8 +1,11 @@
 """A checkpoint that keeps backgrounds still draws what shows no person as the portrait has it."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_dawn import DAWNPipeline, LatentFlowGenerator, Portrait
 from diffusers_dawn.geometry.flow import cell_centres
@@ -68,6 +71,18 @@ def test_who_is_cut_out_is_found_by_the_same_segmenter(keeping):
     assert np.array_equal(portrait.opacity, 255 * left_half(portrait.image))
     again = keeping.prepare_portrait(Portrait(portrait.image, portrait.face), transparent=True)
     assert np.array_equal(again.opacity, portrait.opacity)
+
+
+def test_a_stream_that_cannot_go_back_is_read_once_though_its_opacity_is_wanted(keeping):
+    class Pipe(io.BytesIO):
+        def seek(self, *place):
+            raise io.UnsupportedOperation("seek")
+
+    written = io.BytesIO()
+    Image.fromarray(picture()).save(written, "PNG")
+    portrait = keeping.prepare_portrait(Pipe(written.getvalue()), face(), transparent=True)
+    assert np.array_equal(portrait.image, picture())
+    assert np.array_equal(portrait.opacity, 255 * left_half(portrait.image))
 
 
 def test_without_mediapipe_it_goes_on(keeping, monkeypatch):

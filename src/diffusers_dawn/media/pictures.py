@@ -1,6 +1,5 @@
 """Read pictures from files, bytes, streams, arrays and tensors, through Pillow."""
 
-import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from ..machine.free_memory import free_bytes
 from .picture_colours import conversion_to_srgb, read_colour_code
 from .shown_colours import ROWS_AT_ONCE
-from .sources import as_array, describe_source, open_binary
+from .sources import as_array, describe_source, open_binary, rewound
 
 if TYPE_CHECKING:
     import torch
@@ -84,10 +83,7 @@ def read_image_and_opacity(source: ImageSource, name: str = "image") -> tuple[np
 
 
 def _open_picture(file: BinaryIO, source: ImageSource, name: str) -> Image.Image:
-    try:
-        file.seek(0)
-    except (AttributeError, OSError):  # it cannot go back
-        file = io.BytesIO(file.read())
+    file = rewound(file)
     with _damage_named(source, name):
         try:
             with warnings.catch_warnings():

@@ -86,6 +86,15 @@ def open_binary(source: MediaSource, name: str) -> Iterator[BinaryIO]:
         yield source
 
 
+def rewound(file: BinaryIO) -> BinaryIO:
+    """Go back to a stream's start; what is left of one that cannot go back is read into another that can."""
+    try:
+        file.seek(0)
+    except (AttributeError, OSError):
+        return io.BytesIO(file.read())
+    return file
+
+
 def time_s_of(frame: "av.frame.Frame | av.Packet", container: "av.container.InputContainer") -> float | None:
     """Tell when a frame or packet begins [s from the container's start]; None where it does not say."""
     if frame.pts is None:

@@ -16,6 +16,7 @@ from ..face.person import PersonSegmenter, with_person
 from ..geometry.frame_windows import FrameWindows
 from ..geometry.motion_latents import motion_from_latents
 from ..geometry.still_background import keep_background
+from ..media.sources import open_binary, rewound
 from ..motion.direction import check_sampling, motion_of_call
 from ..motion.track import MotionTrack
 from ..ranges import is_whole_number
@@ -88,6 +89,9 @@ class StagesOfDAWN:
             ValueError: The picture cannot be read, shows no face, or is not square where it must be; or the given
                 square does not hold the face.
         """
+        if transparent and hasattr(image, "read"):  # its opacity is read after its face
+            with open_binary(image, "image") as stream:
+                image = rewound(stream)
         portrait = prepare_portrait(image, face, face_index, crop, self.detect_faces)
         if self.keeps_background and not isinstance(image, Portrait):
             portrait = self.find_person(portrait)

@@ -54,6 +54,14 @@ def arriving(chunks: queue.Queue) -> Iterator[np.ndarray]:
         yield chunk
 
 
+async def rate_of_speech(socket: WebSocket) -> object:
+    """Take the first message, which says the sampling rate."""
+    try:
+        return (await socket.receive_json()).get("sampling_rate")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError('the first message must be JSON such as {"sampling_rate": 16000}') from error
+
+
 async def listen(socket: WebSocket, chunks: queue.Queue) -> str:
     """Take speech until it ends; returns why it ended: "end", "gone" or "slow"."""
     try:
@@ -100,8 +108,7 @@ def make_app(pipe: DAWNPipeline, portrait: Portrait, **settings) -> Starlette:
         chunks: queue.Queue = queue.Queue()
         listening = None
         try:
-            sampling_rate = (await socket.receive_json()).get("sampling_rate")
-            stream = pipe.stream(portrait, arriving(chunks), sampling_rate, **settings)
+            stream = pipe.stream(portrait, arriving(chunks), await rate_of_speech(socket), **settings)
             listening = asyncio.create_task(listen(socket, chunks))
             # rendering takes a thread of its own, so that speech is heard meanwhile
             while (piece := await asyncio.to_thread(next, stream, None)) is not None:

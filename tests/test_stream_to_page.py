@@ -70,6 +70,14 @@ def test_page_is_told_why_its_speech_is_refused(talking_page, begin, chunk, reas
     assert message["code"] == 1008 and reason in message["reason"]
 
 
+@pytest.mark.parametrize("first", ["[16000]", "16000", "{", b"1234", "[" * 10**5])
+def test_page_whose_first_message_is_no_object_is_told_what_it_must_be(talking_page, first):
+    with talking_page.websocket_connect("/talk") as socket:
+        (socket.send_bytes if isinstance(first, bytes) else socket.send_text)(first)
+        message = socket.receive()
+    assert message["code"] == 1008 and 'must be JSON such as {"sampling_rate": 16000}' in message["reason"]
+
+
 def test_page_that_cannot_be_served_says_what_is_missing(monkeypatch, capsys):
     with imported_script("stream_to_page", EXAMPLES) as example:
         monkeypatch.setattr(example.importlib.util, "find_spec", lambda name: None)

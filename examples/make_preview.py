@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from diffusers_dawn import DAWNPipeline, demo_checkpoint
+from diffusers_dawn.machine.output_places import check_place, part_beside, put_in_place
 from diffusers_dawn.media.recordings import read_waveform
 from diffusers_dawn.records import FPS
 
@@ -70,11 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output.suffix != ".webp":
         parser.error(f"`--output` is {options.output}, must end in .webp")
     try:
+        check_place(options.output, "output")
         pipe = DAWNPipeline.from_pretrained(options.checkpoint)
         frames = render_row(pipe, options.portraits, options.speech, options.preset, options.seed)
         first, *others = map(Image.fromarray, frames)
         animation = {"save_all": True, "append_images": others, "duration": 1000 // FPS, "loop": 0}
-        first.save(options.output, **animation, quality=QUALITY, method=6)
+        with part_beside(options.output) as part:
+            first.save(part, **animation, quality=QUALITY, method=6)
+            put_in_place(part, options.output)
     except (ValueError, OSError, ImportError) as error:
         print(f"make_preview: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import sys
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -47,6 +48,28 @@ def test_preview_of_a_missing_portrait_is_refused(make_preview, tmp_path, capsys
     error = capsys.readouterr().err
     assert "make_preview:" in error and "nobody.png" in error
     assert not list(tmp_path.iterdir())
+
+
+def write_half(picture, file, name):
+    file.write(b"half")
+    raise KeyboardInterrupt
+
+
+def test_preview_stays_what_it_was_where_writing_another_is_interrupted(make_preview, tmp_path, monkeypatch):
+    preview = tmp_path / "preview.webp"
+    preview.write_bytes(b"earlier")
+    monkeypatch.setitem(make_preview.__globals__, "render_row", lambda *_: np.zeros((2, 8, 8, 3), np.uint8))
+    Image.init()
+    monkeypatch.setitem(Image.SAVE_ALL, "WEBP", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        make_preview(["--output", str(preview)])
+    assert preview.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [preview]
+
+
+def test_preview_without_a_place_is_refused_before_the_work(make_preview, tmp_path, monkeypatch, capsys):
+    monkeypatch.delitem(make_preview.__globals__, "DAWNPipeline")
+    assert make_preview(["--output", str(tmp_path / "nowhere" / "preview.webp")]) == 2
+    assert "`output` lies in a folder that does not exist" in capsys.readouterr().err
 
 
 def test_preview_of_another_format_is_refused(make_preview, tmp_path, capsys):

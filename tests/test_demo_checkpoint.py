@@ -24,14 +24,14 @@ from training.synthetic.talking_head import identity_seed, make_talking_head
 
 FOLDER = Path(diffusers_dawn.demo_checkpoint())
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NUM_FRAMES = 50
+NUM_FRAMES = 40
 NUM_FILMED = 74  # whole sentences
 # a mouth that stays still has 0; the model card tells what more clips reach
 LEAST_CORRELATION = 0.25
 LEAST_CORRELATION_FILMED = 0.3
 # talkers of whom nothing was trained
 FILMS = Path(os.environ.get("DAWN_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "grid"
-FILMED = ("s2/s2_bbaf1n.mkv", "s31/s31_bbac2n.mkv", "s2/s2_bbaf3p.mkv")
+FILMED = ("s2/s2_bbaf1n.mkv", "s31/s31_bbac2n.mkv")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_examples_are_drawn_and_spoken_by_their_script(tmp_path):
 def test_lips_of_drawn_strangers_follow_their_speech(pipe, detector):
     made, frozen = [], []
     with FaceReader() as reader:
-        for number in range(3):
+        for number in range(2):
             clip = make_talking_head(identity_seed(200 + number, "test", 0), 1000 + number, "test", 256, NUM_FRAMES)
             frames = animated(pipe, clip.frames[0], Waveform(clip.samples, SAMPLE_RATE_HZ), number)
             truth = labelled_opening(clip.labels)
@@ -124,5 +124,6 @@ def frozen_lips(readings: FaceReadings) -> FaceReadings:
 
 def animated(pipe: DAWNPipeline, picture: np.ndarray, speech: Waveform, seed: int) -> np.ndarray:
     generator = torch.Generator().manual_seed(seed)
-    frames = pipe(np.asarray(picture), speech, generator=generator, output_type="np").frames[0]
+    # lips follow with the fewest steps, too
+    frames = pipe(picture, speech, preset="fast", generator=generator, output_type="np").frames[0]
     return (frames * 255).round().astype(np.uint8)

@@ -53,7 +53,10 @@ def test_every_weight_is_trained(configs, name):
     [
         ("lfg", "reconstruction", 60, 0.6, {"learning_rate": 3e-3, "colour_jitter": 0.0, "flip": False}),
         ("pbnet", "pose_reconstruction", 60, 0.2, {"learning_rate": 3e-3, "adversarial_weight": 0.0}),
-        ("a2v", "denoising", 60, 0.5, {"learning_rate": 3e-3, "colour_jitter": False, "cached_references": 1}),
+        (
+            *("a2v", "denoising", 30, 0.6),
+            {"learning_rate": 5e-3, "colour_jitter": False, "cached_references": 1, "train_batch_size": 2},
+        ),
     ],
 )
 def test_loss_of_one_clip_falls_by_the_factor(configs, single_clip, name, term, steps, factor, changes):
@@ -63,8 +66,7 @@ def test_loss_of_one_clip_falls_by_the_factor(configs, single_clip, name, term, 
         max_train_steps=steps,
         checkpointing_steps=steps,
         lr_scheduler="constant",
-        train_batch_size=4,
-        **changes,
+        **{"train_batch_size": 4} | changes,
     )
     stage = STAGES[name](config)
     objective = stage.objectives[name if name != "a2v" else "unet"]

@@ -46,9 +46,18 @@ def figures_of(report):
     return {figure.key: figure.value for figure in report.figures}
 
 
-def test_a_pipeline_that_shows_what_was_filmed_has_full_marks(folder, tiny_data_set, reader, monkeypatch):
-    monkeypatch.setattr(films, "_rendered", lambda evaluation, film, sound, place: film.frames)
-    report = films.films_section(evaluation_of(folder, tiny_data_set, reader))
+@pytest.fixture(scope="module")
+def truth(folder, tiny_data_set, reader, tmp_path_factory):
+    """Report of a pipeline that shows what was filmed, and the folder of its pictures."""
+    output = tmp_path_factory.mktemp("truth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(films, "_rendered", lambda evaluation, film, sound, place: film.frames)
+        evaluation = evaluation_of(folder, tiny_data_set, reader, output=output, num_videos=1)
+        return films.films_section(evaluation), output
+
+
+def test_a_pipeline_that_shows_what_was_filmed_has_full_marks(truth):
+    report, _ = truth
     figures = figures_of(report)
     for name in ("opening", "opening_size", "width", "sharpness", "other_sound", "lag_within_1"):
         assert figures[name] == pytest.approx(1, abs=1e-3), name
@@ -62,10 +71,9 @@ def test_a_pipeline_that_shows_what_was_filmed_has_full_marks(folder, tiny_data_
         assert movement[name].value == movement[name].beside, name
 
 
-def test_curves_of_the_mouths_are_drawn_and_named(folder, tiny_data_set, reader, monkeypatch, tmp_path):
-    monkeypatch.setattr(films, "_rendered", lambda evaluation, film, sound, place: film.frames)
-    report = films.films_section(evaluation_of(folder, tiny_data_set, reader, output=tmp_path, num_videos=1))
-    assert [path.name for path in tmp_path.iterdir()] == ["mouths_of_films.png"]
+def test_curves_of_the_mouths_are_drawn_and_named(truth):
+    report, output = truth
+    assert [path.name for path in output.iterdir()] == ["mouths_of_films.png"]
     assert "Curves of the mouth's opening: mouths_of_films.png." in report.notes
 
 

@@ -5,12 +5,13 @@ what it imports, needs a process of its own: `subprocess`.
 """
 
 import gc
+import json
 import multiprocessing
 import os
 import runpy
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -90,12 +91,37 @@ def run_script(command: Sequence[str], **_: Any) -> CompletedProcess[str]:
     return done
 
 
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a script of Python as `child_processes.run_command` does.
+
+    Args:
+        command: Words of the command: Python, the script's file, its options.
+        environment: Its environment variables; there are no others.
+
+    Returns:
+        Its exit code.
+    """
+    (code,) = exit_codes([begin(_run_script_in, [json.dumps(dict(environment)), *command[1:]])])
+    return code
+
+
+def _run_script_in(words: list[str]) -> None:
+    environment, *words = words
+    os.environ.clear()
+    os.environ.update(json.loads(environment))
+    _run_file(words)
+
+
 def _run_script(words: list[str]) -> None:
-    printed, file, *_ = words
+    printed, *words = words
     os.dup2(os.open(printed, os.O_WRONLY | os.O_CREAT, 0o600), 1)
-    sys.argv = words[1:]
-    sys.path.insert(0, str(Path(file).parent))
-    runpy.run_path(file, run_name="__main__")
+    _run_file(words)
+
+
+def _run_file(words: list[str]) -> None:
+    sys.argv = words
+    sys.path.insert(0, str(Path(words[0]).parent))
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def _run(main: Callable, arguments: list[str], said: Path | None, environment: dict[str, str]) -> None:

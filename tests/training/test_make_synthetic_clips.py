@@ -7,11 +7,12 @@ import pytest
 from accelerate import PartialState
 
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
+from training import make_synthetic_clips
 from training.data.clip_shards import ClipShards
 from training.data.dataset_info import read_dataset_info
 from training.make_synthetic_clips import main
 from training.synthetic.speech_report import count_blinks
-from warm_processes import begin, begin_two, begin_workers_warm, exit_codes
+from warm_processes import begin, begin_two, begin_workers_warm, exit_codes, run_command
 
 pytest.importorskip("espeakng_loader")
 
@@ -125,6 +126,7 @@ def with_encoder(tmp_path_factory):
         # who tries to meet the other process fails at once instead of waiting for it
         for name, value in (launched | {"MASTER_PORT": "no port"}).items():
             patch.setenv(name, value)
+        patch.setattr(make_synthetic_clips, "run_command", run_command)
         assert main(arguments(folder / "data", audio_encoder=folder / "encoder.yaml")) == 0
     return folder
 

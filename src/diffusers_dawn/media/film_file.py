@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 BT709, LIMITED_RANGE = 1, 1
 # fixed, because x264 gives other bytes with another number of threads
 ENCODER_THREADS = 4
-# x264 looks ahead at half the size, and there its search reads beyond the memory of pictures smaller than this: what
-# it finds there changes the file. Measured with frames of 64 and 128 px and memory filled with other bytes
-LEAST_LOOKAHEAD_PX = 128
+# x264 looks ahead at half the width, and there it also reads what fills lines up to whole 64 px, which nobody writes:
+# what it finds there changes the file, unless the width is a multiple of this. Measured with widths from 64 to 1024 px
+# and memory filled with other bytes
+LOOKAHEAD_MULTIPLE_PX = 128
 MOST_COMMENT_BYTES = 255  # of one block of a GIF's comment
 
 
@@ -57,7 +58,7 @@ class FilmFile:
         self._container = av.open(str(path), "w", format=kind.container, container_options=container_options)
         self._container.metadata.update(metadata)
         codec_options = dict(kind.codec_options)
-        if kind.codec == "libx264" and min(size) < LEAST_LOOKAHEAD_PX:
+        if kind.codec == "libx264" and size[1] % LOOKAHEAD_MULTIPLE_PX:
             codec_options["rc-lookahead"] = "0"
         self._video = self._container.add_stream(kind.codec, rate=fps, options=codec_options)
         self._video.height, self._video.width = size

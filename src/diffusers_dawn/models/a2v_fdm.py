@@ -154,7 +154,7 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             "norm_groups": norm_num_groups,
             "time_dim": time_dim,
             "condition_dims": condition_dims,
-            "signed_conditions": {"mouth", *(name for name, scale in scales.items() if scale is not None)},
+            "signed_conditions": frozenset({"mouth", *(name for name in scales if scales[name] is not None)}),
             "condition_heads": condition_heads,
             "condition_head_dim": condition_head_dim,
         }

@@ -17,9 +17,9 @@ class ResidualBlock(nn.Module):
         norm_groups: Groups of the norms.
         time_dim: Width of the time embedding; None: no time and no conditions.
         condition_dims: Width of each condition by name.
-        signed_conditions: Names of those that are embedded together with their negatives.
         condition_heads: Heads of the cross-attentions.
         condition_head_dim: Channels per such head.
+        signed_conditions: Names of those that are embedded together with their negatives.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class ResidualBlock(nn.Module):
         norm_groups: int,
         time_dim: int | None = None,
         condition_dims: dict[str, int] | None = None,
-        signed_conditions: frozenset[str] = frozenset(),
         condition_heads: int = 8,
         condition_head_dim: int = 8,
+        signed_conditions: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
@@ -43,7 +43,7 @@ class ResidualBlock(nn.Module):
         self.conditions = None
         if condition_dims is not None:
             self.conditions = ConditionMixer(
-                condition_dims, signed_conditions, channels_in, channels_out, condition_heads, condition_head_dim
+                condition_dims, channels_in, channels_out, condition_heads, condition_head_dim, signed_conditions
             )
 
     def forward(

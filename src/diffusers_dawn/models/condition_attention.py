@@ -117,21 +117,21 @@ class ConditionMixer(nn.Module):
 
     Args:
         condition_dims: Width of each condition by name.
-        signed_conditions: Names of those that are embedded together with their negatives.
         channels_in: Channels of the pixels that ask.
         channels_out: Channels of the answer.
         num_heads: Heads.
         head_dim: Channels per head.
+        signed_conditions: Names of those that are embedded together with their negatives.
     """
 
     def __init__(
         self,
         condition_dims: dict[str, int],
-        signed_conditions: frozenset[str],
         channels_in: int,
         channels_out: int,
         num_heads: int,
         head_dim: int,
+        signed_conditions: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.attentions = nn.ModuleDict({

@@ -40,7 +40,7 @@ PERSON = r"([^/]*?_[^/]*?)[ab]?\.[a-z]+$"
 NUM_PHOTO_CLIPS, NUM_DRAWN_CLIPS, NUM_TEST_CLIPS = 1500, 200, 40
 NUM_DRAWN_PORTRAITS, NUM_TRACKS, TRACK_SECONDS = 80, 300, 6
 SQUARE_PX, SQUARE_STEPS, SQUARE_RATE = 128, 8000, 1e-3
-# lips and heads move by less than they are told: of yaw, pitch and roll by .35, .56 and .68. Places and size stay
+# lips and heads move by less than they are told: of yaw, pitch and roll by .34, .52 and .67. Places and size stay
 GAINS = Gains(speech=2.5, pose=(1.6, 1.25, 1.5, 1.0, 1.0, 1.0), mouth=1.4)
 # the smallest drawn heads: of the tracks nobody sees the pictures
 TRACKS_PX = 64

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
+from diffusers_dawn.models.mouth_reader import MOUTH_DEVIATIONS, MOUTH_MEANS
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
-from training.data.mouth import DEVIATIONS, MEANS
 from training.engine import recipe as engine_recipe
 from training.engine.recipe import Gains, Stage, export, run_recipe
 
@@ -71,7 +71,7 @@ def test_export_opens_the_mouth_that_is_read_from_speech_wider(tiny_pipeline_fol
     export(tmp_path / "quiet", tmp_path / "out", Gains(mouth=1.5))
     loud = DAWNPipeline.from_pretrained(tmp_path / "out")
     speech = torch.randn(1, 9, quiet.unet.config.audio_dim)
-    track = torch.tensor(DEVIATIONS), torch.tensor(MEANS)
+    track = torch.tensor(MOUTH_DEVIATIONS), torch.tensor(MOUTH_MEANS)
     with torch.no_grad():
         read, wider = (pipe.unet.mouth_reader(speech) * track[0] + track[1] for pipe in (quiet, loud))
     torch.testing.assert_close(wider, 1.5 * read, atol=1e-3, rtol=1e-2)

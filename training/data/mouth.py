@@ -2,12 +2,12 @@
 
 import torch
 
+from diffusers_dawn.models.mouth_reader import MOUTH_DEVIATIONS, MOUTH_MEANS
+
 # middle of the inner upper and lower lip (62 and 66 of the 68-point convention) among the 20 mouth landmarks
 UPPER_LIP, LOWER_LIP = 14, 18
 # outer corners (48 and 54)
 CORNERS = 0, 6
-# of opening and width, over the height of the face, in films and puppets; width less what is usual in the clip
-MEANS, DEVIATIONS = (0.025, 0.0), (0.025, 0.02)
 
 
 def mouth_opening(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tensor:
@@ -56,16 +56,17 @@ def mouth_track(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> torch.Tens
         face_box_px: x_min, x_max, y_min, y_max (F, 4) [px].
 
     Returns:
-        Float32 tensor (F, 2): opening and width, less `MEANS`, over `DEVIATIONS`.
+        Float32 tensor (F, 2): opening and width, of the height of the face, less `MOUTH_MEANS` and over
+        `MOUTH_DEVIATIONS`.
 
     Raises:
         ValueError: The shapes do not fit.
     """
-    height = _height(torch.as_tensor(face_box_px).float()).median()
-    boxes = torch.stack((height * 0, height * 0, height * 0, height)).expand(len(mouth_px), 4)
-    opening, width = mouth_opening(mouth_px, boxes), mouth_width(mouth_px, boxes)
-    track = torch.stack((opening, width - width.median()), dim=-1)
-    return (track - track.new_tensor(MEANS)) / track.new_tensor(DEVIATIONS)
+    opening, width = mouth_opening(mouth_px, face_box_px), mouth_width(mouth_px, face_box_px)
+    heights = _height(torch.as_tensor(face_box_px).float())
+    track = torch.stack((opening, width), dim=-1) * (heights / heights.median())[:, None]
+    track[:, 1] -= track[:, 1].median()
+    return (track - track.new_tensor(MOUTH_MEANS)) / track.new_tensor(MOUTH_DEVIATIONS)
 
 
 def _checked(mouth_px: torch.Tensor, face_box_px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

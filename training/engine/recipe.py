@@ -13,12 +13,12 @@ import torch
 
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
 from diffusers_dawn.models.lfg import LatentFlowGenerator
+from diffusers_dawn.models.mouth_reader import MOUTH_DEVIATIONS, MOUTH_MEANS
 from diffusers_dawn.models.pbnet import PoseBlinkNet
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
 from diffusers_dawn.records import POSE_NAMES
 from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
 from training.data.dataset_info import read_record
-from training.data.mouth import DEVIATIONS, MEANS
 from training.engine.child_processes import run_command
 
 MAX_BYTES = 40_000_000
@@ -171,6 +171,6 @@ def _open_wider(unet: A2VFlowDiffusionModel, gain: float) -> None:
     if unet.mouth_reader is None:
         raise ValueError("`gains` must be 1 for the mouth: the denoiser reads none from speech")
     last = unet.mouth_reader.linear_out
-    closed = -torch.tensor(MEANS) / torch.tensor(DEVIATIONS)
+    closed = -torch.tensor(MOUTH_MEANS) / torch.tensor(MOUTH_DEVIATIONS)
     last.weight *= gain
     last.bias.copy_(closed + gain * (last.bias - closed))

@@ -127,7 +127,7 @@ class MotionObjective(nn.Module):
             face_mask = _cut_out(face_mask, batch["corner"] * stride, side * stride)
             masks = {name: _cut_out(mask, batch["corner"], side) for name, mask in masks.items()}
         # the denoiser learns from the mouth that is seen, its reader what speech says about it
-        mouth = batch.get("mouth") if "mouth_reader" in self.weights else None
+        mouth = batch["mouth"] if "mouth_reader" in self.weights else None
         prediction = self.unet(noisy, time, features, face_mask, *conditions, mouth).sample
 
         clean = clean_from_prediction(self.prediction_type, prediction.float(), noisy, level)

@@ -304,8 +304,8 @@ class A2VFlowDiffusionModel(CarriesCode, NativeFeatures):
             audio_features: Speech features at 25 fps (B, F, D).
             pose: Pose minus that of the reference (B, F, 6).
             blink: Eye openness minus that of the reference (B, F, 2).
-            mouth: How far the mouth is open and how wide it is (B, F, 2), both less their mean and over their standard
-                deviation; None: as read from speech. Only for networks with a `MouthReader`.
+            mouth: How far the mouth is open, and how much wider than usual (B, F, 2), of the height of the face, less
+                `MOUTH_MEANS` and over `MOUTH_DEVIATIONS`; None: as read from speech. Only with a `MouthReader`.
             context: Result of `prepare_context` for this clip.
             deep_features: Of an earlier step, from which they hardly differ: all levels but the highest resolution
                 are left out (DeepCache, arXiv 2312.00858).

@@ -41,7 +41,7 @@ def condition_inputs(
         audio_features: Speech features (B, F, D).
         pose: Pose minus that of the reference (B, F, 6).
         blink: Eye openness minus that of the reference (B, F, 2).
-        mouth: Opening and width of the mouth (B, F, 2); None: as read from speech.
+        mouth: Opening and width of the mouth (B, F, 2), see `mouth_reader.MOUTH_MEANS`; None: as read from speech.
 
     Returns:
         Tensors by the names of the conditions: "audio", "pose", "blink" and, with a reader, "mouth".

@@ -6,6 +6,8 @@ from torch.nn import functional
 
 # how far open and how wide
 NUM_MOUTH_NUMBERS = 2
+# of both, over the height of the face, in films and puppets; width counts from what is usual of the mouth
+MOUTH_MEANS, MOUTH_DEVIATIONS = (0.025, 0.0), (0.025, 0.02)
 KERNEL = 5
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.mouth import DEVIATIONS, MEANS, mouth_opening, mouth_track
+from diffusers_dawn.models.mouth_reader import MOUTH_DEVIATIONS, MOUTH_MEANS
+from training.data.mouth import mouth_opening, mouth_track
 
 
 def test_mouth_opening_is_the_inner_gap_over_the_height_of_the_face():
@@ -19,7 +20,7 @@ def test_a_mouths_track_counts_width_from_the_clips_own_and_heights_of_the_clips
     mouth[2, 18, 1] = 54
     # the chin drops with the lips
     boxes = torch.tensor([[0.0, 99, 0, 100], [0, 99, 0, 100], [0, 99, 0, 110]])
-    raw = mouth_track(mouth, boxes) * torch.tensor(DEVIATIONS) + torch.tensor(MEANS)
+    raw = mouth_track(mouth, boxes) * torch.tensor(MOUTH_DEVIATIONS) + torch.tensor(MOUTH_MEANS)
     torch.testing.assert_close(raw, torch.tensor([[0.0, 0.0], [0.0, 0.04], [0.04, 0.0]]), atol=1e-6, rtol=0)
 
 

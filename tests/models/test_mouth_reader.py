@@ -1,12 +1,14 @@
 """The mouth that a denoiser reads from speech, and is told of beside it."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from tiny_a2v import TINY, inputs_for
 from torch.nn import functional
 
 from diffusers_dawn.models.a2v_fdm import A2VFlowDiffusionModel
-from diffusers_dawn.models.condition_attention import ConditionCrossAttention
+from diffusers_dawn.models.condition_attention import PROPORTION, ConditionCrossAttention, ConditionMixer
 from diffusers_dawn.models.mouth_reader import MouthReader
 
 
@@ -65,3 +67,26 @@ def test_both_signs_of_a_condition_are_embedded_alike_at_first():
     embedded = attention.embed(functional.silu(torch.cat((condition, -condition), dim=-1)))
     linear = functional.linear(condition, attention.embed.weight[:, :3], attention.embed.bias)
     torch.testing.assert_close(embedded, linear)
+
+
+@torch.no_grad()
+def test_a_signed_condition_answers_in_proportion_and_not_at_all_to_zero():
+    torch.manual_seed(0)
+    mixer = ConditionMixer({"audio": 5, "pose": 3}, 8, 8, 2, 4, signed_conditions=frozenset({"pose"}))
+    silenced = deepcopy(mixer)
+    layer = mixer.attentions["pose"].proportional
+    layer.weight.normal_()
+    x, audio, pose = torch.randn(1, 2, 3, 3, 8), torch.randn(1, 2, 5), torch.randn(1, 2, 3)
+
+    def added(pose: torch.Tensor) -> torch.Tensor:
+        answers = [
+            one(torch.zeros_like(x), x, one.project({"audio": audio, "pose": pose})) for one in (mixer, silenced)
+        ]
+        return answers[0] - answers[1]
+
+    torch.testing.assert_close(added(0 * pose), torch.zeros_like(x))
+    # without heads there is one vector for all pixels; the constant's share is a half
+    layer.weight[8:] = 0
+    constant = layer(PROPORTION * pose)[..., :8] / 2
+    torch.testing.assert_close(added(pose), constant[:, :, None, None].expand(x.shape))
+    torch.testing.assert_close(added(2 * pose), 2 * added(pose))

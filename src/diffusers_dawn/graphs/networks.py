@@ -199,6 +199,7 @@ class MixerGraph(ConditionMixer):
             score_map=torch.cat(score_maps, dim=-1),
             basis=torch.cat(bases, dim=1),
             gram=torch.cat(rows, dim=1),
+            proportional=self._proportional(conditions) if self.has_signs else bases[0][:, :0],
         )
 
     def forward(self, hidden: torch.Tensor, x: torch.Tensor, context: ConditionContext) -> torch.Tensor:
@@ -210,13 +211,18 @@ class MixerGraph(ConditionMixer):
         # the constant's score, 0, may be divided by anything
         share = (scores / squares.clamp(min=1e-24).sqrt()).sigmoid()
         variance = ((share @ context.gram) * share) @ context.group_sum
-        share = share * (variance.clamp(min=0) + NORM_EPS).rsqrt()
-        return hidden + (share @ context.basis).view(hidden.shape)
+        answers = (share * (variance.clamp(min=0) + NORM_EPS).rsqrt()) @ context.basis
+        if self.has_signs:
+            answers = answers + share @ context.proportional
+        return hidden + answers.view(hidden.shape)
 
     @property
     def head_dim(self) -> int:
         """Channels per head."""
         return next(iter(self.attentions.values())).head_dim
+
+    def _proportional(self, conditions: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([one.in_proportion(conditions[name][0]) for name, one in self.attentions.items()], dim=1)
 
     def _project(self, name: str, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         # (F, D) to score map (F, C, 1 + heads), basis (F, 1 + heads, C_out) and its Gram matrix

@@ -238,7 +238,9 @@ def _context_bytes(config: Any, item_bytes: int) -> int:
     pairs = [*down, (widths[-1], widths[-1]), *up]
     # a level's second block has its width in and out; so have both of the middle
     num_channels = sum(channels_in + 3 * channels_out for channels_in, channels_out in pairs)
-    groups = 3 * (1 + config.condition_heads)
+    groups = (3 if config.mouth_reader_channels is None else 4) * (1 + config.condition_heads)
+    if any(scale is not None for scale in (config.pose_scale, config.blink_scale, config.mouth_reader_channels)):
+        num_channels += sum(2 * channels_out for _, channels_out in pairs)  # vectors in proportion
     return groups * num_channels * item_bytes + 2 * len(pairs) * groups**2 * FLOAT_BYTES
 
 

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from .video_layers import NORM_EPS, ChannelNorm, add_in_chunks, at_least_float32, matrix_of, without_autocast
 
+# Weights that begin at zero grow by no more than the learning rate in a step: the factor lets them count sooner
+PROPORTION = 4.0
+
 
 class ConditionContext(NamedTuple):
     """Conditions of a clip as one block's cross-attention needs them, the same for every step (N = B * F frames).
@@ -23,6 +26,8 @@ class ConditionContext(NamedTuple):
         basis: Centred vectors, times the output norm's gain (N, groups, C_out).
         gram: Their inner products before the gain, over C_out (N, groups, groups); float32 or wider, like head_sum
             and group_sum, because small variances are differences of large products.
+        proportional: Vectors that grow with the conditions, added without a norm (N, groups, C_out); no groups where
+            no condition has two signs.
     """
 
     query_weight: torch.Tensor
@@ -31,6 +36,7 @@ class ConditionContext(NamedTuple):
     score_map: torch.Tensor
     basis: torch.Tensor
     gram: torch.Tensor
+    proportional: torch.Tensor
 
 
 class ConditionCrossAttention(nn.Module):
@@ -42,8 +48,9 @@ class ConditionCrossAttention(nn.Module):
         channels_out: Channels of the answer.
         num_heads: Heads.
         head_dim: Channels per head.
-        both_signs: Whether the condition is embedded together with its negative: SiLU, which comes first, is flat
-            below -3 and so sees differences to one side only.
+        both_signs: Whether the condition has a sign and a size: it is embedded together with its negative, because
+            SiLU, which comes first, is flat below -3 and so sees differences to one side only; and it also answers in
+            proportion to its size, which the norm behind the published answer takes away.
     """
 
     def __init__(
@@ -64,6 +71,9 @@ class ConditionCrossAttention(nn.Module):
             # SiLU of a number minus SiLU of its negative is the number itself: both sides begin alike
             with torch.no_grad():
                 self.embed.weight[:, condition_dim:] = -self.embed.weight[:, :condition_dim]
+            # zero: training begins with the published answer
+            self.proportional = nn.Linear(condition_dim, (1 + num_heads) * channels_out, bias=False)
+            nn.init.zeros_(self.proportional.weight)
         self.norm_in = ChannelNorm(channels_in)
         self.to_query = nn.Linear(channels_in, inner, bias=False)
         self.to_key_value = nn.Linear(2 * channels_out, 2 * inner, bias=False)
@@ -84,6 +94,12 @@ class ConditionCrossAttention(nn.Module):
             projected = self._project(*(part.to(precise) for part in (*tokens.chunk(2, dim=-1), queries, answers)))
         score_map, basis, gram = projected
         return queries.t(), score_map.to(condition.dtype), basis.to(condition.dtype), gram
+
+    def in_proportion(self, condition: torch.Tensor) -> torch.Tensor:
+        """Map a condition (N, D) to what it adds without a norm (N, 1 + heads, C_out), zero without a sign."""
+        if not self.both_signs:
+            return condition.new_zeros(len(condition), 1 + self.num_heads, self.norm_out.weight.shape[0])
+        return self.proportional(PROPORTION * condition).unflatten(-1, (1 + self.num_heads, -1))
 
     def embedded(self, condition: torch.Tensor) -> torch.Tensor:
         """Embed a condition (..., D) as a token (..., C)."""
@@ -143,13 +159,15 @@ class ConditionMixer(nn.Module):
 
     def project(self, conditions: dict[str, torch.Tensor]) -> ConditionContext:
         """Project conditions (B, F, D) by name, once per clip."""
-        score_maps, bases, grams, query_weights = [], [], [], []
+        score_maps, bases, grams, query_weights, proportional = [], [], [], [], []
         for name, attention in self.attentions.items():
-            query_weight, score_map, basis, gram = attention(conditions[name].flatten(0, 1))
+            condition = conditions[name].flatten(0, 1)
+            query_weight, score_map, basis, gram = attention(condition)
             query_weights.append(query_weight)
             score_maps.append(score_map)
             bases.append(basis)
             grams.append(gram)
+            proportional.append(attention.in_proportion(condition))
         group, num_heads = grams[0].shape[-1], attention.num_heads
         num_groups = group * len(grams)
         gram = grams[0].new_zeros(grams[0].shape[0], num_groups, num_groups)
@@ -164,7 +182,13 @@ class ConditionMixer(nn.Module):
             score_map=torch.cat(score_maps, dim=-1),
             basis=torch.cat(bases, dim=1),
             gram=gram,
+            proportional=torch.cat(proportional, dim=1)[:, : num_groups if self.has_signs else 0],
         )
+
+    @property
+    def has_signs(self) -> bool:
+        """Whether any of the conditions has two signs."""
+        return any(attention.both_signs for attention in self.attentions.values())
 
     def forward(self, hidden: torch.Tensor, x: torch.Tensor, context: ConditionContext) -> torch.Tensor:
         """Add the answers for pixels x (B, F, H, W, C) to hidden (B, F, H, W, C_out)."""
@@ -182,8 +206,11 @@ class ConditionMixer(nn.Module):
                 share = (scores / query_norm).sigmoid()
                 # the output norm's variance is a quadratic form of the shares
                 variance = (torch.bmm(share, context.gram[frames]) * share) @ context.group_sum
-                share = share * (variance.clamp(min=0) + NORM_EPS).rsqrt()
-            return torch.bmm(share.to(x.dtype), context.basis[frames])
+                normed = share * (variance.clamp(min=0) + NORM_EPS).rsqrt()
+            answers = torch.bmm(normed.to(x.dtype), context.basis[frames])
+            if context.proportional.shape[1]:
+                answers = answers + torch.bmm(share.to(x.dtype), context.proportional[frames])
+            return answers
 
         flat = hidden.flatten(0, 1).flatten(1, 2)
         return add_in_chunks(flat, answer, dim=0, tokens_per_index=flat.shape[1]).view(hidden.shape)

@@ -40,6 +40,8 @@ PERSON = r"([^/]*?_[^/]*?)[ab]?\.[a-z]+$"
 NUM_PHOTO_CLIPS, NUM_DRAWN_CLIPS, NUM_TEST_CLIPS = 1500, 200, 40
 NUM_DRAWN_PORTRAITS, NUM_TRACKS, TRACK_SECONDS = 80, 300, 6
 SQUARE_PX, SQUARE_STEPS, SQUARE_RATE = 128, 8000, 1e-3
+# once there is a denoiser, LFG learns to draw what it says, for as many steps
+DENOISED_STEPS, DENOISED_RATE = 6000, 6e-4
 # lips and heads move by less than they are told: of yaw, pitch and roll by .34, .52 and .67. Places and size stay
 GAINS = Gains(speech=2.5, pose=(1.6, 1.25, 1.5, 1.0, 1.0, 1.0), mouth=1.4)
 # the smallest drawn heads: of the tracks nobody sees the pictures
@@ -92,6 +94,11 @@ class Stages:
     def trained_pipeline(self) -> Path:
         """Where the last training saves the pipeline."""
         return self._run("a2v") / "pipeline"
+
+    @property
+    def trained_lfg(self) -> Path:
+        """Where the LFG lies that has learned to draw what that pipeline's denoiser says."""
+        return self._run("lfg_denoised")
 
     def training(self) -> list[Stage]:
         """All up to the trained pipeline, in order."""
@@ -158,7 +165,10 @@ class Stages:
         ]
 
     def networks(self) -> list[Stage]:
-        """Train the three networks; the denoiser on squares around the face first, which cost a quarter."""
+        """Train the three networks; the denoiser on squares around the face first, which cost a quarter.
+
+        In the end LFG, whose encoder the denoiser knows and which therefore stays, learns to draw what it says.
+        """
         parts = ("--lfg", self._run("lfg"), "--pbnet", self._run("pbnet"))
         squares = ("--crop_px", SQUARE_PX, "--train_batch_size", 12, "--max_train_steps", SQUARE_STEPS)
         squares += ("--learning_rate", SQUARE_RATE)
@@ -170,6 +180,17 @@ class Stages:
                 name="faces"
             ),
             self._train("a2v", PICTURES, *parts, "--pretrained_model", faces),
+            *(self._denoised(name) for name in PICTURES),
+            training_stage(
+                "lfg",
+                CONFIGS / "lfg.yaml",
+                self._mixed(PICTURES),
+                self.trained_lfg,
+                SEED,
+                *("--pretrained_model", self._run("lfg"), "--freeze_encoder", "true", "--denoised_share", 0.55),
+                *("--blink_share", 0.4, "--adversarial_weight", 0.1),
+                *("--max_train_steps", DENOISED_STEPS, "--learning_rate", DENOISED_RATE),
+            )._replace(name="denoised"),
         ]
 
     def evaluation(self, pipeline: Path) -> Stage:
@@ -195,6 +216,10 @@ class Stages:
     def _train(self, name: str, shares: dict[str, float] | None, *extra: object) -> Stage:
         dataset = "" if shares is None else self._mixed(shares)
         return training_stage(name, CONFIGS / f"{name}.yaml", dataset, self._run(name), SEED, *extra)
+
+    def _denoised(self, name: str) -> Stage:
+        words = ("--dataset", self.work / name, "--pipeline", self.trained_pipeline, "--seed", SEED)
+        return script_stage(f"denoised {name}", "add_denoised_motion", *words)
 
     def _puppets(self, name: str, portraits: Path, num_clips: int, *extra: object) -> Stage:
         return script_stage(
@@ -281,7 +306,7 @@ def make_open(options: argparse.Namespace) -> None:
         check_new_folder(checkpoint, "export")
     run_recipe(stages.training(), options.work)
     if not is_exported:
-        num_bytes = export(stages.trained_pipeline, checkpoint, GAINS)
+        num_bytes = export(stages.trained_pipeline, checkpoint, GAINS, stages.trained_lfg)
         print(f"wrote {checkpoint}: {num_bytes / 1e6:.1f} MB of weights")
     run_recipe([stages.evaluation(checkpoint)], options.work)
 

@@ -54,6 +54,7 @@ ONLY_KNOWN_MOTION = {
     "crop_px": None,
     "hidden_weight": 1,
     "soft_motion_share": 0,
+    "denoised_share": 0,
     "adversarial_weight": 0,
 }
 
@@ -80,6 +81,9 @@ class LFGConfig(TrainingConfig):
             known.
         soft_motion_share: Share of pairs whose motion is blurred: a denoiser's is soft where lips part, and the
             decoder learns to part them all the same. Only where the motion is known.
+        denoised_share: Share of pairs drawn from a denoiser's version of their motion, which `add_denoised_motion.py`
+            writes: it learns to paint closed lids where a denoiser says that the eye is hidden. Only where the motion
+            is known.
         adversarial_weight: Weight of the verdict of a discriminator on mouths and eyes, which makes them crisp; 0 as
             published. Only where the motion is known.
         discriminator: Sizes of that discriminator, see `PictureDiscriminator`.
@@ -112,6 +116,7 @@ class LFGConfig(TrainingConfig):
     hidden_weight: float = 1.0
     crop_px: int | None = None
     soft_motion_share: float = 0.0
+    denoised_share: float = 0.0
     adversarial_weight: float = 0.0
     discriminator: dict[str, int] = field(default_factory=dict)
     freeze_encoder: bool = False
@@ -155,7 +160,7 @@ class LFGConfig(TrainingConfig):
             )
         if self.validation_frames < 2:
             raise ValueError(f"`validation_frames` is {self.validation_frames}, must be at least 2")
-        for name in ("blink_share", "soft_motion_share"):
+        for name in ("blink_share", "soft_motion_share", "denoised_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, must be in [0, 1]")
         for name in ("mouth_weight", "eye_weight", "hidden_weight"):
@@ -321,6 +326,7 @@ class LFGStage:
                 config.flip,
                 config.soft_motion_share,
                 config.blink_share,
+                config.denoised_share,
             )
         eyes = config.eye_weight != 1 or config.closed_eye_weight != 0
         return FramePairs(self.clips, config.colour_jitter, config.flip, eyes, config.blink_share)

@@ -10,7 +10,8 @@ from training.make_open import FILMS_NAME, Material, Stages, list_held_out_films
 SCRIPTS = (
     *("align_speech", "align_speech", "train_audio_encoder", "train_audio_encoder", "prepare_clips"),
     *("make_photo_clips", "draw_portraits", "make_photo_clips", "make_synthetic_clips"),
-    *("train_lfg", "train_pbnet", "train_a2v", "train_a2v", "evaluate"),
+    *("train_lfg", "train_pbnet", "train_a2v", "train_a2v"),
+    *("add_denoised_motion", "add_denoised_motion", "add_denoised_motion", "train_lfg", "evaluate"),
 )
 
 
@@ -49,8 +50,8 @@ def test_what_ships_is_what_is_measured(material, tmp_path, monkeypatch):
     work, ran, exported = tmp_path / "work", [], []
     monkeypatch.setattr(make_open, "run_recipe", lambda stages, work: ran.extend(stage.command for stage in stages))
 
-    def export(pipeline, folder, gains):
-        exported.append((pipeline, gains))
+    def export(pipeline, folder, gains, lfg):
+        exported.append((pipeline, gains, lfg))
         folder.mkdir(parents=True)
         (folder / "model_index.json").touch()
         return 1
@@ -60,7 +61,8 @@ def test_what_ships_is_what_is_measured(material, tmp_path, monkeypatch):
         assert main([*options_of(material, work), "--export", str(tmp_path / "out")]) == 0
         measured = ran[-1]
         assert measured[measured.index("--pipeline") + 1] == str(tmp_path / "out")
-    assert exported == [(work / "runs" / "a2v" / "pipeline", make_open.GAINS)]
+    runs = work / "runs"
+    assert exported == [(runs / "a2v" / "pipeline", make_open.GAINS, runs / "lfg_denoised")]
 
 
 def test_films_of_people_held_out_are_listed(material, tmp_path):

@@ -47,6 +47,16 @@ def test_export_is_half_precision_without_what_only_training_needs(tiny_pipeline
     assert not (tmp_path / "other").exists()
 
 
+def test_export_takes_the_lfg_of_another_training(tiny_pipeline_folder, tmp_path):
+    other = DAWNPipeline.from_pretrained(tiny_pipeline_folder).lfg
+    with torch.no_grad():
+        other.decoder.final.bias += 1
+    other.save_pretrained(tmp_path / "other" / "lfg")
+    export(tiny_pipeline_folder, tmp_path / "out", Gains(), tmp_path / "other")
+    saved = DAWNPipeline.from_pretrained(tmp_path / "out").lfg.decoder.final.bias
+    torch.testing.assert_close(saved, other.decoder.final.bias, atol=1e-3, rtol=1e-3)
+
+
 def test_export_tells_speech_and_poses_louder(tiny_pipeline_folder, tmp_path):
     scales, gains = (0.1, 0.1, 0.1, 2e4, 0.1, 0.1), Gains(speech=3.0, pose=(2.0, 1.0, 1.0, 1.0, 0.5, 1.0))
     quiet = DAWNPipeline.from_pretrained(tiny_pipeline_folder)

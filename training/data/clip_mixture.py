@@ -9,6 +9,7 @@ import numpy as np
 
 from training.data.clip_shards import ClipEntry, ClipShards
 from training.data.dataset_info import DatasetInfo
+from training.data.denoised_motion import DenoisedMotion
 
 # sizes of frames and audio features
 ALIKE = ("size_px", "audio_dim")
@@ -83,6 +84,11 @@ class ClipMixture:
         """Read labels, see `ClipShards.read_labels`."""
         part, own = self._owners[index]
         return part.read_labels(own, names)
+
+    def read_denoised(self, index: int) -> DenoisedMotion:
+        """Read a denoiser's version of the motion, see `ClipShards.read_denoised`."""
+        part, own = self._owners[index]
+        return part.read_denoised(own)
 
     def has_exact_pose(self, index: int) -> bool:
         """Tell whether the poses of a clip are known, see `ClipShards.has_exact_pose`."""

@@ -16,6 +16,7 @@ import numpy as np
 from training.data.clip_members import decode_labels, decode_samples
 from training.data.clip_video import decode_frames
 from training.data.dataset_info import read_dataset_info
+from training.data.denoised_motion import DenoisedMotion, denoised_path, read_denoised
 from training.data.features_beside import LABEL, features_path, read_features
 from training.data.shard_journal import check_finished, finished_shards, read_journal
 
@@ -116,6 +117,21 @@ class ClipShards:
             path = features_path(self.folder / entry.shard, self.info.audio_encoder)
             labels[LABEL] = read_features(path, entry.clip_id)
         return labels
+
+    def read_denoised(self, index: int) -> DenoisedMotion:
+        """Read a denoiser's version of a clip's motion, see `add_denoised_motion.py`.
+
+        Args:
+            index: Which clip.
+
+        Returns:
+            The motion.
+
+        Raises:
+            ValueError: There is none, or it is damaged.
+        """
+        entry = self.entries[index]
+        return read_denoised(denoised_path(self.folder / entry.shard), entry.clip_id)
 
     def has_exact_pose(self, index: int) -> bool:
         """Tell whether the poses of a clip are known, see `DatasetInfo`."""

@@ -17,6 +17,8 @@ from training.data.known_motion import check_motion
 LABELS = ("mouth_px", "eyes_px", "motion", "motion_references")
 # how far a denoiser blurs where lips and lids part, in cells
 SOFT_SIGMA_CELLS = (0.3, 1.5)
+# in widths of the eye
+AROUND_EYES = 0.4
 
 
 class KnownPairs(Dataset):
@@ -30,9 +32,11 @@ class KnownPairs(Dataset):
         flip: Whether to mirror pairs at random.
         soft_motion_share: Share of pairs whose motion is blurred, as that of a denoiser is.
         blink_share: Share of the pairs whose driving frame is drawn from the clip's blinks, if it has any.
+        denoised_share: Share of the pairs that are drawn from a denoiser's version of their motion, half of them
+            around the eyes only: a denoiser knows exactly where lids are, and less where lips are.
 
     Raises:
-        ValueError: Clips do not know their motion, or `crop_px` does not fit.
+        ValueError: Clips do not know their motion, or not a denoiser's version of it, or `crop_px` does not fit.
     """
 
     def __init__(
@@ -43,13 +47,16 @@ class KnownPairs(Dataset):
         flip: bool = True,
         soft_motion_share: float = 0.0,
         blink_share: float = 0.0,
+        denoised_share: float = 0.0,
     ) -> None:
         check_motion(clips)
+        if denoised_share:
+            clips.read_denoised(0)
         size_px = clips.info.size_px
         if crop_px is not None and not (0 < crop_px <= size_px and crop_px % 8 == 0):
             raise ValueError(f"`crop_px` is {crop_px}, must be a multiple of 8 up to {size_px}")
         self.clips, self.crop_px, self.flip, self.blink_share = clips, crop_px, flip, blink_share
-        self.soft_motion_share = soft_motion_share
+        self.soft_motion_share, self.denoised_share = soft_motion_share, denoised_share
         self.jitter = ColourJitter(colour_jitter, colour_jitter, colour_jitter, min(colour_jitter, 0.5))
         if isinstance(clips, ClipMixture):
             self.choose = clips.choose
@@ -71,14 +78,23 @@ class KnownPairs(Dataset):
         rng = draw.random()
         num_frames = self.clips.entries[draw.index].num_frames
         labels = self.clips.read_labels(draw.index, LABELS)
-        which = int(rng.integers(len(labels["motion_references"])))
-        driven = int(rng.integers(num_frames))
+        denoised = self.clips.read_denoised(draw.index) if rng.random() < self.denoised_share else None
+        if denoised is None:
+            which, first, last = int(rng.integers(len(labels["motion_references"]))), 0, num_frames
+        else:
+            which, first, last = denoised.which, denoised.first, denoised.first + len(denoised.motion)
+        driven = int(rng.integers(first, last))
         if rng.random() < self.blink_share:
             blinks = blinking_frames(self.clips, draw.index)
+            blinks = blinks[(blinks >= first) & (blinks < last)]
             driven = int(rng.choice(blinks)) if len(blinks) else driven
         frames = self.clips.read_frames(draw.index, [int(labels["motion_references"][which]), driven])
         motion = labels["motion"][driven, which].astype(np.float32)
         places = {name: labels[name][driven].astype(np.float32) for name in ("mouth_px", "eyes_px")}
+        if denoised is not None:
+            told = denoised.motion[driven - first]
+            around_eyes = rng.random() < 0.5
+            motion = replaced_around(places["eyes_px"], motion, told, frames.shape[1]) if around_eyes else told
         if self.crop_px is not None:
             frames, motion, places = _crop(frames, motion, places, self.crop_px, rng)
         pair = self.jitter(as_images(frames), rng)
@@ -88,7 +104,7 @@ class KnownPairs(Dataset):
                 name: mirrored_places(name, values[None], pair.shape[-1] - 1)[0] for name, values in places.items()
             }
             motion = motion[..., ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None]
-        if rng.random() < self.soft_motion_share:
+        if denoised is None and rng.random() < self.soft_motion_share:
             motion = blur_motion(motion, rng.uniform(*SOFT_SIGMA_CELLS))
         flow = torch.from_numpy(np.ascontiguousarray(motion))
         return {
@@ -98,6 +114,27 @@ class KnownPairs(Dataset):
             "occlusion": flow[2:],
             **{name: torch.from_numpy(np.ascontiguousarray(values, np.float32)) for name, values in places.items()},
         }
+
+
+def replaced_around(boxes_px: np.ndarray, motion: np.ndarray, other: np.ndarray, size_px: int) -> np.ndarray:
+    """Take another motion in and around boxes, with a soft border.
+
+    Args:
+        boxes_px: x_min, x_max, y_min, y_max (N, 4) [px].
+        motion: The motion (3, h, w).
+        other: What takes its place there (3, h, w).
+        size_px: Side of the picture that h and w stand for [px].
+
+    Returns:
+        The motion (3, h, w).
+    """
+    cells = motion.shape[-1]
+    share = np.zeros((cells, cells), np.float32)
+    for left, right, top, bottom in boxes_px * (cells / size_px):
+        margin = AROUND_EYES * (right - left)
+        rows = slice(max(int(top - margin), 0), int(bottom + margin) + 2)
+        share[rows, max(int(left - margin), 0) : int(right + margin) + 2] = 1
+    return motion + gaussian_filter(share, 1) * (other - motion)
 
 
 def blur_motion(motion: np.ndarray, sigma_cells: float) -> np.ndarray:

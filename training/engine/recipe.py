@@ -20,6 +20,7 @@ from diffusers_dawn.records import POSE_NAMES
 from diffusers_dawn.sharing.checkpoint_folder import check_new_folder, save_new
 from training.data.dataset_info import read_record
 from training.engine.child_processes import run_command
+from training.engine.networks import load_network
 
 MAX_BYTES = 40_000_000
 TRAINING = Path(__file__).resolve().parents[1]
@@ -106,13 +107,14 @@ def run_recipe(stages: Sequence[Stage], work: Path) -> None:
             raise ValueError(f"the stage `{stage.name}` ended with code {code}; the same command goes on")
 
 
-def export(pipeline: Path, folder: Path, gains: Gains) -> int:
+def export(pipeline: Path, folder: Path, gains: Gains, lfg: Path | None = None) -> int:
     """Save a trained pipeline as it ships: half precision, without code, and without what only training needs.
 
     Args:
         pipeline: Folder of the pipeline.
         folder: New folder for it.
         gains: How loudly its denoiser is told speech, poses and the mouth.
+        lfg: Folder of another training, whose LFG takes the place of the pipeline's; None: that stays.
 
     Returns:
         Bytes of its weights.
@@ -123,15 +125,16 @@ def export(pipeline: Path, folder: Path, gains: Gains) -> int:
     """
     check_new_folder(folder)
     pipe = DAWNPipeline.from_pretrained(pipeline)
-    lfg = LatentFlowGenerator.from_config(pipe.lfg.config, with_motion_estimator=False)
-    lfg.load_state_dict({name: pipe.lfg.state_dict()[name] for name in lfg.state_dict()})
+    trained_lfg = pipe.lfg if lfg is None else load_network(LatentFlowGenerator, str(lfg), "lfg", "lfg")
+    small_lfg = LatentFlowGenerator.from_config(trained_lfg.config, with_motion_estimator=False)
+    small_lfg.load_state_dict({name: trained_lfg.state_dict()[name] for name in small_lfg.state_dict()})
     pbnet = PoseBlinkNet.from_config(pipe.pbnet.config, with_encoder=False)
     pbnet.load_state_dict({name: pipe.pbnet.state_dict()[name] for name in pbnet.state_dict()})
     unet = A2VFlowDiffusionModel.from_config(pipe.unet.config, pose_scale=_louder(pipe.unet, gains.pose))
     unet.load_state_dict(pipe.unet.state_dict())
     _open_wider(unet, gains.mouth)
     with TemporaryDirectory() as scratch:
-        parts = pipe.components | {"lfg": lfg, "pbnet": pbnet, "unet": unet}
+        parts = pipe.components | {"lfg": small_lfg, "pbnet": pbnet, "unet": unet}
         DAWNPipeline(**parts, speech_guidance=gains.speech).save_pretrained(scratch)
         # loading, unlike casting, keeps what needs more digits than half precision has
         small = DAWNPipeline.from_pretrained(scratch, dtype=torch.float16)

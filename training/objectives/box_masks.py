@@ -4,6 +4,8 @@ import torch
 
 # a usual open eye's height over its width
 OPEN_EYE_HEIGHT_TO_WIDTH = 0.35
+# to either side of an eye, in its widths: what is hidden there would join both eyes to one band
+BESIDE_EYE = 0.5
 
 
 def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
@@ -32,7 +34,9 @@ def mouth_box_mask(mouth_px: torch.Tensor, image_size: tuple[int, int], height: 
 
 
 def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:
-    """Draw the boxes of both eyes at the resolution of the motion; closed eyes get boxes as large as open ones.
+    """Draw the boxes of both eyes at the resolution of the motion, and what lies beside and between them.
+
+    Closed eyes get boxes as large as open ones.
 
     Args:
         eyes_px: x_min, x_max, y_min, y_max (B, F, 2, 4) [px].
@@ -43,8 +47,9 @@ def eye_box_mask(eyes_px: torch.Tensor, image_size: tuple[int, int], height: int
     Returns:
         Float32 mask (B, 1, F, height, width), as `mouth_box_mask` makes it.
     """
-    boxes = to_cells(open_eye_boxes(eyes_px), image_size, height, width)
-    return box_mask(boxes, height, width).amax(dim=2)[:, None]
+    boxes = open_eye_boxes(eyes_px)
+    beside = BESIDE_EYE * (boxes[..., 1:2] - boxes[..., :1]) * boxes.new_tensor([-1, 1, 0, 0])
+    return box_mask(to_cells(boxes + beside, image_size, height, width), height, width).amax(dim=2)[:, None]
 
 
 def to_cells(box_px: torch.Tensor, image_size: tuple[int, int], height: int, width: int) -> torch.Tensor:

@@ -31,11 +31,11 @@ def test_boxes_of_closed_eyes_are_as_high_as_those_of_open_ones():
     assert opened.tolist() == [40, 60, 15, 25]
 
 
-def test_eye_boxes_enclose_both_eyes_at_the_motions_resolution():
+def test_eye_boxes_enclose_both_eyes_and_half_an_eye_beside_them_at_the_motions_resolution():
     eyes_px = torch.tensor([[[10.0, 30.0, 20.0, 20.5], [40.0, 60.0, 15.0, 25.0]]])
     mask = eye_box_mask(eyes_px[None], (64, 128), 16, 32)
     assert mask.shape == (1, 1, 1, 16, 32) and mask.dtype == torch.float32
-    assert mask[0, 0, 0, 4:6, 2:8].all() and mask[0, 0, 0, 3:7, 10:16].all() and mask.sum() == 2 * 6 + 4 * 6
+    assert mask[0, 0, 0, 4:6, :18].all() and mask[0, 0, 0, 3:7, 7:18].all() and mask.sum() == 2 * 18 + 2 * 11
 
 
 @pytest.mark.parametrize("point", [(50.3, 50.3), (-40, 30), (500, 500)])

@@ -148,6 +148,25 @@ def test_plans_and_estimates_name_counts_that_are_none(pipe):
             pipe.estimate_memory(25, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("enable_windows", {"frames": 0}, "`frames` is 0, must be a whole number from 1"),
+        ("enable_windows", {"frames": 100.0}, "`frames` is 100.0, must be a whole number from 1"),
+        ("enable_windows", {"overlap": None}, "`overlap` is None, must be a whole number from 0"),
+        ("enable_windows", {"frames": 30, "overlap": 30}, "`overlap` is 30, must be less than a window's 30 frames"),
+        ("enable_step_cache", {"interval": 0}, "`interval` is 0, must be a whole number from 1"),
+        ("set_memory_budget", {"num_bytes": -1}, "`num_bytes` is -1, must be a positive number of bytes, or None"),
+        ("set_decode_chunk_size", {"frames": 8.0}, "`frames` is 8.0, must be a whole number from 1"),
+    ],
+)
+def test_methods_for_the_machine_name_their_own_arguments_and_change_nothing(pipe, method, arguments, message):
+    before = pipe._machine
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        getattr(pipe, method)(**arguments)
+    assert pipe._machine is before
+
+
 def test_reading_motion_names_what_counts_no_frames_and_finds_no_faces():
     track = MotionTrack(POSE, BLINK)
     for arguments in ({"num_frames": "x"}, {"num_frames": 0}, {"num_frames": [5]}, {"detector": 5}):

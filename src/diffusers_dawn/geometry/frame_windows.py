@@ -40,22 +40,26 @@ class FrameWindows(NamedTuple):
         return weights
 
 
-def check_windows(window_frames: int, window_overlap: int) -> None:
+def check_windows(
+    window_frames: int, window_overlap: int, names: tuple[str, str] = ("window_frames", "window_overlap")
+) -> None:
     """Refuse windows that cannot cover a clip.
 
     Args:
         window_frames: Frames per window.
         window_overlap: Frames that neighbouring windows share at least.
+        names: Names of both for error messages.
 
     Raises:
         ValueError: A number is not whole, a window is empty, or neighbours would share all of their frames.
     """
+    frames_name, overlap_name = names
     if not is_whole_number(window_frames) or window_frames < 1:
-        raise ValueError(f"`window_frames` is {window_frames!r}, must be a whole number from 1")
+        raise ValueError(f"`{frames_name}` is {window_frames!r}, must be a whole number from 1")
     if not is_whole_number(window_overlap) or window_overlap < 0:
-        raise ValueError(f"`window_overlap` is {window_overlap!r}, must be a whole number from 0")
+        raise ValueError(f"`{overlap_name}` is {window_overlap!r}, must be a whole number from 0")
     if window_overlap >= window_frames:
-        raise ValueError(f"`window_overlap` is {window_overlap}, must be less than a window's {window_frames} frames")
+        raise ValueError(f"`{overlap_name}` is {window_overlap}, must be less than a window's {window_frames} frames")
 
 
 def plan_windows(num_frames: int, window_frames: int, window_overlap: int) -> FrameWindows:

@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ..memory.budget import WINDOW_OVERLAP, available_bytes
+from ..geometry.frame_windows import check_windows
+from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP, available_bytes
 from .planning import make_plan, make_request, needed_bytes, networks_of
-from .request import RenderPlan, check_counts
+from .request import RenderPlan, check_budget, check_counts
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")
@@ -57,6 +58,7 @@ class FitsMemory:
         Raises:
             ValueError: Such windows cannot cover a clip.
         """
+        check_windows(WINDOW_FRAMES[0] if frames is None else frames, overlap, ("frames", "overlap"))
         self._machine = replace(self._machine, window_frames=frames, window_overlap=overlap)
 
     def enable_step_cache(self, interval: int) -> None:
@@ -68,10 +70,10 @@ class FitsMemory:
         Raises:
             ValueError: It is no whole number from 1, or this denoiser has no deep levels.
         """
-        machine = replace(self._machine, cache_interval=interval)
+        check_counts(interval=interval)
         if interval > 1 and len(self.unet.config.block_out_channels) == 1:
             raise ValueError(f"`interval` is {interval}, must be 1: this denoiser has no deep levels")
-        self._machine = machine
+        self._machine = replace(self._machine, cache_interval=interval)
 
     def set_memory_budget(self, num_bytes: int | None) -> None:
         """Say how much memory a call may take, weights included.
@@ -82,6 +84,7 @@ class FitsMemory:
         Raises:
             ValueError: It is not positive.
         """
+        check_budget(num_bytes, "num_bytes")
         self._machine = replace(self._machine, memory_budget=num_bytes)
 
     def set_decode_chunk_size(self, frames: int) -> None:
@@ -93,6 +96,7 @@ class FitsMemory:
         Raises:
             ValueError: It is no whole number from 1.
         """
+        check_counts(frames=frames)
         self._machine = replace(self._machine, decode_chunk_size=frames)
 
     def plan(self, num_frames: int, *, batch_size: int = 1, held_bytes: int = 0, **settings: Any) -> RenderPlan:

@@ -54,6 +54,20 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"`{name}` is {count!r}, must be a whole number from 1")
 
 
+def check_budget(num_bytes: int | None, name: str) -> None:
+    """Refuse what is no size of a memory.
+
+    Args:
+        num_bytes: The size [bytes]; None: not limited.
+        name: Argument name for the message.
+
+    Raises:
+        ValueError: It is no positive number.
+    """
+    if num_bytes is not None and not is_between(num_bytes, 1, math.inf):
+        raise ValueError(f"`{name}` is {num_bytes!r}, must be a positive number of bytes, or None")
+
+
 @dataclass(frozen=True)
 class MachineSettings:
     """How a pipeline uses the machine; see `DAWNPipeline.enable_windows` and the methods beside it.
@@ -78,13 +92,8 @@ class MachineSettings:
     def __post_init__(self) -> None:
         """Refuse what is not allowed."""
         check_counts(decode_chunk_size=self.decode_chunk_size, cache_interval=self.cache_interval)
-        for name in ("window_frames", "window_overlap"):
-            value = getattr(self, name)
-            if value is not None and not is_whole_number(value):
-                raise ValueError(f"`{name}` is {value!r}, must be a whole number")
         check_windows(WINDOW_FRAMES[0] if self.window_frames is None else self.window_frames, self.window_overlap)
-        if self.memory_budget is not None and not is_between(self.memory_budget, 1, math.inf):
-            raise ValueError(f"`memory_budget` is {self.memory_budget!r}, must be a positive number of bytes, or None")
+        check_budget(self.memory_budget, "memory_budget")
 
 
 @dataclass(frozen=True)

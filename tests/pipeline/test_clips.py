@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -245,6 +246,16 @@ def test_one_array_at_two_rates_is_read_at_each():
 def test_rate_is_refused_by_the_name_that_a_call_gives_it(audio, rate, message):
     with pytest.raises(ValueError, match=message):
         read_recording(audio, rate)
+
+
+def test_another_sound_track_is_offered_by_what_a_call_takes(tmp_path):
+    with av.open(str(tmp_path / "two.mov"), "w") as container:
+        for stream in [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(2)]:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 16_000), 1000, np.int16), format="s16", layout="mono")
+            frame.sample_rate = 16_000
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.warns(UserWarning, match=r"2 sound tracks; .*; `read_waveform\(track=\.\.\.\)` takes another"):
+        read_recording(tmp_path / "two.mov")
 
 
 def test_generators_are_one_for_all_or_one_per_clip():

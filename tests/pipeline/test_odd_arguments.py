@@ -44,7 +44,7 @@ def refused(make, given, message, errors=(ValueError, TypeError)):
 
 TRACKS = [
     *["text", {}, b"x", NoArray(), 10**400, POSE.astype(bool), POSE.astype(complex), POSE.astype("M8[s]")],
-    *[POSE.astype(str), POSE.astype(object), [[10**400] * 6] * 6, np.zeros((6, 0)), *tensors(6, 6)],
+    *[POSE.astype(str), POSE.astype(object), [[10**400] * 6] * 6, np.zeros((6, 0)), [[[1, 2], [3]]], *tensors(6, 6)],
 ]
 CALLS = {
     "pose": TRACKS,

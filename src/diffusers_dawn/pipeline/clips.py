@@ -1,6 +1,7 @@
 """Arguments of a pipeline call, sorted into one record per clip."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..speech.features import num_video_frames
 from .finite_numbers import check_given
 
 MOST_VIDEOS_PER_PROMPT = 1000
+# where a call's user chooses what of a file is heard
+CHOICE_NAMES = ("read_waveform(channel=...)", "read_waveform(track=...)")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def read_recording(audio: Any, sampling_rate: int | None = None) -> Waveform:
     if isinstance(audio, np.ndarray | torch.Tensor) and sampling_rate is None:
         raise ValueError("`sampling_rate` is missing: an `audio` array or tensor needs its rate [Hz]")
     given_rate = None if isinstance(audio, Waveform) else sampling_rate
-    return read_waveform(audio, given_rate, rate_name="sampling_rate")
+    return read_waveform(audio, given_rate, rate_name="sampling_rate", choice_names=CHOICE_NAMES)
 
 
 def generators_of(generator: Any, num_clips: int) -> torch.Generator | list[torch.Generator] | None:
@@ -265,7 +268,7 @@ def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | Non
         return [None]
     if isinstance(value, list) and not value:
         return []
-    parts = value if isinstance(value, list) and np.ndim(value[0]) == 2 else [value]
+    parts = value if isinstance(value, list) and _num_axes(value[0]) == 2 else [value]
     tracks = [_track_tensor(name, part, width) for part in parts]
     if len(tracks) == 1 and tracks[0].ndim == 3:
         tracks = list(tracks[0])
@@ -276,6 +279,13 @@ def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | Non
         if largest > LARGEST_NUMBER:
             raise ValueError(f"`{name}` holds values up to {largest:g}, must be at most {LARGEST_NUMBER:g}")
     return [track.float() for track in tracks]
+
+
+def _num_axes(value: Any) -> int:
+    """Count the axes of an array; 0 for what is none, which is refused with its name later."""
+    with suppress(TypeError, ValueError, RuntimeError):
+        return np.ndim(value)
+    return 0
 
 
 def _track_tensor(name: str, values: Any, width: int | None) -> torch.Tensor:

@@ -4,13 +4,10 @@ from pathlib import Path
 import pytest
 from moving_clips import NUM_FRAMES, moving_clip
 from tiny_clips import eyed_clip, write_tiny_data_set
-from tiny_stages import A2V_MODEL, LFG_MODEL, PBNET_MODEL
+from tiny_stages import stage_configs
 
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from training.engine.config import TrainingConfig
-from training.train_a2v import A2VConfig
-from training.train_lfg import LFGConfig
-from training.train_pbnet import PBNetConfig
 
 MATERIAL = Path(os.environ.get("DAWN_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -47,19 +44,4 @@ def tiny_pipeline_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def configs(tiny_data_set, tiny_pipeline_folder, tmp_path) -> dict[str, TrainingConfig]:
-    common = {
-        "dataset": str(tiny_data_set),
-        "output_dir": str(tmp_path / "out"),
-        "train_batch_size": 2,
-        "max_train_steps": 3,
-        "checkpointing_steps": 1,
-        "report_to": "none",
-        "num_validation_clips": 0,
-        "use_ema": True,
-    }
-    lfg = str(tiny_pipeline_folder)
-    return {
-        "lfg": LFGConfig(**common, model=LFG_MODEL),
-        "pbnet": PBNetConfig(**common, model=PBNET_MODEL, max_frames=24, discriminator={"base_channels": 4}),
-        "a2v": A2VConfig(**common, model=A2V_MODEL, lfg=lfg, pbnet=lfg, min_frames=3, max_frames=5),
-    }
+    return stage_configs(tiny_data_set, tiny_pipeline_folder, tmp_path / "out")

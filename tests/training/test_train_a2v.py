@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from tiny_stages import A2V_MODEL, LFG_MODEL, first_batch, result, run
+from safetensors.torch import load_file
+from tiny_stages import A2V_MODEL, LFG_MODEL, first_batch, result, run, stage_configs
 
 from diffusers_dawn.geometry.flow import cell_centres
 from diffusers_dawn.models.lfg import LatentFlowGenerator
@@ -21,12 +22,19 @@ from training.train_a2v import A2VStage, main
 from warm_processes import begin_two, exit_codes
 
 
-def test_result_of_the_denoiser_is_a_pipeline_that_renders(configs, tiny_data_set):
-    run(replace(configs["a2v"], max_train_steps=1, num_validation_clips=1, validation_inference_steps=1))
-    output = Path(configs["a2v"].output_dir)
-    pipe = DAWNPipeline.from_pretrained(output / "pipeline")
+@pytest.fixture(scope="module")
+def trained(tiny_data_set, tiny_pipeline_folder, tmp_path_factory) -> Path:
+    """What two steps of training leave, with a video of one clip."""
+    output = tmp_path_factory.mktemp("trained")
+    config = stage_configs(tiny_data_set, tiny_pipeline_folder, output)["a2v"]
+    run(replace(config, max_train_steps=2, num_validation_clips=1, validation_inference_steps=1))
+    return output
+
+
+def test_result_of_the_denoiser_is_a_pipeline_that_renders(trained):
+    pipe = DAWNPipeline.from_pretrained(trained / "pipeline")
     assert pipe.pbnet is not None and pipe.unet.config.block_out_channels == [16, 32]
-    assert len(list((output / "validation").glob("step-1-*.mp4"))) == 1
+    assert len(list((trained / "validation").glob("step-2-*.mp4"))) == 1
 
 
 def test_two_processes_train_the_denoiser_as_one_with_the_doubled_batch(configs, tmp_path):
@@ -42,10 +50,8 @@ def test_two_processes_train_the_denoiser_as_one_with_the_doubled_batch(configs,
         assert max(float((whole[name] - part[name]).abs().max()) for name in whole) < 1e-5
 
 
-def test_denoiser_does_not_go_on_from_one_that_predicts_something_else(configs, tmp_path):
-    run(replace(configs["a2v"], max_train_steps=1))
-    start = str(Path(configs["a2v"].output_dir, "pipeline"))
-    config = replace(configs["a2v"], pretrained_model=start, output_dir=str(tmp_path / "next"), max_train_steps=1)
+def test_denoiser_does_not_go_on_from_one_that_predicts_something_else(configs, trained):
+    config = replace(configs["a2v"], pretrained_model=str(trained / "pipeline"), max_train_steps=1)
     run(config)
     with pytest.raises(ValueError, match="`prediction_type` is 'sample', but `pretrained_model` was trained with"):
         A2VStage(replace(config, prediction_type="sample"))
@@ -105,10 +111,9 @@ def test_gradient_checkpointing_gives_the_same_weights(configs, tmp_path):
     assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-5 * moved
 
 
-def test_lfg_of_the_denoiser_stays_as_it_was(configs, tiny_pipeline_folder):
-    run(replace(configs["a2v"], max_train_steps=2))
+def test_lfg_of_the_denoiser_stays_as_it_was(trained, tiny_pipeline_folder):
     before = LatentFlowGenerator.from_pretrained(tiny_pipeline_folder, subfolder="lfg").state_dict()
-    after = result(configs["a2v"], "pipeline/lfg")
+    after = load_file(trained / "pipeline" / "lfg" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in after)
 
 

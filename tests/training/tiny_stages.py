@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from training.data.draw import Draw
 from training.engine.config import TrainingConfig
 from training.engine.loop import train
-from training.train_a2v import A2VStage
-from training.train_lfg import LFGStage
-from training.train_pbnet import PBNetStage
+from training.train_a2v import A2VConfig, A2VStage
+from training.train_lfg import LFGConfig, LFGStage
+from training.train_pbnet import PBNetConfig, PBNetStage
 
 LFG_MODEL = {
     "num_regions": 3,
@@ -28,6 +28,26 @@ A2V_MODEL = {
 }
 PBNET_MODEL = {"latent_dim": 8, "state_width": 8, "audio_width": 8, "decoder_width": 16, "feed_forward_dim": 16}
 STAGES = {"lfg": LFGStage, "pbnet": PBNetStage, "a2v": A2VStage}
+
+
+def stage_configs(data_set: Path, pipeline_folder: Path, output: Path) -> dict[str, TrainingConfig]:
+    """Set each stage up to train its network for three steps."""
+    common = {
+        "dataset": str(data_set),
+        "output_dir": str(output),
+        "train_batch_size": 2,
+        "max_train_steps": 3,
+        "checkpointing_steps": 1,
+        "report_to": "none",
+        "num_validation_clips": 0,
+        "use_ema": True,
+    }
+    lfg = str(pipeline_folder)
+    return {
+        "lfg": LFGConfig(**common, model=LFG_MODEL),
+        "pbnet": PBNetConfig(**common, model=PBNET_MODEL, max_frames=24, discriminator={"base_channels": 4}),
+        "a2v": A2VConfig(**common, model=A2V_MODEL, lfg=lfg, pbnet=lfg, min_frames=3, max_frames=5),
+    }
 
 
 def run(config: TrainingConfig):

@@ -1,8 +1,10 @@
 """The file for diffusers' examples/community; more on how it loads is claimed in test_saved_form.py."""
 
 import ast
+import importlib
 import re
 import resource
+import symtable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from diffusers_dawn.cli.command import main
 from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from diffusers_dawn.media.videos import count_video_frames
 from diffusers_dawn.records import FPS
-from diffusers_dawn.sharing.hub_export import LEFT_OUT, export_community, repository_source
+from diffusers_dawn.sharing.hub_export import BUNDLED, LEFT_OUT, export_community, repository_source
 from example_runs import NUM_FRAMES, copy_inputs, python_blocks, run_without
 
 
@@ -44,6 +46,36 @@ def test_file_does_without_streams_which_saved_pipelines_have(exported):
         assert hasattr(DAWNPipeline, name.removeprefix("DAWNPipeline."))
     for text in ("    def stream(", "class SpeechStream", "class StreamWindows", "class ArrivingSpeech"):
         assert text in saved and text not in community
+
+
+def test_file_holds_nothing_that_its_users_cannot_reach(exported):
+    """By names in their scopes: a variable may be called like a function that the file does not need."""
+    used, begin = {"__main__": set()}, {"__main__"}
+    for statement in ast.parse(exported[0].read_text()).body:
+        if not isinstance(statement, ast.Import | ast.ImportFrom | ast.If):
+            table = symtable.symtable(ast.unparse(statement), "", "exec")
+            defined = [symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()]
+            names = global_names(table) | names_in_types(statement)
+            used |= {name: used.get(name, set()) | names for name in defined or ["__main__"]}
+    for module in map(importlib.import_module, BUNDLED):
+        begin |= {name for name in used if getattr(getattr(module, name, None), "__module__", None) == module.__name__}
+    reached, found = set(), begin
+    while found:
+        reached |= found
+        found = set().union(*(used[name] for name in found)) & used.keys() - reached
+    assert used.keys() - reached == set()
+
+
+def global_names(table):
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+    return own.union(*map(global_names, table.get_children()))
+
+
+def names_in_types(statement):
+    """Words of texts that may be types; docstrings end with a full stop."""
+    texts = (part.value for part in ast.walk(statement) if isinstance(part, ast.Constant))
+    types = [text for text in texts if isinstance(text, str) and text.rstrip()[-1:] != "."]
+    return set(re.findall(r"\w+", " ".join(types)))
 
 
 def test_example_of_a_repository_does_not_need_the_package():

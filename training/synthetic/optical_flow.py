@@ -58,11 +58,11 @@ def _follow(first, first_screen, first_depth_cm, second, triangles, material, st
             depth = a_share * first_depth_cm[a] + b_share * first_depth_cm[b] + c_share * first_depth_cm[c]
             flow[cell_row, cell_column, 0] = x - (column + 0.5)
             flow[cell_row, cell_column, 1] = y - (row + 0.5)
-            visible[cell_row, cell_column] = _shows(first, triangles, material, material[index], x, y, depth)
+            visible[cell_row, cell_column] = _shows(first, material, material[index], x, y, depth)
 
 
 @njit(cache=True)
-def _shows(raster, triangles, material, wanted, x, y, depth):
+def _shows(raster, material, wanted, x, y, depth):
     """Whether a picture shows a material at a place and depth, or a sample beside it."""
     num_samples = raster.triangle.shape[0]
     row, column = math.floor(y), math.floor(x)

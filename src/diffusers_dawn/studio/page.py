@@ -86,7 +86,7 @@ def make_page(
                 name_what_is_refused(control)
         drawn = {"fn": motion_shower(studio), "inputs": list(controls), "outputs": motion.plot} | LATEST
         _show_what_was_found(studio, controls, portrait, forecast, drawn)
-        _show_motion(controls, motion, drawn)
+        _show_motion(motion, drawn)
         # before the jobs: gradio begins what else a click does when those have ended
         for button in (buttons.preview, buttons.render):
             button.click(None, None, buttons.said, js="() => ''", **OWN)
@@ -139,7 +139,7 @@ def _show_what_was_found(
         component.clear(emptier, None, text, **OWN)
 
 
-def _show_motion(controls: Controls, motion: Motion, drawn: dict[str, Any]) -> None:
+def _show_motion(motion: Motion, drawn: dict[str, Any]) -> None:
     """Draw the motion when something is said about it, and keep the text and its table alike."""
     for done in (motion.text.blur, motion.text.submit):
         done(list_keyframes, motion.text, motion.table, **OWN).then(**drawn)

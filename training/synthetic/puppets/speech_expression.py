@@ -18,8 +18,6 @@ PRESS_SHAPE = {"mouthPress": 0.4, "mouthRollLower": 0.22, "mouthRollUpper": 0.16
 # of the portrait's own mouth so much stays: open lips close, a smile remains a part of itself
 KEPT_OPENING, KEPT_SMILE = 0.12, 0.45
 SMILES = ("mouthSmile", "mouthFrown", "mouthDimple")
-# ARKit's looks of the lids for a gaze of 1 rad
-LIDS_PER_RAD = 1.2
 
 
 @dataclass(frozen=True)

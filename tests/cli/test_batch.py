@@ -100,6 +100,20 @@ def test_what_is_done_is_not_done_again_but_what_changed_is(inputs, tmp_path, ca
     assert [row["status"] for row in report_of(videos)] == ["done"] * 3
 
 
+def test_a_video_that_another_job_replaced_is_rendered_again(inputs, tmp_path):
+    place, jobs = tmp_path / "videos" / "a.mp4", [job(inputs, "a.mp4", seed=seed) for seed in (0, 1)]
+    contents = []
+    for one in (0, 1, 0):
+        assert main(words(inputs, [jobs[one]], tmp_path / "videos")) == 0
+        contents.append(place.read_bytes())
+    assert contents[0] == contents[2] != contents[1]
+    # the same in one process
+    renderer = JobRenderer(tmp_path / "videos", inputs / "tiny", device="cpu")
+    for one in (1, 0):
+        assert renderer(jobs[one])["status"] == "done"
+        assert place.read_bytes() == contents[one]
+
+
 def test_a_batch_says_how_to_use_the_cores_that_are_left(inputs, tmp_path, capsys, monkeypatch):
     # a job that ends at once: its picture is missing
     arguments = words(inputs, [job(inputs, "a.mp4", image="nothing.png")], tmp_path / "videos")

@@ -145,10 +145,12 @@ def test_values_are_refused_as_by_the_command(given, message):
 
 
 def test_jobs_that_write_the_same_are_refused_but_for_the_first():
-    outputs = ["a.mp4", "b", "./a.mp4", "b/c.mp4", "d.mp4", "e.mp4"]
+    outputs = ["a.mp4", "b", "./a.mp4", "b/c.mp4", "d.mp4", "e.mp4", "f.mp4", "g"]
     jobs = [Job(number, FIELDS | {"output": output}) for number, output in enumerate(outputs, 1)]
     jobs[4] = Job(5, jobs[4].fields | {"save_motion": "t.npz"})
     jobs[5] = Job(6, jobs[5].fields | {"save_motion": "t.npz"})
+    jobs[6] = Job(7, jobs[6].fields | {"save_motion": "b/t.npz"})
+    jobs[7] = Job(8, jobs[7].fields | {"save_motion": "g/t.npz"})
     assert [job.problem for job in refuse_doubles(jobs)] == [
         None,
         None,
@@ -156,6 +158,8 @@ def test_jobs_that_write_the_same_are_refused_but_for_the_first():
         "`output` is b/c.mp4, in the folder that line 2 writes",
         None,
         "`save_motion` is t.npz, which line 5 writes",
+        "`save_motion` is b/t.npz, in the folder that line 2 writes",
+        "`save_motion` is g/t.npz, in the folder that line 8 writes",
     ]
 
 
@@ -170,6 +174,16 @@ def test_a_key_tells_jobs_apart_by_what_their_video_depends_on(tmp_path):
     assert key != key_of(tidy_fields(given), "another model")
     sound.write_bytes(b"12")
     assert key != key_of(tidy_fields(given), "model")
+
+
+def test_a_key_depends_on_the_files_that_a_text_about_motion_names(tmp_path):
+    for name, statement in (("a.npz", "head from"), ("b.mp4", "begin after"), ("c.txt", "nod on word 1; transcript")):
+        file = tmp_path / name
+        file.write_bytes(b"1")
+        job = tidy_fields(FIELDS | {"motion": f'{statement} "{file}"'})
+        key = key_of(job, "model")
+        file.write_bytes(b"12")
+        assert key != key_of(job, "model"), statement
 
 
 def test_switches_are_the_options_that_need_no_value():

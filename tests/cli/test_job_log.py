@@ -25,10 +25,27 @@ def test_logs_of_all_processes_are_read_together_and_half_a_line_is_none(tmp_pat
     log = next((tmp_path / LOG_FOLDER).glob("*.jsonl"))
     log.write_bytes(log.read_bytes() + b'{"key": "d", "sta')
     states = JobLog(tmp_path).states()
-    assert states["a"] == JobState({"key": "a", "state": DONE, "frames": 3}, 0)
-    assert states["b"] == JobState(None, 2)
-    assert states["c"].last["reason"] == "no face" and states["c"].num_breaks == 0
-    assert "d" not in states
+    assert states.of("a") == JobState({"key": "a", "state": DONE, "frames": 3}, 0)
+    assert states.of("b") == JobState(None, 2)
+    assert states.of("c").last["reason"] == "no face" and states.of("c").num_breaks == 0
+    assert states.of("d") == JobState()
+
+
+@pytest.mark.parametrize("end", [DONE, None])
+def test_a_job_is_not_done_once_another_began_to_write_its_files(tmp_path, end):
+    log = JobLog(tmp_path)
+    log.add("a", STARTED, writes=["1.mp4", "1.npz"])
+    log.add("a", DONE)
+    log.add("b", STARTED, writes=["2.mp4"])
+    log.add("b", DONE)
+    assert log.states().of("a").last["state"] == DONE
+    log.add("c", STARTED, writes=["1.npz"])
+    if end is not None:
+        log.add("c", end)
+    assert log.states().of("a") == JobState() and log.states().of("b").last["state"] == DONE
+    log.add("a", STARTED, writes=["1.mp4", "1.npz"])
+    log.add("a", DONE)
+    assert log.states().of("a").last["state"] == DONE and log.states().of("c").last is None
 
 
 def test_a_report_has_a_row_for_every_line_in_order(tmp_path):
@@ -52,7 +69,7 @@ def test_what_others_wrote_while_a_report_was_made_is_in_it(tmp_path, monkeypatc
 
     def states_and_another_entry(self):
         found = states(self)
-        if "k2" not in found:
+        if found.of("k2").last is None:
             late.add("k2", DONE)
         return found
 

@@ -116,6 +116,7 @@ def test_what_is_not_understood_is_one_sentence_that_quotes_it(text, message):
 def test_a_host_sees_the_files_that_a_text_names():
     script = parse_script('head from a.npz; begin after b.npz; transcript c.txt; end at rest; nod on "d"')
     assert script.files == ("a.npz", "b.npz", "c.txt")
+    assert parse_script('nod on "yes"; transcript "Yes, I do."').files == ()
 
 
 words = st.sampled_from([

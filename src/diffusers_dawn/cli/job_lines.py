@@ -164,11 +164,13 @@ def refuse_doubles(jobs: Iterable[Job]) -> list[Job]:
                 break
             writers[place] = job.number
     for index, job in enumerate(jobs):
-        if job.problem is None:
-            over = [writers[parent] for parent in Path(job.output).parents if parent in writers]
+        for name in WRITTEN if job.problem is None else ():
+            place = Path(job.fields.get(name, ""))
+            over = [writers[parent] for parent in place.parents if parent in writers]
             if over:
-                problem = f"`output` is {job.output}, in the folder that line {over[0]} writes"
+                problem = f"`{name}` is {place}, in the folder that line {over[0]} writes"
                 jobs[index] = Job(job.number, job.fields, problem)
+                break
     return jobs
 
 
@@ -234,11 +236,11 @@ def key_of(job: Job, model_stamp: Any) -> str:
 
 
 def _files_named_by(motion: Any) -> tuple[str, ...]:
-    """List the tracks and videos that the motion's text names; one that is not understood is refused later."""
-    from ..motion.reading import open_motion, track_files_of
+    """List what the motion's text names: tracks, videos, transcripts; one that is not understood is refused later."""
+    from ..motion.reading import open_motion
 
     try:
-        return track_files_of(open_motion(motion)) if isinstance(motion, str) else ()
+        return getattr(open_motion(motion), "files", ()) if isinstance(motion, str) else ()
     except (ValueError, OSError):
         return ()
 

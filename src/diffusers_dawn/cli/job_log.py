@@ -6,7 +6,8 @@ import os
 import platform
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,38 @@ class JobState:
     num_breaks: int = 0
 
 
+class JobStates:
+    """What became of jobs, as entries of logs say one after the other."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, dict[str, Any]] = {}
+        self._breaks: dict[str, int] = defaultdict(int)
+        self._writers: dict[str, str] = {}
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Take the next entry.
+
+        Args:
+            entry: Of a log, the oldest first.
+
+        Raises:
+            KeyError: It is not of `JobLog.add`.
+        """
+        key, state = entry["key"], entry["state"]
+        self._breaks[key] += 1 if state == STARTED else -1
+        for place in entry.get("writes", ()):
+            # what an earlier job wrote there is gone, or will be
+            if self._writers.get(place, key) != key:
+                self._ends.pop(self._writers[place], None)
+            self._writers[place] = key
+        if state != STARTED:
+            self._ends[key] = dict(entry)
+
+    def of(self, key: str) -> JobState:
+        """Tell what became of a job, see `job_lines.key_of`; not of one whose files another one wrote since."""
+        return JobState(self._ends.get(key), max(0, self._breaks.get(key, 0)))
+
+
 class JobLog:
     """Keep what became of jobs in a folder that processes on several machines may share.
 
@@ -50,7 +83,8 @@ class JobLog:
         Args:
             key: The job, see `job_lines.key_of`.
             state: `STARTED`, `DONE` or `FAILED`.
-            **facts: What the report says of it.
+            **facts: What the report says of it; of one that starts `writes`, the places of its files in the batch's
+                folder.
 
         Returns:
             The entry.
@@ -65,22 +99,16 @@ class JobLog:
                 file.write(json.dumps(entry).encode() + b"\n")
         return entry
 
-    def states(self) -> dict[str, JobState]:
-        """Read what all processes wrote, by the jobs' keys."""
-        ends: dict[str, dict[str, Any]] = {}
-        breaks: dict[str, int] = defaultdict(int)
+    def states(self) -> JobStates:
+        """Read what all processes wrote."""
+        states = JobStates()
         # oldest first, so that the last word counts
         for path in sorted(self._folder.glob("*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
             for line in path.read_bytes().split(b"\n"):
-                try:
-                    entry = json.loads(line)
-                    key, state = entry["key"], entry["state"]
-                except (ValueError, TypeError, KeyError):  # the last line of a process that was killed
-                    continue
-                breaks[key] += 1 if state == STARTED else -1
-                if state != STARTED:
-                    ends[key] = entry
-        return {key: JobState(ends.get(key), max(0, count)) for key, count in breaks.items()}
+                # not the last line of a process that was killed
+                with suppress(ValueError, TypeError, KeyError):
+                    states.note(json.loads(line))
+        return states
 
     def sizes(self) -> dict[str, int]:
         """Tell how much every process wrote so far."""
@@ -108,7 +136,7 @@ def write_report(folder: Path, log: JobLog, jobs: Sequence[tuple[int, str, str]]
                 table = csv.DictWriter(file, COLUMNS, restval="")
                 table.writeheader()
                 for line, output, key in jobs:
-                    end = states[key].last if key in states else None
+                    end = states.of(key).last
                     facts = {name: end.get(name, "") for name in COLUMNS} if end else {}
                     status = end["state"] if end else NOT_RUN
                     table.writerow(facts | {"line": line, "output": output, "status": status})

@@ -15,7 +15,7 @@ from .animate import render
 from .checkpoint import check_makes_motion, choose_device, load_pipeline, makes_motion
 from .inputs import read_inputs
 from .job_lines import WRITTEN, Job, key_of, options_of, read_line, stamp_of, tidy_fields
-from .job_log import DONE, FAILED, STARTED, JobLog, JobState
+from .job_log import DONE, FAILED, STARTED, JobLog, JobState, JobStates
 from .messages import describe_error, quiet_libraries
 from .options import check_model_options
 
@@ -62,7 +62,7 @@ class JobRenderer:
         self.log = JobLog(self.folder)
         self._stamp = [__version__, checkpoint, stamp_of(checkpoint), lora, stamp_of(lora or ""), dtype]
         self._memory_share = memory_share
-        self._states: dict[str, JobState] | None = None
+        self._states: JobStates | None = None
         self._pipe: DAWNPipeline | None = None
 
     def __call__(self, job: Mapping[str, Any] | str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class JobRenderer:
         if job.problem is not None:
             return self._note(key, FAILED, reason=job.problem)
         self._load()
-        self.log.add(key, STARTED)
+        self._note(key, STARTED, writes=[os.fspath(Path(job.fields[name])) for name in WRITTEN if name in job.fields])
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", module=r"diffusers_dawn(\..*)?")
@@ -132,10 +132,10 @@ class JobRenderer:
         return self._note(key, state, seconds=round(time.perf_counter() - start_s, 2), **facts)
 
     def _note(self, key: str, state: str, **facts: Any) -> dict[str, Any]:
-        """Log how a job ended, and remember it."""
+        """Log what became of a job, and remember it."""
         entry = self.log.add(key, state, **facts)
         if self._states is not None:
-            self._states[key] = JobState(entry)
+            self._states.note(entry)
         return entry
 
     def _render(self, job: Job) -> int:
@@ -177,7 +177,7 @@ class JobRenderer:
     def _state(self, job: Job) -> JobState:
         if self._states is None:
             self._states = self.log.states()
-        return self._states.get(self.key_of(job), JobState())
+        return self._states.of(self.key_of(job))
 
     def _free_memory(self) -> None:
         import torch

@@ -13,11 +13,21 @@ from ..ranges import is_whole_number
 from ..records import FPS
 from ..speech.alignment import AlignmentRefused, ForcedAligner
 from .direction import is_file_name
-from .script import GiveTranscript, Join, MotionScript, Perform, SetKeyframe, Statement, TakeFrom, When, parse_script
+from .script import (
+    GiveTranscript,
+    Join,
+    MotionScript,
+    Perform,
+    SetKeyframe,
+    Statement,
+    TakeFrom,
+    When,
+    is_text_file,
+    parse_script,
+)
 from .track import MotionTrack, check_track_length
 from .track_files import TRACK_SUFFIXES, load_track, measure_track
 
-TEXT_SUFFIX = ".txt"
 MOST_TEXT_BYTES = 100_000
 
 
@@ -82,7 +92,7 @@ def open_motion(motion: MotionTrack | MotionScript | str | os.PathLike, name: st
     suffix = path.suffix.lower()
     if suffix in TRACK_SUFFIXES:
         return load_track(path, name)
-    if suffix == TEXT_SUFFIX:
+    if is_text_file(path):
         return parse_script(_text_of(path, name), name)
     return MotionScript((TakeFrom("motion", str(path)),), f'motion from "{path}"')
 
@@ -183,7 +193,7 @@ class _Reading:
             )
         if self.audio is None:
             raise ValueError(f"`{self.name}` names a word, which is found in the recording: give `audio`")
-        text = _text_of(texts[-1], "transcript") if Path(texts[-1]).suffix.lower() == TEXT_SUFFIX else texts[-1]
+        text = _text_of(texts[-1], "transcript") if is_text_file(texts[-1]) else texts[-1]
         try:
             return [(word.text, word.start_s) for word in ForcedAligner().words(read_waveform(self.audio), text)]
         except AlignmentRefused as error:

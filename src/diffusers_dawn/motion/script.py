@@ -4,9 +4,11 @@ The text is read into statements here; `direction` says when they happen in a cl
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from .blinks import MOST_BLINKS_PER_S
@@ -117,12 +119,18 @@ class MotionScript:
     @property
     def files(self) -> tuple[str, ...]:
         """Files that it names, for whoever runs texts of strangers and must refuse them."""
-        return self.track_files + tuple(s.text for s in self.statements if isinstance(s, GiveTranscript))
+        transcripts = (said.text for said in self.statements if isinstance(said, GiveTranscript))
+        return self.track_files + tuple(filter(is_text_file, transcripts))
 
     @property
     def track_files(self) -> tuple[str, ...]:
         """Those that motion is taken from: tracks and videos."""
         return tuple(s.file for s in self.statements if isinstance(s, TakeFrom | Join) and s.file is not None)
+
+
+def is_text_file(name: str | os.PathLike) -> bool:
+    """Tell the name of a text's file from a text, such as a transcript in quotes."""
+    return Path(name).suffix.lower() == ".txt"
 
 
 def parse_script(text: str, name: str = "motion") -> MotionScript:

@@ -10,8 +10,7 @@ from typing import Any
 from .. import demo_checkpoint
 from ..cli.job_lines import READ, Job, tidy_fields, words_of
 from ..cli.options import DETAIL, DTYPES, MODEL_OPTIONS
-from ..motion.reading import TEXT_SUFFIX
-from ..motion.script import GiveTranscript, MotionScript, parse_script
+from ..motion.script import MotionScript, parse_script
 from ..records import SquareCrop
 from ..sampling.presets import DEFAULT_PRESET
 
@@ -111,10 +110,8 @@ class Settings:
         if not self.motion.strip():
             return None
         script = parse_script(self.motion, "--motion")
-        said = [statement.text for statement in script.statements if isinstance(statement, GiveTranscript)]
-        files = [*script.track_files, *(text for text in said if Path(text).suffix.lower() == TEXT_SUFFIX)]
-        if files:
-            raise ValueError(f"`--motion` names the file {files[0]}, must be a text without files here")
+        if script.files:
+            raise ValueError(f"`--motion` names the file {script.files[0]}, must be a text without files here")
         return script
 
 

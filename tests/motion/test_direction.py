@@ -87,8 +87,8 @@ def test_temperature_and_take_are_for_pbnet():
 @pytest.mark.parametrize(
     ("motion", "message"),
     [
-        ("nod at 3.9 s", "`nod` from 3.90 to 4.50 s does not fit: the clip ends at 4.00 s"),
-        ("at 5 s yaw 3", "a keyframe is at 5 s, the clip ends at 4.00 s"),
+        ("nod at 3.9 s", "^`motion`: `nod` from 3.90 to 4.50 s does not fit: the clip ends at 4.00 s"),
+        ("at 5 s yaw 3", "^`motion`: a keyframe is at 5 s, the clip ends at 4.00 s"),
         (
             "nod on word 3; transcript x.txt",
             "`motion` names the word 3, which must be found first; `diffusers_dawn.read",

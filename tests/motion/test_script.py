@@ -68,6 +68,10 @@ NEXT = When(place="next")
         ("temperature 0.7, take 3", [SampleMotion(temperature=0.7), SampleMotion(take=3)]),
         ('transcript "Well, then: hello and bye"', [GiveTranscript("Well, then: hello and bye")]),
         ("# a comment, nod\nblink # another", [Perform(NEXT, Gesture("blink"))]),
+        ('nod # 5" higher\nblink # "so', [Perform(NEXT, Gesture("nod")), Perform(NEXT, Gesture("blink"))]),
+        (".6 blinks a minute.", [Edit("with_blink_rate", {"per_s": 0.01})]),
+        ("..nod at .5 s for .7 s", [Perform(When(at_s=0.5), Gesture("nod", duration_s=0.7))]),
+        ("offset yaw -.5", [Edit("turned", {"yaw_deg": -0.5})]),
     ],
 )
 def test_a_text_says_what_it_says(text, statements):
@@ -82,7 +86,9 @@ def test_a_text_says_what_it_says(text, statements):
     [
         ("", "`motion` says nothing"),
         (" ,; # nod", "`motion` says nothing"),
-        ("jump", "`motion`: 'jump' is not understood: 'jump' It may be one of nod, shake"),
+        ("jump", "`motion`: 'jump' is not understood: 'jump'. It may be one of nod, shake"),
+        ("at 2 s, nod", "`motion`: 'at 2 s' is not understood. It may be one of"),
+        ('begin after ""', "'begin after \"\"' is not understood"),
         ("nodd twice", "'nodd twice' is not understood: 'nodd'; is 'nod' meant"),
         ("look lfet", "is 'look left' meant"),
         ("yaw 15", "'yaw 15' says no time; it may say 'at 2 s yaw 15', or 'offset yaw 15'"),
@@ -103,7 +109,7 @@ def test_a_text_says_what_it_says(text, statements):
         ("limit yaw 5 to 4", "has the larger number first"),
         ("offset eyes 1", "has eyes, which have no offset"),
         ("offset up", "'offset up' is not understood; it may say 'offset yaw 5 pitch -3'"),
-        ('nod on "yes', "has a double quote that is not closed"),
+        ('nod on "yes', "has a double quote that is not closed: '\"yes'"),
         ("nod " * 6000, "`motion` has 24000 letters, must have 20000 at most"),
     ],
 )

@@ -39,6 +39,9 @@ def test_a_person_may_write_the_least(tmp_path):
     (tmp_path / "mine.json").write_text('{"pose": [[0, 0, 0, 0.0005, 60, 60]], "blink": [[0.3, 0.3]]}')
     track = load_track(tmp_path / "mine.json")
     assert track.num_frames == 1 and track.rest_pose[4] == 60
+    # as an editor on Windows may write it
+    (tmp_path / "marked.json").write_text((tmp_path / "mine.json").read_text(), encoding="utf-8-sig")
+    assert load_track(tmp_path / "marked.json").num_frames == 1
     save_track(moving_track(3), tmp_path / "track.json")
     # a line per frame, so that it can be edited, and no more digits than float32 has
     lines = (tmp_path / "track.json").read_text().splitlines()
@@ -73,6 +76,28 @@ def broken(folder: Path) -> dict[str, Path]:
     with zipfile.ZipFile(folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("pose.npy", bytes(2**21))
     return {path.name: path for path in folder.iterdir() if "good" not in path.name}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": "25"}, r": its `fps` is '25', must be 25$"),
+        ({"pose": [[0] * 6, [0] * 5]}, r": its `pose` is \[0, 0, 0, 0, 0\] in frame 1, must be 6 numbers$"),
+        ({"blink": [[0.3, 0.3], 0.3]}, r": its `blink` is 0.3 in frame 1, must be 2 numbers$"),
+    ],
+)
+def test_a_slip_of_the_pen_is_shown(tmp_path, changes, message):
+    values = {"pose": [[0] * 6] * 2, "blink": [[0.3, 0.3]] * 2} | changes
+    (tmp_path / "mine.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=message):
+        load_track(tmp_path / "mine.json")
+
+
+def test_a_rate_that_is_no_number_is_refused(tmp_path):
+    track = moving_track(2)
+    np.savez(tmp_path / "two.npz", pose=track.pose, blink=track.blink, fps=[25, 25])
+    with pytest.raises(ValueError, match=r": its `fps` is array\(\[25, 25\]\), must be 25$"):
+        load_track(tmp_path / "two.npz")
 
 
 def test_what_is_no_track_is_one_sentence(tmp_path, monkeypatch):

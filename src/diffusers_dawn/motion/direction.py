@@ -188,7 +188,10 @@ def direct(motion: MotionTrack | MotionScript | None, face: FaceState, num_frame
     if isinstance(motion, MotionTrack):
         track = motion.onto(face).first(num_frames)
         return Direction(head=track, blinks=track)
-    return _Directing(motion, face, num_frames).all_statements()
+    try:
+        return _Directing(motion, face, num_frames).all_statements()
+    except ValueError as error:
+        raise ValueError(f"`motion`: {error}") from error
 
 
 def direct_stream(motion: MotionScript | str | None) -> Direction:

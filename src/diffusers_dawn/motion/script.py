@@ -18,7 +18,8 @@ from .track import MOST_SCALE, MotionTrack
 
 MOST_LETTERS = 20_000
 MOST_TEMPERATURE, MOST_TAKES = 3.0, 64
-NUMBER = r"([-+]?\d+(?:\.\d+)?)"
+UNSIGNED = r"(?:\d+(?:\.\d+)?|\.\d+)"
+NUMBER = f"([-+]?{UNSIGNED})"
 CHANNELS = {"yaw": "yaw_deg", "pitch": "pitch_deg", "roll": "roll_deg", "eyes": EYES}
 CHANNEL = f"({'|'.join(CHANNELS)})"
 COUNTS = {"once": 1, "twice": 2, "two times": 2, "three times": 3, "four times": 4, "five times": 5}
@@ -175,14 +176,14 @@ def clauses_of(text: str, name: str = "motion") -> list[str]:
     Raises:
         ValueError: A quote is not closed.
     """
-    if text.count('"') % 2:
-        raise ValueError(f"`{name}` has a double quote that is not closed: {text[text.rindex(chr(34)) :][:40]!r}")
     clauses = [""]
     parts = re.compile(
         r'(?P<kept>"[^"]*")|(?P<comment>#[^\n]*)|(?P<end>[;,\n]|[.!](?=\s|$)|\b(?:and then|then|and)\b)|(?P<letter>.)',
         re.IGNORECASE | re.DOTALL,
     )
     for part in parts.finditer(text):
+        if part["letter"] == '"':
+            raise ValueError(f"`{name}` has a double quote that is not closed: {text[part.start() :][:40]!r}")
         if part["end"]:
             clauses.append("")
         else:
@@ -191,8 +192,9 @@ def clauses_of(text: str, name: str = "motion") -> list[str]:
 
 
 def _statement(clause: str, before: Statement | None) -> Statement:
+    bare = clause if clause.endswith('"') else _without_stops(clause)
     for pattern, make in _PATTERNS:
-        match = re.fullmatch(pattern, clause.strip(" .!") if not clause.endswith('"') else clause, re.IGNORECASE)
+        match = re.fullmatch(pattern, bare, re.IGNORECASE)
         if match:
             return make(*match.groups())
     when, rest = _split_time(clause)
@@ -208,6 +210,13 @@ def _statement(clause: str, before: Statement | None) -> Statement:
             raise ValueError("says no time; it may say 'at 3 s back'")
         return SetKeyframe(when, None)
     return _gesture(when, rest)
+
+
+def _without_stops(clause: str) -> str:
+    """Take points and exclamation marks off both ends, but not the point of a number such as ".5"."""
+    stops = " .!"
+    bare, before = clause.strip(stops), clause[: len(clause) - len(clause.lstrip(stops))]
+    return f".{bare}" if bare[:1].isdecimal() and before.endswith(".") else bare
 
 
 def _split_time(clause: str) -> tuple[When | None, str]:
@@ -229,7 +238,7 @@ def _split_time(clause: str) -> tuple[When | None, str]:
         return " "
 
     rest = re.sub(
-        r"\bat (?P<seconds>\d+(?:\.\d+)?) ?(?:s|sec|seconds?)\b|\bon (?:the )?word (?P<number>\d+)\b"
+        rf"\bat (?P<seconds>{UNSIGNED}) ?(?:s|sec|seconds?)\b|\bon (?:the )?word (?P<number>\d+)\b"
         rf'|\bon (?:the )?(?:word )?"(?P<quoted>[^"]+)"|\b(?P<place>{"|".join(PLACES)})\b',
         note,
         clause,
@@ -251,8 +260,8 @@ def _gesture(when: When | None, rest: str) -> Perform:
             taken[name] = match[1].lower()
             rest = f"{rest[: match.start()]} {rest[match.end() :]}"
 
-    take("degrees", r"by (\d+(?:\.\d+)?) ?(?:degrees?|deg|°)")
-    take("duration_s", r"for (\d+(?:\.\d+)?) ?(?:s|sec|seconds?)")
+    take("degrees", rf"by ({UNSIGNED}) ?(?:degrees?|deg|°)")
+    take("duration_s", rf"for ({UNSIGNED}) ?(?:s|sec|seconds?)")
     take("count", rf"({'|'.join(COUNTS)})")
     take("times", r"(\d+) times")
     take("strength", rf"({'|'.join(STRENGTHS)})")
@@ -276,7 +285,7 @@ def _gesture(when: When | None, rest: str) -> Perform:
 def _not_understood(kind: str) -> str:
     first = f"is not understood: {kind!r}" if kind else "is not understood"
     close = difflib.get_close_matches(kind, GESTURES, n=1)
-    hint = f"; is {close[0]!r} meant?" if close else ""
+    hint = f"; is {close[0]!r} meant?" if close else "."
     return f"{first}{hint} It may be one of {', '.join(GESTURES)}, or as in {EXAMPLES}"
 
 
@@ -336,7 +345,7 @@ def _whole(text: str, most: int) -> int:
     return int(_within(text, 1, most))
 
 
-_FILE = r'("[^"]+"|\S+)'
+_FILE = r'("[^"]+"|[^\s"]\S*)'
 # each form of a statement that is no gesture and no keyframe
 _PATTERNS: tuple[tuple[str, Callable[..., Statement]], ...] = (
     (rf"(head|pose|blinks?|motion) from {_FILE}", _take_from),

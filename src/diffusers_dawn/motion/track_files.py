@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..face.track import track_face
 from ..machine.output_places import check_place, naming_place, part_beside
 from ..media.sources import existing_file
 from ..media.videos import stream_video
-from ..records import FPS, POSE_NAMES
+from ..records import BLINK_DIM, FPS, POSE_DIM, POSE_NAMES
 from .track import MotionTrack
 
 TRACK_SUFFIXES = (".npz", ".json")
@@ -86,8 +87,8 @@ def load_track(path: str | os.PathLike, name: str = "path") -> MotionTrack:
         missing = [array for array in ARRAYS[:2] if values.get(array) is None]
         if missing:
             raise ValueError(f"it has no `{missing[0]}`")
-        if values.get("fps", FPS) != FPS:
-            raise ValueError(f"its `fps` is {values['fps']}, must be {FPS}")
+        if not _is_fps(values.get("fps", FPS)):
+            raise ValueError(f"its `fps` is {values['fps']!r}, must be {FPS}")
         return MotionTrack(**{array: values[array] for array in ARRAYS if array in values})
     except (ValueError, OSError, KeyError, RecursionError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = str(error) or type(error).__name__
@@ -139,15 +140,26 @@ def _as_json(track: MotionTrack) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def _is_fps(value: Any) -> bool:
+    """Tell whether a number, or an array of one, is the rate of all tracks."""
+    return getattr(value, "size", 1) == 1 and bool(value == FPS)
+
+
 def _values_of_json(path: Path) -> dict:
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES // 2**20} MiB")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    # editors may put a mark in front that says so
+    values = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(values, dict):
         raise ValueError(f"it holds a {type(values).__name__}, must hold an object with `pose` and `blink`")
     given = values.get("pose_names", list(POSE_NAMES))
     if given != list(POSE_NAMES):
         raise ValueError(f"its `pose_names` are {given}, must be {', '.join(POSE_NAMES)}")
+    for name, width in (("pose", POSE_DIM), ("blink", BLINK_DIM)):
+        frames = values.get(name)
+        for number, row in enumerate(frames if isinstance(frames, list) else ()):
+            if not isinstance(row, list) or len(row) != width:
+                raise ValueError(f"its `{name}` is {row!r:.60} in frame {number}, must be {width} numbers")
     return values
 
 

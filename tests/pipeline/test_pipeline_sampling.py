@@ -151,6 +151,45 @@ def test_callback_sees_each_step_and_may_change_the_latents(pipe):
     assert not motion.any()
 
 
+def test_latents_that_a_callback_returns_keep_their_type(pipe):
+    def callback(pipe, step, timestep, tensors):
+        return {"latents": tensors["latents"].double()}
+
+    assert run(pipe, callback_on_step_end=callback, output_type="latent").frames.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({"latent": torch.zeros(1)}, "`callback_on_step_end` returned 'latent', may return 'latents' alone"),
+        (
+            {"latents": torch.zeros(1, 3, 6, 16, 16).long()},
+            r"returned `latents` that are torch.int64 \(1, 3, 6, 16, 16",
+        ),
+        (
+            {"latents": torch.zeros(2)},
+            r"returned `latents` that are torch.float32 \(2,\), must be a tensor of floats \(1,",
+        ),
+        ({"latents": None}, "returned `latents` that are a NoneType, must be a tensor of floats"),
+    ],
+)
+def test_callback_that_returns_something_else_is_told_so(pipe, returned, message):
+    with pytest.raises(ValueError, match=message):
+        run(pipe, callback_on_step_end=lambda *_: returned)
+
+
+def test_a_call_that_a_callback_ends_by_an_error_leaves_nothing_behind(pipe, monkeypatch):
+    freed = []
+    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(True))
+
+    def callback(*_):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(pipe, callback_on_step_end=callback)
+    assert pipe.current_timestep is None and freed == [True]
+
+
 def test_callback_may_interrupt(pipe):
     steps = []
 

@@ -1,6 +1,7 @@
 """Speech that is still arriving: the tiny pipeline as a whole."""
 
 from itertools import chain, islice, repeat
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -128,6 +129,35 @@ def test_stream_that_is_closed_takes_no_more_speech(pipe):
     next(made)
     made.close()
     assert next(made, None) is None and next(taken, None) is not None
+
+
+def test_stream_may_be_closed_while_it_waits_for_speech(pipe):
+    def chunks():
+        yield speech(10)
+        made.close()
+        yield speech(10)
+        raise AssertionError("no more is asked for")
+
+    made = stream(pipe, chunks())
+    assert [len(piece.frames) for piece in made] == [5]
+
+
+def test_stream_may_be_closed_by_another_thread_while_it_denoises(pipe, monkeypatch):
+    steps, denoise = [], pipe.unet.forward
+
+    def closes(*arguments, **named):
+        steps.append(1)
+        closing = Thread(target=made.close)
+        closing.start()
+        closing.join()
+        return denoise(*arguments, **named)
+
+    monkeypatch.setattr(pipe.unet, "forward", closes)
+    made = stream(pipe, repeat(speech(10)), num_inference_steps=3)
+    assert list(made) == [] and len(steps) == 1
+    other = stream(pipe, [speech(5)])  # others are not meant
+    monkeypatch.setattr(pipe.unet, "forward", denoise)
+    assert sum(len(piece.frames) for piece in other) == 5
 
 
 def test_interrupted_pipeline_ends_its_stream(pipe):

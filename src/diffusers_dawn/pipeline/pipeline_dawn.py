@@ -270,11 +270,13 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
         with self.alone_with_networks():
             call = self._for_one_call()
             on_step_end = step_callback(call, callback_on_step_end, callback_on_step_end_tensor_inputs)
-            rendered = [
-                call._render(clips, batch, frame_counts[batch[0]], plan, generators, latents, on_step_end)
-                for batch, plan in zip(batches, plans, strict=True)
-            ]
-            self.maybe_free_model_hooks()
+            try:
+                rendered = [
+                    call._render(clips, batch, frame_counts[batch[0]], plan, generators, latents, on_step_end)
+                    for batch, plan in zip(batches, plans, strict=True)
+                ]
+            finally:
+                self.maybe_free_model_hooks()
 
         # 5. what was made, and the sound that belongs to it
         waveforms = [clip.audio for clip in clips]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,14 +100,19 @@ class SpeechStream(Iterator[StreamedFrames]):
         return next(self._frames)
 
     def close(self) -> None:
-        """End the stream before its speech does."""
-        self._frames.close()
+        """End the stream before its speech does; what another thread is about then ends without a frame."""
+        self._call._interrupt = True
+        # that thread's: it ends at its next step, or chunk
+        with suppress(ValueError):
+            self._frames.close()
 
     def _render(self, audio_chunks: Iterable) -> Iterator[StreamedFrames]:
         speech, first = self._speech, 0
         hop, length = self.windows.hop_frames, self.windows.hop_frames + self.windows.ahead_frames
         try:
             for samples in _checked_chunks(audio_chunks):
+                if self._call.interrupt:
+                    return
                 # a long chunk is taken bit by bit, so that what is held does not depend on it
                 for part in np.array_split(samples, math.ceil(len(samples) / speech.sample_at(hop)) or 1):
                     speech.add(part)
@@ -115,6 +121,8 @@ class SpeechStream(Iterator[StreamedFrames]):
                         first += hop
                         if self._call.interrupt:
                             return
+            if self._call.interrupt:
+                return
             num_frames = self._end_speech()
             if num_frames > first:
                 yield from self._hop(first, num_frames, num_frames)
@@ -148,6 +156,8 @@ class SpeechStream(Iterator[StreamedFrames]):
         while first < end:
             with timed(call.stage_seconds, "frames"):
                 frames = next(pieces)[0]
+            if call.interrupt:
+                return
             yield StreamedFrames(frames, speech.samples(first, first + len(frames)), self.sampling_rate, first)
             first += len(frames)
         speech.forget(motion.first_heard(end))

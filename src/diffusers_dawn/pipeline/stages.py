@@ -325,23 +325,25 @@ class StagesOfDAWN:
         cache, path = StepCache(cache_interval), NoisePath(scheduler, timesteps)
         self._progress["num_timesteps"] = len(timesteps)
         # no decorator: it would hold on to the initial noise, which of a long clip is large
-        with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
-            for index, timestep in enumerate(timesteps):
-                if self.interrupt:
-                    continue
-                self._progress["timestep"] = timestep
-                cache.begin_step(index)
-                model_input, time = path.to_denoiser(index, timestep, latents)
-                prediction = predict(
-                    self.unet, model_input, time, contexts, self.guidance_scale, progress_bar.update, cache
-                )
-                del model_input
-                prediction = path.to_scheduler(index, latents, prediction)
-                latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
-                del prediction
-                if on_step_end is not None:
-                    latents = on_step_end(index, timestep, latents)
-        self._progress["timestep"] = None
+        try:
+            with torch.no_grad(), self.progress_bar(total=len(timesteps) * num_windows) as progress_bar:
+                for index, timestep in enumerate(timesteps):
+                    if self.interrupt:
+                        continue
+                    self._progress["timestep"] = timestep
+                    cache.begin_step(index)
+                    model_input, time = path.to_denoiser(index, timestep, latents)
+                    prediction = predict(
+                        self.unet, model_input, time, contexts, self.guidance_scale, progress_bar.update, cache
+                    )
+                    del model_input
+                    prediction = path.to_scheduler(index, latents, prediction)
+                    latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
+                    del prediction
+                    if on_step_end is not None:
+                        latents = on_step_end(index, timestep, latents)
+        finally:
+            self._progress["timestep"] = None
         inputs = "`latents`, `audio_embeds`, `pose`, `blink`, the portrait's state or `guidance_scale`"
         check_finite(latents, "the motion", {"unet": self.unet, "lfg": self.lfg}, inputs)
         return latents

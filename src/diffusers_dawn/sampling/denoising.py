@@ -196,8 +196,8 @@ def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]
         names: Names of the tensors that it gets.
 
     Returns:
-        Function of step, time and latents that returns the latents to go on with; None without a callback. It raises
-        a ValueError if the callback returns something else.
+        Function of step, time and latents that returns the latents to go on with, of the same type and on the same
+        device; None without a callback. It raises a ValueError if the callback returns something else.
     """
     if callback is None:
         return None
@@ -206,13 +206,18 @@ def step_callback(pipeline: Any, callback: Callable | None, names: Sequence[str]
         changed = callback(pipeline, index, timestep, dict.fromkeys(names, latents))
         if not (changed is None or isinstance(changed, Mapping)):
             raise ValueError(f"`callback_on_step_end` returned {changed!r}, must return tensors by name, or None")
+        unknown = [name for name in changed or () if name != "latents"]
+        if unknown:
+            raise ValueError(f"`callback_on_step_end` returned {unknown[0]!r}, may return 'latents' alone")
         going_on = (changed or {}).get("latents", latents)
-        if not torch.is_tensor(going_on) or going_on.shape != latents.shape:
-            given = tuple(going_on.shape) if torch.is_tensor(going_on) else f"a {type(going_on).__name__}"
+        is_tensor = torch.is_tensor(going_on)
+        if not is_tensor or going_on.shape != latents.shape or not going_on.is_floating_point():
+            given = f"{going_on.dtype} {tuple(going_on.shape)}" if is_tensor else f"a {type(going_on).__name__}"
             raise ValueError(
-                f"`callback_on_step_end` returned `latents` that are {given}, must be a tensor {tuple(latents.shape)}"
+                f"`callback_on_step_end` returned `latents` that are {given}, must be a tensor of floats"
+                f" {tuple(latents.shape)}"
             )
-        return going_on
+        return going_on.to(latents)
 
     return on_step_end
 

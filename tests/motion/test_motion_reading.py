@@ -1,9 +1,11 @@
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from diffusers_dawn.media.video_writer import write_video
+from diffusers_dawn.motion import reading
 from diffusers_dawn.motion.direction import motion_of_call
 from diffusers_dawn.motion.reading import check_motion_files, open_motion, read_motion
 from diffusers_dawn.motion.script import GiveTranscript, Join, MotionScript, Perform, TakeFrom
@@ -93,6 +95,14 @@ def test_a_gesture_begins_on_the_word_that_is_named(spoken, named, number):
     assert nod.when.word is None and isinstance(transcript, GiveTranscript)
 
 
+def test_a_words_apostrophe_may_be_a_word_processors(monkeypatch):
+    heard = [SimpleNamespace(text=text, start_s=at_s) for text, at_s in (("i", 0.0), ("don't", 0.2), ("know", 0.4))]
+    monkeypatch.setattr(reading, "ForcedAligner", lambda: SimpleNamespace(words=lambda waveform, text: heard))
+    for named in ('"don’t"', '"Don\'t!"', "word 2"):
+        nod, _ = read(f'nod on {named}; transcript "I don’t know"', audio=(tone(), 16_000)).statements
+        assert nod.when.at_s == 0.2
+
+
 def test_a_keyframe_may_stand_on_a_word(spoken):
     keyframe, back, _ = read(f"on word 3 yaw 5; on word 6 back; {TRANSCRIPT}", audio=spoken.waveform).statements
     assert keyframe.values == {"yaw_deg": 5} and 0 < keyframe.when.at_s < back.when.at_s
@@ -104,6 +114,7 @@ def test_a_keyframe_may_stand_on_a_word(spoken):
         (f"nod on word 13; {TRANSCRIPT}", "`motion` names word 13, the transcript has 12"),
         (f'nod on "my"; {TRANSCRIPT}', "the word 'my', which is said 2 times: as word 1, 11"),
         (f'nod on "sister"; {TRANSCRIPT}', "the word 'sister', which the transcript does not have"),
+        (f'nod on "schön"; {TRANSCRIPT}', "the word 'schön', which the transcript does not have"),
         ("nod on word 1", "so it must say what is said: 'transcript FILE.txt' or in quotes"),
         ('nod on word 1; transcript "ein schöner Tag"', "cannot be laid onto the recording: .* not an English letter"),
         ("nod on word 1; transcript none.txt", "`transcript` does not exist"),

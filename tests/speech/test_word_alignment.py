@@ -37,6 +37,8 @@ def test_words_are_split_at_all_but_letters_digits_and_apostrophes():
     assert spoken_words("I'M  told: \"he's 42\", o'clock--THE dogs'!") == [
         *("i'm", "told", "he's", "42", "o'clock", "the", "dogs'"),
     ]
+    # as word processors write it, whose apostrophe also closes quotes
+    assert spoken_words("I’m “here” at ‘one’ o’clock") == ["i'm", "here", "at", "one", "o'clock"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ..media.sources import existing_file, open_binary
 from ..media.videos import count_video_frames
 from ..ranges import is_whole_number
 from ..records import FPS
-from ..speech.alignment import AlignmentRefused, ForcedAligner
+from ..speech.alignment import AlignmentRefused, ForcedAligner, spoken_words
 from .direction import is_file_name
 from .script import (
     GiveTranscript,
@@ -176,8 +176,11 @@ class _Reading:
             if word > len(self.words):
                 raise ValueError(f"`{self.name}` names word {word}, the transcript has {len(self.words)}")
             return self.words[word - 1][1]
-        wanted = word.lower().strip(" .,;:!?")
-        found = [number for number, (text, _) in enumerate(self.words, 1) if text == wanted]
+        try:
+            wanted = spoken_words(word)
+        except AlignmentRefused:  # it has letters that no transcript has
+            wanted = []
+        found = [number for number, (text, _) in enumerate(self.words, 1) if [text] == wanted]
         if len(found) == 1:
             return self.words[found[0] - 1][1]
         if not found:

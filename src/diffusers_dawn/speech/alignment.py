@@ -161,10 +161,12 @@ def spoken_words(text: str) -> list[str]:
     Raises:
         AlignmentRefused: There is none, or there are letters that English has not.
     """
-    foreign = re.search(r"[^\W\d_a-z]", text.lower())
+    # the apostrophe of word processors, which is also a closing quote
+    text = re.sub(r"(?<=\w)[’ʼ](?=\w)", "'", text.lower())
+    foreign = re.search(r"[^\W\d_a-z]", text)
     if foreign:
         raise AlignmentRefused(f"the transcript has {foreign[0]!r}, which is not an English letter")
-    words = re.findall(r"[a-z0-9]+(?:'[a-z0-9]+)*'?|'[a-z]+", text.lower())
+    words = re.findall(r"[a-z0-9]+(?:'[a-z0-9]+)*'?|'[a-z]+", text)
     if not words:
         raise AlignmentRefused("the transcript has no words")
     return words

@@ -30,6 +30,20 @@ def is_between(value: Any, low: float, high: float) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
+def check_counts(**counts: int) -> None:
+    """Refuse counts that are no whole numbers from 1 on.
+
+    Args:
+        **counts: The counts, by their argument names.
+
+    Raises:
+        ValueError: One of them is something else.
+    """
+    for name, count in counts.items():
+        if not is_whole_number(count) or count < 1:
+            raise ValueError(f"`{name}` is {count!r}, must be a whole number from 1")
+
+
 def check_class(name: str, value: Any, wanted: type) -> None:
     """Refuse a value of another class.
 

@@ -192,7 +192,7 @@ def test_missing_unreadable_and_pictureless_videos_are_errors(tmp_path):
     "arguments", [{"fps": 0}, {"fps": -1.0}, {"fps": float("inf")}, {"fps": float("nan")}, {"max_frames": 0}]
 )
 def test_reading_no_frames_is_an_error(tmp_path, arguments):
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be (positive|a whole number from 1)"):
         read_video(tmp_path / "none.mp4", **arguments)
 
 
@@ -242,9 +242,9 @@ def test_streaming_and_counting_refuse_what_reading_refuses(tmp_path):
 
 
 def test_streaming_and_counting_at_no_rate_or_from_before_the_start_is_an_error():
-    with pytest.raises(ValueError, match=r"`fps` \(0\) must be positive and finite"):
+    with pytest.raises(ValueError, match="`fps` is 0, must be positive and finite"):
         list(stream_video(b"", 0))
-    with pytest.raises(ValueError, match=r"`first_frame` \(-1\) 0 or more"):
+    with pytest.raises(ValueError, match="`first_frame` is -1, must be a whole number from 0"):
         list(stream_video(b"", 25, -1))
     with pytest.raises(ValueError, match="`fps` is 0, must be positive and finite"):
         count_video_frames(b"", 0)

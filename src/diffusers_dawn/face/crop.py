@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..media.pictures import read_image
-from ..ranges import check_class, is_whole_number
+from ..ranges import check_class, is_between, is_whole_number
 from ..records import FaceState, Portrait, SquareCrop
 from .upright import find_upright
 
@@ -40,6 +40,7 @@ def check_image(image: np.ndarray, name: str = "image", num_channels: int = 3) -
     Raises:
         ValueError: It is not uint8 (H, W, 3), or (H, W, 4), or empty.
     """
+    check_class(name, image, np.ndarray)
     if image.ndim != 3 or image.shape[-1] != num_channels or image.size == 0 or image.dtype != np.uint8:
         raise ValueError(f"`{name}` is {image.dtype} {image.shape}, must be uint8 (H, W, {num_channels})")
 
@@ -326,10 +327,10 @@ def paste_each(
         ValueError: Shapes, types or `feather` are others, the square has no side or does not touch the image, or there
             is none and the image is not square.
     """
-    num_channels = 4 if image.ndim == 3 and image.shape[-1] == 4 else 3
+    num_channels = 4 if np.shape(image)[2:] == (4,) else 3
     check_image(image, num_channels=num_channels)
-    if not 0 <= feather <= 0.5:
-        raise ValueError(f"`feather` is {feather}, must be in [0, 0.5]")
+    if not is_between(feather, 0, 0.5):
+        raise ValueError(f"`feather` is {feather!r}, must be in [0, 0.5]")
     height, width = image.shape[:2]
     if crop is None and height != width:
         raise ValueError(f"`crop` is None, must be a SquareCrop: `image` is {width}x{height}, not square")

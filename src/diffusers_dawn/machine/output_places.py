@@ -27,10 +27,7 @@ def check_place(path: str | os.PathLike, name: str) -> None:
         ValueError: It is no path or empty, its name is not UTF-8 or longer than 255 bytes, its folder does not exist,
             cannot be looked into or is not writable, or another user's file there cannot be replaced.
     """
-    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
-        raise ValueError(f"`{name}` is a {type(path).__name__}, must be a path")
-    if not os.fspath(path):
-        raise ValueError(f"`{name}` is empty, must be a name")
+    check_path(path, name)
     path = Path(path).absolute()
     try:
         str(path).encode("utf-8")
@@ -59,6 +56,22 @@ def check_place(path: str | os.PathLike, name: str) -> None:
     _try_writing(path, f"`{name}` lies in a folder that cannot be written")
 
 
+def check_path(path: str | os.PathLike, name: str) -> None:
+    """Refuse what is no path, or an empty one.
+
+    Args:
+        path: Where something shall be written.
+        name: Argument name for error messages.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise ValueError(f"`{name}` is a {type(path).__name__}, must be a path")
+    if not os.fspath(path):
+        raise ValueError(f"`{name}` is empty, must be a name")
+
+
 def check_folder(path: str | os.PathLike, name: str) -> None:
     """Refuse a path at which no folder can be filled; it, and folders above it, need not exist yet.
 
@@ -69,6 +82,7 @@ def check_folder(path: str | os.PathLike, name: str) -> None:
     Raises:
         ValueError: It is a file, is not writable, or cannot be made (see `check_place`).
     """
+    check_path(path, name)
     path = Path(path).absolute()
     # asked first: another process may make the folder now, which is then one that is there
     is_taken = os.path.lexists(path)

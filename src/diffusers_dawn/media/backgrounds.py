@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
+from ..ranges import check_class, check_counts
 from .pictures import ImageSource, read_image
 
 Numbers = TypeVar("Numbers")  # arrays of numpy or tensors of torch
@@ -25,8 +26,9 @@ def read_background(given: ImageSource, height: int, width: int, name: str = "ba
         uint8 array (height, width, 3).
 
     Raises:
-        ValueError: It is neither a picture nor an opaque colour.
+        ValueError: It is neither a picture nor an opaque colour, or a size is no whole number from 1.
     """
+    check_counts(height=height, width=width)
     colour = colour_of(given, name)
     if colour is not None:
         return np.full((height, width, 3), colour, np.uint8)
@@ -74,6 +76,8 @@ def lay_over(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: Shapes or types are others.
     """
+    check_class("frames", frames, np.ndarray)
+    check_class("background", background, np.ndarray)
     if frames.ndim != 4 or frames.shape[-1] != 4 or frames.dtype != np.uint8:
         raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (N, H, W, 4)")
     wanted = (*frames.shape[1:3], 3)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..ranges import check_class, check_counts
+
 # of the picture's height; smaller letters than the least cannot be read after encoding
 LETTER_SHARE, LEAST_LETTER_PX, MARGIN_SHARE = 1 / 18, 8, 1 / 60
 DARKENING = 0.45
@@ -30,6 +32,7 @@ def label_text(text: str, font: str | os.PathLike | None = None) -> str:
         ValueError: The text is empty or too long, has several lines or characters that the font lacks; or the file is
             no font.
     """
+    check_class("label", text, str)
     text = text.strip()
     if not text or len(text.splitlines()) != 1:
         raise ValueError(f"`label` is {text[:MOST_LETTERS]!r}, must be one line of text")
@@ -74,10 +77,12 @@ class FrameLabel:
 
     Raises:
         FileNotFoundError: There is no such font.
-        ValueError: The text cannot be drawn, see `label_text`, or does not fit in the width.
+        ValueError: The text cannot be drawn, see `label_text`, or does not fit in the width; or a size is no whole
+            number from 1.
     """
 
     def __init__(self, text: str, height: int, width: int, font: str | os.PathLike | None = None) -> None:
+        check_counts(height=height, width=width)
         text = label_text(text, font)
         font = _font(font, max(LEAST_LETTER_PX, round(height * LETTER_SHARE)))
         left, top, right, bottom = (round(side) for side in font.getbbox(text))
@@ -106,6 +111,7 @@ class FrameLabel:
         Raises:
             ValueError: The frames have another size or type.
         """
+        check_class("frames", frames, np.ndarray)
         if frames.dtype != np.uint8 or frames.shape[1:] not in ((*self._frame_size, 3), (*self._frame_size, 4)):
             height, width = self._frame_size
             raise ValueError(f"`frames` is {frames.dtype} {frames.shape}, must be uint8 (F, {height}, {width}, 3)")

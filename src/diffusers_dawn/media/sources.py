@@ -109,6 +109,8 @@ def is_default(track: "av.stream.Stream") -> bool:
 
 def existing_file(path: str | os.PathLike, name: str) -> Path:
     """Refuse a path that is no file, or an empty one, by the argument's name."""
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"`{name}` is of type {type(path).__name__}, which names no file")
     if ADDRESS.match(os.fspath(path)):
         raise ValueError(f"`{name}` is a URL, must be a file: {path}; download it first")
     path = Path(path)

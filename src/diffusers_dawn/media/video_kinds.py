@@ -128,6 +128,8 @@ def check_output_path(path: str | os.PathLike, name: str = "output", has_opacity
     """
     check_place(path, name)
     path = Path(path)
+    if path.name.lower() in VIDEO_KINDS:
+        raise ValueError(f"`{name}` is {path}, must have a name before {path.name}")
     if not path.suffix:
         check_folder_of_frames(path, name)
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..machine.free_memory import free_bytes
+from ..ranges import check_counts, is_between, is_whole_number
 from ..records import FPS
 from .damaged_files import PacketDecoder
 from .shown_colours import has_high_dynamic_range, to_srgb
@@ -50,13 +51,11 @@ def read_video(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: `source` cannot be decoded, has no pictures or more than fit in memory, or `fps` or `max_frames`
-            is not positive.
+        ValueError: `source` cannot be decoded, has no pictures or more than fit in memory, or `fps` is not positive
+            or `max_frames` no whole number from 1.
     """
-    if (fps is not None and not 0 < fps < math.inf) or (max_frames is not None and max_frames <= 0):
-        raise ValueError(
-            f"`fps` ({fps}) and `max_frames` ({max_frames}) must be positive and finite where they are given"
-        )
+    if max_frames is not None:
+        check_counts(max_frames=max_frames)
     if fps is not None:
         return _collect(itertools.islice(stream_video(source, fps, name=name), max_frames), name), fps
     shots = _shots(source, name)
@@ -81,8 +80,9 @@ def stream_video(source: MediaSource, fps: float, first_frame: int = 0, name: st
         FileNotFoundError: There is no such file.
         ValueError: `source` cannot be decoded or has no pictures, `fps` is not positive or `first_frame` negative.
     """
-    if not 0 < fps < math.inf or first_frame < 0:
-        raise ValueError(f"`fps` ({fps}) must be positive and finite, `first_frame` ({first_frame}) 0 or more")
+    _check_fps(fps)
+    if not is_whole_number(first_frame) or first_frame < 0:
+        raise ValueError(f"`first_frame` is {first_frame!r}, must be a whole number from 0")
     index, shown, picture = 0, None, None
     for shot in _shots(source, name):
         # what was shown until now fills the time up to this frame; 1 us absorbs rounded time stamps
@@ -95,6 +95,11 @@ def stream_video(source: MediaSource, fps: float, first_frame: int = 0, name: st
     for _ in range(max(index, first_frame), _num_frames_until(shown.time_s, shown.native_fps, fps)):
         picture = _as_shown(shown) if picture is None else picture
         yield picture
+
+
+def _check_fps(fps: float) -> None:
+    if not (is_between(fps, 0, math.inf) and 0 < fps < math.inf):
+        raise ValueError(f"`fps` is {fps!r}, must be positive and finite")
 
 
 def _collect(pictures: Iterable[np.ndarray], name: str) -> np.ndarray:
@@ -125,8 +130,7 @@ def count_video_frames(source: MediaSource, fps: float, name: str = "video") -> 
         FileNotFoundError: There is no such file.
         ValueError: `source` cannot be read or has no pictures, or `fps` is not positive.
     """
-    if not 0 < fps < math.inf:
-        raise ValueError(f"`fps` is {fps}, must be positive and finite")
+    _check_fps(fps)
     last_s = None
     with _open_film(source, name) as (container, stream):
         native_fps = _frame_rate(stream)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from ..ranges import check_class
 from .blinks import MOST_BLINKS_PER_S
 from .gestures import GESTURES, Gesture
 from .keyframes import EYES, Keyframe
@@ -150,6 +151,7 @@ def parse_script(text: str, name: str = "motion") -> MotionScript:
     Raises:
         ValueError: Something is not understood, out of range, or the text is empty or too long.
     """
+    check_class(name, text, str)
     if len(text) > MOST_LETTERS:
         raise ValueError(f"`{name}` has {len(text)} letters, must have {MOST_LETTERS} at most")
     statements: list[Statement] = []

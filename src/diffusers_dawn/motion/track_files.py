@@ -13,9 +13,10 @@ import numpy as np
 
 from ..face.detector import FaceDetector
 from ..face.track import track_face
-from ..machine.output_places import check_place, naming_place, part_beside
+from ..machine.output_places import check_path, check_place, naming_place, part_beside
 from ..media.sources import existing_file
 from ..media.videos import stream_video
+from ..ranges import check_class
 from ..records import BLINK_DIM, FPS, POSE_DIM, POSE_NAMES
 from .track import MotionTrack
 
@@ -37,8 +38,9 @@ def save_track(track: MotionTrack, path: str | os.PathLike, name: str = "path") 
         ValueError: The suffix is another, or there is no place for it.
         OSError: It cannot be written.
     """
-    path = Path(path)
+    check_class("track", track, MotionTrack)
     check_track_place(path, name)
+    path = Path(path)
     with naming_place(path), part_beside(path) as part:
         if path.suffix.lower() == ".npz":
             with part.open("wb") as file:
@@ -58,8 +60,8 @@ def check_track_place(path: str | os.PathLike, name: str) -> None:
     Raises:
         ValueError: The suffix is not .npz or .json, or there is no place for it.
     """
-    path = Path(path)
-    if path.suffix.lower() not in TRACK_SUFFIXES:
+    check_path(path, name)
+    if Path(path).suffix.lower() not in TRACK_SUFFIXES:
         raise ValueError(f"`{name}` is {path}, must end in {' or '.join(TRACK_SUFFIXES)}")
     check_place(path, name)
 

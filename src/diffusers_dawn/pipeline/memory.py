@@ -10,8 +10,9 @@ import torch
 
 from ..geometry.frame_windows import check_windows
 from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP, available_bytes
+from ..ranges import check_counts
 from .planning import make_plan, make_request, needed_bytes, networks_of
-from .request import RenderPlan, check_budget, check_counts
+from .request import RenderPlan, check_budget
 
 # LFG draws with weights that its norms are folded into, which hooks of single layers do not see; PBNet is small
 KEPT_ON_DEVICE = ("lfg", "pbnet")

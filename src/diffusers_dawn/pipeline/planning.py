@@ -8,10 +8,11 @@ import torch
 
 from ..memory.budget import choose_windows
 from ..memory.estimate import stage_bytes, weight_bytes
+from ..ranges import check_counts
 from ..sampling.presets import choose_sampling
 from ..sampling.scheduler_choice import allow_long_clips, check_scheduler
 from ..sampling.scheduler_times import set_timesteps
-from .request import RenderPlan, RenderRequest, check_counts, refuse_moved
+from .request import RenderPlan, RenderRequest, refuse_moved
 
 
 def make_request(

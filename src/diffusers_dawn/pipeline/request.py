@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..geometry.frame_windows import FrameWindows, check_windows
 from ..memory.budget import WINDOW_FRAMES, WINDOW_OVERLAP
 from ..memory.estimate import ClipSize, latent_copies
-from ..ranges import is_between, is_whole_number
+from ..ranges import check_counts, is_between, is_whole_number
 from ..sampling.guidance import guidance_of
 from .output import OUTPUT_TYPES
 
@@ -38,20 +38,6 @@ def refuse_moved(arguments: Mapping[str, Any]) -> None:
     for name in arguments:
         instead = f"; use `{MOVED[name]}`" if name in MOVED else ""
         raise TypeError(f"`{name}` is no argument of a call{instead}")
-
-
-def check_counts(**counts: int) -> None:
-    """Refuse counts that are no whole numbers from 1 on.
-
-    Args:
-        **counts: The counts, by their argument names.
-
-    Raises:
-        ValueError: One of them is something else.
-    """
-    for name, count in counts.items():
-        if not is_whole_number(count) or count < 1:
-            raise ValueError(f"`{name}` is {count!r}, must be a whole number from 1")
 
 
 def check_budget(num_bytes: int | None, name: str) -> None:

@@ -196,9 +196,13 @@ def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
     assert animate(folder, film, image=folder / "blank.png", motion=film) == 1
     assert "`--output` is the file given as `--motion`" in capsys.readouterr().err
     new = tmp_path / "new.mp4"
-    for preview, flag in ((film, "audio"), (new, "output")):
+    for preview, reason in (
+        (film, "`--preview-while` is the file given as `--audio`"),
+        (new, "`--output` is the file given as `--preview-while`"),
+        (tmp_path / ".." / tmp_path.name / "new.mp4", "`--output` is the file given as `--preview-while`"),
+    ):
         assert animate(folder, new, image=folder / "blank.png", audio=film, preview_while=preview) == 1
-        assert f"`--preview-while` is the file given as `--{flag}`" in capsys.readouterr().err
+        assert f"{reason}; it would be overwritten" in capsys.readouterr().err
     assert film.read_bytes() == before
     track = tmp_path / "track.npz"
     save_track(MotionTrack(np.zeros((10, 6)), np.zeros((10, 2))), track)
@@ -206,6 +210,23 @@ def test_output_that_is_an_input_is_refused(folder, tmp_path, capsys):
     assert animate(folder, new, image=folder / "blank.png", motion=track, save_motion=track) == 1
     assert "`--save-motion` is the file given as `--motion`" in capsys.readouterr().err
     assert track.read_bytes() == before
+
+
+def test_folder_of_frames_that_holds_what_is_given_is_refused(folder, tmp_path, capsys):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shutil.copy(folder / "blank.png", frames / "frame_000000.png")
+    shutil.copy(folder / "speech.wav", frames / "sound.wav")
+    for given, flag in (
+        ({"image": frames / "frame_000000.png"}, "image"),
+        ({"audio": frames / "sound.wav"}, "audio"),
+        ({"preview_while": frames / "first.mp4"}, "preview-while"),
+        ({"save_motion": frames / "track.json"}, "save-motion"),
+    ):
+        assert animate(folder, frames, **{"image": folder / "blank.png"} | given) == 1
+        reason = f"`--output` is the folder of the file given as `--{flag}`; it would be overwritten"
+        assert capsys.readouterr().err == f"dawn: {reason}\n"
+    assert sorted(os.listdir(frames)) == ["frame_000000.png", "sound.wav"]
 
 
 def test_full_disk_names_the_output(folder, drawn, tmp_path, capsys, detector):

@@ -300,14 +300,22 @@ def check_options(options: argparse.Namespace) -> None:
     driving = [("motion", file) for file in (*own_motion, *track_files_of(options.motion))]
     behind = [] if options.background is None else [("background", options.background)]
     read = [("image", options.image), ("audio", options.audio), *driving, *behind]
-    for written in WRITTEN_FILES:
-        place = getattr(options, written)
-        for flag, given in read if place is not None else ():
-            if os.path.exists(place) and os.path.exists(given) and os.path.samefile(place, given):
-                written = written.replace("_", "-")
-                raise ValueError(f"`--{written}` is the file given as `--{flag}`; it would be overwritten")
-    if options.preview_while is not None and Path(options.preview_while).absolute() == Path(options.output).absolute():
-        raise ValueError("`--preview-while` is the file given as `--output`; it would be overwritten")
+    writes = [(name.replace("_", "-"), getattr(options, name)) for name in WRITTEN_FILES]
+    for flag, place in writes:
+        for other, given in [*read, *writes] if place is not None else ():
+            if other != flag and given is not None and (what := _overwritten(place, given)):
+                raise ValueError(f"`--{flag}` is {what} given as `--{other}`; it would be overwritten")
+
+
+def _overwritten(place: str | os.PathLike, given: str | os.PathLike) -> str | None:
+    """Say in words that a file is what will be written at a place, or lies in the folder that will be."""
+    try:
+        target, source = (Path(os.path.realpath(path)) for path in (place, given))
+    except ValueError:  # a zero in the name, which is refused where it is read
+        return None
+    if target == source or (os.path.exists(place) and os.path.exists(given) and os.path.samefile(place, given)):
+        return "the file"
+    return "the folder of the file" if target in source.parents else None
 
 
 def check_model_options(options: argparse.Namespace) -> None:

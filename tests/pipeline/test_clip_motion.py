@@ -101,6 +101,8 @@ def test_proposed_motions_are_those_that_takes_give(pipe):
         pipe.propose_motion(picture(), speech(30), 16_000, face(), num_candidates=0)
     with pytest.raises(ValueError, match="`temperature` is -1"):
         pipe.propose_motion(picture(), speech(30), 16_000, face(), temperature=-1)
+    with pytest.raises(ValueError, match="`generator` has 2 entries, must have one per clip: 1"):
+        pipe.propose_motion(picture(), speech(30), 16_000, face(), num_candidates=2, generator=[seeded(), seeded(1)])
 
 
 def test_a_proposed_motion_is_directed_as_in_a_call(pipe):

@@ -1,5 +1,6 @@
 """Samplers, presets, caches and callbacks of the pipeline, on a tiny network with random weights."""
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -121,7 +122,10 @@ def test_own_timesteps(pipe):
 
 def test_own_timesteps_of_ddpm(pipe):
     pipe.scheduler = make_scheduler("DDPMScheduler", pipe.scheduler.config)
-    assert torch.isfinite(run(pipe, timesteps=[900, 500, 100]).frames).all()
+    frames = run(pipe, timesteps=[900, 500, 100]).frames
+    assert torch.isfinite(frames).all()
+    for times in (np.array([900, 500, 100]), torch.tensor([900, 500, 100]), (900, 500, 100)):
+        assert torch.equal(run(pipe, timesteps=times).frames, frames)
 
 
 def test_steps_that_do_not_suit_the_scheduler_are_named(pipe):
@@ -341,6 +345,16 @@ def test_a_denoiser_of_flow_keeps_its_training_when_its_scheduler_is_replaced(fl
     flow_pipe.scheduler = EulerDiscreteScheduler.from_config(flow_pipe.scheduler.config)
     with pytest.raises(ValueError, match="EulerDiscreteScheduler cannot sample DAWN: .*the denoiser predicts flow"):
         run(flow_pipe)
+
+
+@pytest.mark.parametrize("given", [None, "unipc", EulerDiscreteScheduler, {"prediction_type": "sample"}])
+def test_what_is_no_scheduler_is_refused_where_it_is_set(pipe, given):
+    before = pipe.scheduler
+    with pytest.raises(ValueError, match="`scheduler` is .*, must be a scheduler of diffusers, such as UniPC"):
+        pipe.scheduler = given
+    assert pipe.scheduler is before
+    with pytest.raises(ValueError, match="`scheduler` is .*, must be a scheduler of diffusers"):
+        DAWNPipeline(**pipe.components | {"scheduler": given})
 
 
 def test_unsuitable_scheduler_is_refused_by_name(pipe):

@@ -205,6 +205,7 @@ class StagesOfDAWN:
                 not suit the clip.
         """
         check_sampling([temperature], [num_candidates], "num_candidates")
+        generator = generators_of(generator, 1)
         portrait, said = self.prepare_portrait(image, face), None if motion is None else motion_of_call(motion)
         features = self.encode_audio(audio, sampling_rate, num_frames)[None]
         (clip,) = direct_clips([ClipInput(portrait, motion=said)], [features.shape[1]])

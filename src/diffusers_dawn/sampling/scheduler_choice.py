@@ -9,6 +9,7 @@ import diffusers
 
 from .prediction import FLOW_PREDICTION, dynamic_threshold
 from .scheduler_training import (
+    check_is_scheduler,
     is_flow_matching,
     is_published,
     takes_option,
@@ -40,8 +41,9 @@ def check_scheduler(scheduler: Any) -> None:
         scheduler: Any scheduler of diffusers, whose config says what the denoiser predicts.
 
     Raises:
-        ValueError: It cannot; the message names it and the reason.
+        ValueError: It cannot, or is no scheduler; the message names it and the reason.
     """
+    check_is_scheduler(scheduler)
     key = type(scheduler), scheduler.to_json_string()
     if key not in _FAULTS:
         _FAULTS[key] = find_fault(scheduler)

@@ -46,7 +46,10 @@ def set_timesteps(
         is_ramp = name == "sigmas" and is_edm(scheduler)  # numbers from 0 to 1, not noise levels
         if name not in accepted or is_ramp:
             raise ValueError(f"`{name}` cannot be given to {type(scheduler).__name__}: its times are its own")
-        return _set_by(scheduler, name, {name: values if name == "timesteps" else np.array(values)}, device)
+        # times are compared one by one, noise levels are reckoned with
+        given = np.asarray(values)
+        given = given if name == "sigmas" else given.tolist()
+        return _set_by(scheduler, name, {name: given}, device)
     return _set_by(scheduler, "num_inference_steps", {"num_inference_steps": num_inference_steps}, device)
 
 

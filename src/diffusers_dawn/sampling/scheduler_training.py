@@ -22,6 +22,23 @@ TRAINING_KEYS = (
 )
 
 
+def check_is_scheduler(scheduler: object) -> None:
+    """Refuse what is no scheduler of diffusers.
+
+    Args:
+        scheduler: Anything.
+
+    Raises:
+        ValueError: It is something else, such as a scheduler's class or name.
+    """
+    if inspect.isclass(scheduler) or not all(hasattr(scheduler, name) for name in ("config", "set_timesteps")):
+        given = scheduler.__name__ if inspect.isclass(scheduler) else repr(scheduler)
+        raise ValueError(
+            f"`scheduler` is {given}, must be a scheduler of diffusers, such as"
+            " UniPCMultistepScheduler.from_config(pipe.scheduler.config)"
+        )
+
+
 def is_published(scheduler: object) -> bool:
     """Tell whether a scheduler is the one that DAWN's checkpoints come with.
 
@@ -112,8 +129,9 @@ def tell_training(scheduler: object, config: Mapping) -> None:
         config: Result of `training_config` of the scheduler that the denoiser came with.
 
     Raises:
-        ValueError: The scheduler counts other steps of training.
+        ValueError: It is no scheduler, or counts other steps of training.
     """
+    check_is_scheduler(scheduler)
     told_by = "prediction_type" if is_flow_matching(scheduler) else "beta_schedule" if is_edm(scheduler) else None
     if told_by is None or told_by in scheduler.config:
         return

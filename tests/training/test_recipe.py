@@ -78,18 +78,18 @@ def test_export_opens_the_mouth_that_is_read_from_speech_wider(tiny_pipeline_fol
     quiet = DAWNPipeline.from_pretrained(tiny_pipeline_folder)
     quiet.register_modules(unet=A2VFlowDiffusionModel.from_config(quiet.unet.config, mouth_reader_channels=8).eval())
     quiet.save_pretrained(tmp_path / "quiet")
-    export(tmp_path / "quiet", tmp_path / "out", Gains(mouth=1.5))
+    export(tmp_path / "quiet", tmp_path / "out", Gains(mouth=(1.5, 2.0)))
     loud = DAWNPipeline.from_pretrained(tmp_path / "out")
     speech = torch.randn(1, 9, quiet.unet.config.audio_dim)
     track = torch.tensor(MOUTH_DEVIATIONS), torch.tensor(MOUTH_MEANS)
     with torch.no_grad():
         read, wider = (pipe.unet.mouth_reader(speech) * track[0] + track[1] for pipe in (quiet, loud))
-    torch.testing.assert_close(wider, 1.5 * read, atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(wider, torch.tensor([1.5, 2.0]) * read, atol=1e-3, rtol=1e-2)
 
 
 def test_a_mouth_that_is_not_read_cannot_be_opened_wider(tiny_pipeline_folder, tmp_path):
     with pytest.raises(ValueError, match="`gains` must be 1 for the mouth"):
-        export(tiny_pipeline_folder, tmp_path / "out", Gains(mouth=1.5))
+        export(tiny_pipeline_folder, tmp_path / "out", Gains(mouth=(1.5, 2.0)))
     assert not (tmp_path / "out").exists()
 
 

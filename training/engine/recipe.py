@@ -75,13 +75,13 @@ class Gains(NamedTuple):
     Attributes:
         speech: Weight of speech in its calls, the `speech_guidance` of `DAWNPipeline`.
         pose: Factor of each pose difference, which multiplies the `pose_scale` of its config.
-        mouth: Factor of how far the mouth that it reads from speech is from a closed one. What is read is the mean of
-            what could be, and so moves less than mouths do.
+        mouth: Factors of the mouth that it reads from speech: how far it is open, counted from a closed one, and how
+            much wider than usual. What is read is the mean of what could be, and so moves less than mouths do.
     """
 
     speech: float = 1.0
     pose: tuple[float, ...] = (1.0,) * len(POSE_NAMES)
-    mouth: float = 1.0
+    mouth: tuple[float, float] = (1.0, 1.0)
 
 
 def run_recipe(stages: Sequence[Stage], work: Path) -> None:
@@ -168,12 +168,13 @@ def _louder(unet: A2VFlowDiffusionModel, gains: Sequence[float]) -> list[float] 
 
 
 @torch.no_grad()
-def _open_wider(unet: A2VFlowDiffusionModel, gain: float) -> None:
-    if gain == 1:
+def _open_wider(unet: A2VFlowDiffusionModel, gains: tuple[float, float]) -> None:
+    if gains == (1, 1):
         return
     if unet.mouth_reader is None:
         raise ValueError("`gains` must be 1 for the mouth: the denoiser reads none from speech")
     last = unet.mouth_reader.linear_out
     closed = -torch.tensor(MOUTH_MEANS) / torch.tensor(MOUTH_DEVIATIONS)
-    last.weight *= gain
-    last.bias.copy_(closed + gain * (last.bias - closed))
+    factors = torch.tensor(gains)
+    last.weight *= factors[:, None]
+    last.bias.copy_(closed + factors * (last.bias - closed))

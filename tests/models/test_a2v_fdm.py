@@ -300,7 +300,9 @@ def test_scaled_conditions_are_embedded_together_with_their_negatives():
     scales = {"pose_scale": (0.05, 0.1, 0.1, 2e4, 0.1, 0.2), "blink_scale": (3.0, 2.0)}
     scaled = A2VFlowDiffusionModel(**TINY, **scales).eval()
     plain = A2VFlowDiffusionModel(**TINY, pose_dim=12, blink_dim=4).eval()
-    plain.load_state_dict(scaled.state_dict())
+    # what answers in proportion is zero at first, and only where a condition has a sign
+    published = {name: value for name, value in scaled.state_dict().items() if ".proportional." not in name}
+    plain.load_state_dict(published)
     inputs = inputs_for()
     given = {name: inputs[name] * torch.tensor(scales[f"{name}_scale"]) for name in ("pose", "blink")}
     given = inputs | {name: torch.cat((values, -values), dim=-1) for name, values in given.items()}

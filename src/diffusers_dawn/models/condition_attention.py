@@ -98,7 +98,8 @@ class ConditionCrossAttention(nn.Module):
     def in_proportion(self, condition: torch.Tensor) -> torch.Tensor:
         """Map a condition (N, D) to what it adds without a norm (N, 1 + heads, C_out), zero without a sign."""
         if not self.both_signs:
-            return condition.new_zeros(len(condition), 1 + self.num_heads, self.norm_out.weight.shape[0])
+            # a product, as the number of frames would be that of the trace in a graph
+            return condition[:, :1, None] * condition.new_zeros(1 + self.num_heads, self.norm_out.weight.shape[0])
         return self.proportional(PROPORTION * condition).unflatten(-1, (1 + self.num_heads, -1))
 
     def embedded(self, condition: torch.Tensor) -> torch.Tensor:

@@ -78,9 +78,11 @@ def test_lfg_learns_from_denoised_motion(configs, denoised_data_set):
     assert stage.objectives["lfg"](batch, 0.0)["loss"].isfinite()
 
 
-def test_data_sets_without_denoised_motion_are_refused(moving_data_set, configs):
+def test_data_sets_without_denoised_motion_are_refused(denoised_data_set, moving_data_set):
     with pytest.raises(ValueError, match="denoised.safetensors is missing or damaged .* add_denoised_motion.py"):
         KnownPairs(ClipShards(moving_data_set), denoised_share=0.5)
+    with pytest.raises(ValueError, match="denoised.safetensors is missing or damaged .* add_denoised_motion.py"):
+        KnownPairs(ClipMixture({str(denoised_data_set): 0.5, str(moving_data_set): 0.5}), denoised_share=0.5)
     with pytest.raises(ValueError, match="`denoised_share` is 0.5, must be 0 unless `motion` is 'known'"):
         LFGConfig(dataset="x", output_dir="y", denoised_share=0.5)
     with pytest.raises(ValueError, match=r"`denoised_share` is 1.5, must be in \[0, 1\]"):

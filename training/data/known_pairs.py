@@ -51,7 +51,8 @@ class KnownPairs(Dataset):
     ) -> None:
         check_motion(clips)
         if denoised_share:
-            clips.read_denoised(0)
+            for part in clips.parts if isinstance(clips, ClipMixture) else [clips]:
+                part.read_denoised(0)
         size_px = clips.info.size_px
         if crop_px is not None and not (0 < crop_px <= size_px and crop_px % 8 == 0):
             raise ValueError(f"`crop_px` is {crop_px}, must be a multiple of 8 up to {size_px}")

@@ -160,20 +160,23 @@ class ConditionMixer(nn.Module):
 
     def project(self, conditions: dict[str, torch.Tensor]) -> ConditionContext:
         """Project conditions (B, F, D) by name, once per clip."""
-        score_maps, bases, grams, query_weights, proportional = [], [], [], [], []
+        score_maps, bases, grams, query_weights = [], [], [], []
+        flat = {name: conditions[name].flatten(0, 1) for name in self.attentions}
         for name, attention in self.attentions.items():
-            condition = conditions[name].flatten(0, 1)
-            query_weight, score_map, basis, gram = attention(condition)
+            query_weight, score_map, basis, gram = attention(flat[name])
             query_weights.append(query_weight)
             score_maps.append(score_map)
             bases.append(basis)
             grams.append(gram)
-            proportional.append(attention.in_proportion(condition))
         group, num_heads = grams[0].shape[-1], attention.num_heads
         num_groups = group * len(grams)
         gram = grams[0].new_zeros(grams[0].shape[0], num_groups, num_groups)
         for index, part in enumerate(grams):
             gram[:, index * group : (index + 1) * group, index * group : (index + 1) * group] = part
+        proportional = bases[0].new_zeros(len(gram), 0, bases[0].shape[-1])
+        if self.has_signs:
+            parts = [attention.in_proportion(flat[name]) for name, attention in self.attentions.items()]
+            proportional = torch.cat(parts, dim=1)
         ones = gram.new_ones(attention.head_dim, 1)
         head_sum = functional.pad(torch.block_diag(*[ones] * num_heads), (1, 0))
         return ConditionContext(
@@ -183,7 +186,7 @@ class ConditionMixer(nn.Module):
             score_map=torch.cat(score_maps, dim=-1),
             basis=torch.cat(bases, dim=1),
             gram=gram,
-            proportional=torch.cat(proportional, dim=1)[:, : num_groups if self.has_signs else 0],
+            proportional=proportional,
         )
 
     @property

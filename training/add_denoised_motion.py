@@ -4,7 +4,7 @@
 
 What a denoiser says about lids and lips is softer than the motion itself, and hides more of the portrait. The exact
 motion gets the noise of a middle step, so that head and lips lie where the frames show them, and the denoiser takes it
-away in two guided calls. The same command goes on after a stop.
+away in two guided calls. The same command goes on after a stop; motion of another denoiser or seed is replaced.
 """
 
 from pathlib import Path
@@ -27,13 +27,14 @@ from diffusers_dawn.sampling.prediction import add_noise, clean_from_prediction
 from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from training.data.clip_shards import ClipShards
 from training.data.datasets import blinking_frames
-from training.data.denoised_motion import DenoisedMotion, denoised_path, write_denoised
+from training.data.denoised_motion import DenoisedMotion, denoised_path, is_denoised_by, write_denoised
 from training.data.known_motion import KnownMotion
 from training.data.mouth import mouth_track
 from training.data.steady_pose import steady_pose
 from training.engine import commands
 from training.engine.processes import device_of_process
 from training.evaluation.loading import load_pipeline
+from training.evaluation.provenance import weights_digest
 from training.objectives.noise_levels import noise_levels
 
 NUM_FRAMES = 32
@@ -59,16 +60,17 @@ def add_denoised_motion(folder: Path, pipeline: Path, device: str | None = None,
     clips = ClipShards(folder)
     known = KnownMotion(clips)
     pipe = load_pipeline(str(pipeline), device_of_process(device, 0))
+    origin = f"{weights_digest(pipe.unet)} {seed}"
     for shard in tqdm(sorted({entry.shard for entry in clips.entries}), desc="shards", unit="shard"):
         path = denoised_path(clips.folder / shard)
-        if path.is_file():
+        if is_denoised_by(path, origin):
             continue
         of_shard = [(index, entry) for index, entry in enumerate(clips.entries) if entry.shard == shard]
         found = {
             entry.clip_id: denoise_known(pipe, clips, known, index, np.random.default_rng((seed, index)))
             for index, entry in of_shard
         }
-        write_denoised(path, found)
+        write_denoised(path, found, origin)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusers_dawn.conversion.random_pipeline import random_pipeline
 from training.add_denoised_motion import NUM_FRAMES, main
 from training.data.clip_mixture import ClipMixture
 from training.data.clip_shards import ClipShards
@@ -44,6 +45,20 @@ def test_a_stopped_run_is_gone_on_with_and_gives_the_same(denoised_data_set, tin
     path.unlink()
     assert main(words) == 0 and path.read_bytes() == before
     assert not list(denoised_data_set.glob("*.partial"))
+    for damaged in (b"damaged", before[: len(before) // 2]):
+        path.write_bytes(damaged)
+        assert main(words) == 0 and path.read_bytes() == before
+
+
+def test_motion_of_another_denoiser_or_seed_is_replaced(denoised_data_set, tiny_pipeline_folder, tmp_path):
+    folder = tmp_path / "clips"
+    shutil.copytree(denoised_data_set, folder)
+    path = denoised_path(folder / ClipShards(folder).entries[0].shard)
+    before = path.read_bytes()
+    random_pipeline("tiny", seed=5).save_pretrained(tmp_path / "other")
+    for pipeline, seed in ((tmp_path / "other", 0), (tiny_pipeline_folder, 1)):
+        words = ["--dataset", str(folder), "--pipeline", str(pipeline), "--seed", str(seed), "--device", "cpu"]
+        assert main(words) == 0 and path.read_bytes() != before
 
 
 def test_pairs_are_drawn_from_denoised_motion_or_take_it_around_the_eyes(denoised_data_set):

@@ -41,20 +41,38 @@ def denoised_path(shard: Path) -> Path:
     return shard.with_suffix(SUFFIX)
 
 
-def write_denoised(path: Path, found: dict[str, DenoisedMotion]) -> None:
+def write_denoised(path: Path, found: dict[str, DenoisedMotion], origin: str) -> None:
     """Write the motion of a shard's clips, so that a killed run leaves all or none.
 
     Args:
         path: Result of `denoised_path`.
         found: The motion by clip.
+        origin: What it was made by; see `is_denoised_by`.
     """
     tensors = {}
     for clip_id, (which, first, motion) in found.items():
         tensors[f"{clip_id}/motion"] = np.ascontiguousarray(motion, np.float16)
         tensors[f"{clip_id}/window"] = np.array([which, first], np.int32)
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial)
+    save_file(tensors, partial, {"origin": origin})
     partial.replace(path)
+
+
+def is_denoised_by(path: Path, origin: str) -> bool:
+    """Tell whether a file is there, whole and of the same origin.
+
+    Args:
+        path: Result of `denoised_path`.
+        origin: As given to `write_denoised`.
+
+    Returns:
+        Whether it is.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            return (file.metadata() or {}).get("origin") == origin
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_denoised(path: Path, clip_id: str) -> DenoisedMotion:

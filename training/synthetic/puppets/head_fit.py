@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from diffusers_dawn.face.pose import fit_similarity
 from training.synthetic.puppets.morphable_head import LANDMARK_VERTICES, LIPS, MorphableHead
@@ -34,8 +35,9 @@ DEPTH_WEIGHT = 0.25
 # how many pixels (at a face of 140 px) a unit of a weight must explain
 IDENTITY_PRIOR, EXPRESSION_PRIOR = 1.2, 3.0
 EXPRESSION_RANGE = (-0.1, 1.1)
-# what the shapes cannot reach is pushed there in the picture plane, smoothly over this share of the face's width
-PUSH_REACH = 0.12
+# what the shapes cannot reach is pushed there in the picture plane, smoothly over these shares of the face's width:
+# first what neighbours have in common, then what parts lip from lip and lid from lid
+PUSH_REACHES = (0.12, 0.04)
 PUSH_STIFFNESS = 0.05
 PUSH_STEPS = 3
 
@@ -105,6 +107,8 @@ class HeadFitter:
         shapes = self._expression_cm if is_known else np.concatenate([self._identity_cm, self._expression_cm])
         priors = np.full(len(shapes), EXPRESSION_PRIOR)
         priors[: len(shapes) - len(expression)] = IDENTITY_PRIOR
+        bounds = np.full((2, len(shapes)), [[-np.inf], [np.inf]])
+        bounds[:, len(shapes) - len(expression) :] = np.array(EXPRESSION_RANGE)[:, None]
         # a face of any size is fitted alike
         size_px = np.ptp(target[:, 0]) / 140
         weights = np.sqrt(self._weights)[:, None] * (1, 1, DEPTH_WEIGHT) / size_px
@@ -114,10 +118,10 @@ class HeadFitter:
             scale, rotation, translation = fit_similarity(shape, target, self._rigid_weights)
             system = ((shapes @ rotation.T) * (scale * weights)).reshape(len(shapes), -1).T
             wanted = ((target - translation - scale * base @ rotation.T) * weights).ravel()
-            solution = np.linalg.solve(system.T @ system + np.diag(priors**2), system.T @ wanted)
+            solution = _solve_within(system.T @ system + np.diag(priors**2), system.T @ wanted, bounds)
             if not is_known:
                 identity = solution[:NUM_IDENTITY]
-            expression = solution[len(shapes) - len(expression) :].clip(*EXPRESSION_RANGE)
+            expression = solution[len(shapes) - len(expression) :]
         fitted = scale * self._shape(identity, expression) @ rotation.T + translation
         all_expressions = np.zeros(self.head.num_expressions, np.float32)
         all_expressions[self._expressions] = expression
@@ -136,6 +140,12 @@ class HeadFitter:
         return self._neutral_cm + moved
 
 
+def _solve_within(squares: np.ndarray, wanted: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Solve normal equations within bounds (2, N): clipped afterwards, weights would not make up for each other."""
+    root = np.linalg.cholesky(squares).T
+    return lsq_linear(root, np.linalg.solve(root.T, wanted), bounds, method="bvls").x
+
+
 def push_to_landmarks(vertices_px: np.ndarray, fit: HeadFit) -> np.ndarray:
     """Say how vertices must move in the picture so that the landmarks lie where they were seen.
 
@@ -146,9 +156,17 @@ def push_to_landmarks(vertices_px: np.ndarray, fit: HeadFit) -> np.ndarray:
     Returns:
         Float32 displacements (V, 2) [px], smooth over the face.
     """
-    centres = vertices_px[LANDMARK_VERTICES, :2].astype(np.float64)
-    missing = fit.landmarks_px[:, :2] * (1, -1) - centres
-    reach_px = PUSH_REACH * np.ptp(centres[:, 0])
+    pushed_px = vertices_px[:, :2].copy()
+    for reach in PUSH_REACHES:
+        pushed_px += _push_over(reach, pushed_px, fit.landmarks_px[:, :2] * (1, -1))
+    return pushed_px - vertices_px[:, :2]
+
+
+def _push_over(reach: float, places_px: np.ndarray, seen_px: np.ndarray) -> np.ndarray:
+    """Displacements (V, 2) of vertices (V, 2) towards the landmarks (68, 2), over a share of the face's width."""
+    centres = places_px[LANDMARK_VERTICES].astype(np.float64)
+    missing = seen_px - centres
+    reach_px = reach * np.ptp(centres[:, 0])
 
     def closeness(points: np.ndarray) -> np.ndarray:
         squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2 * points @ centres.T
@@ -161,5 +179,5 @@ def push_to_landmarks(vertices_px: np.ndarray, fit: HeadFit) -> np.ndarray:
     axes = [np.arange(first, last + step_px, step_px) for first, last in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes), axis=-1)
     push = (closeness(grid.reshape(-1, 2)) @ strengths).reshape(grid.shape).astype(np.float32)
-    x, y = (((vertices_px[:, axis] - low[axis]) / step_px).astype(np.float32)[:, None] for axis in (0, 1))
+    x, y = (((places_px[:, axis] - low[axis]) / step_px).astype(np.float32)[:, None] for axis in (0, 1))
     return cv2.remap(push, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:, 0]

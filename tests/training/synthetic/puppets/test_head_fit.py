@@ -3,6 +3,7 @@ import pytest
 
 from training.synthetic.head_state import rotation_from_angles
 from training.synthetic.puppets.head_fit import MEDIAPIPE_POINTS, push_to_landmarks
+from training.synthetic.puppets.landmark_measures import mouth_opening
 from training.synthetic.puppets.morphable_head import LANDMARK_VERTICES
 
 
@@ -25,6 +26,23 @@ def test_pose_and_expression_of_a_rendered_head_are_found_at_any_size(head, fitt
     jaw, pucker = (fit.expression[head.expression_indices(name)[0]] for name in ("jawOpen", "mouthPucker"))
     # mouthLowerDown explains a part
     assert 0.2 < jaw < 0.6 and abs(pucker) < 0.15
+
+
+@pytest.mark.parametrize("seed", [0, 4, 9])
+def test_lips_part_as_far_as_they_were_seen_where_no_mesh_has_its_landmarks(head, fitter, seed):
+    # a detector's landmarks lie beside those of the mesh; shapes of the mouth must not make up for that by chance
+    beside_px = np.random.default_rng(seed).normal(0, 2, (68, 3))
+    identity, seen, fitted = None, [], []
+    for jaw, pucker in ((0, 0), (0.1, 0), (0.2, 0), (0.3, 0), (0.4, 0), (0.3, 0.4), (0.2, 0.4), (0.1, 0.4)):
+        points = landmarks_of(head, {"jawOpen": jaw, "mouthPucker": pucker}, np.eye(3))
+        points[MEDIAPIPE_POINTS] += beside_px
+        fit = fitter.fit(points, identity)
+        identity = fit.identity
+        vertices_px = fit.project(head.shape(identity) + head.expression_shift(fit.expression))
+        vertices_px[:, :2] += push_to_landmarks(vertices_px, fit)
+        seen.append(mouth_opening(points[MEDIAPIPE_POINTS, :2]))
+        fitted.append(mouth_opening(vertices_px[LANDMARK_VERTICES, :2]))
+    np.testing.assert_allclose(fitted, seen, atol=0.015)
 
 
 def test_a_known_identity_stays(head, fitter):

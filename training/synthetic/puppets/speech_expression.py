@@ -10,10 +10,11 @@ from training.synthetic.puppets.morphable_head import MorphableHead
 
 # expressions that speech moves; all others are the face's own
 SPEECH_EXPRESSIONS = ("jaw", "mouth")
-# how far each of the mouth's four shapes goes at 1, see `phonemes.MOUTH_SHAPE_NAMES`
-JAW_SHAPE = {"jawOpen": 0.34, "mouthLowerDown": 0.32, "mouthUpperUp": 0.24}
-WIDTH_SHAPE = {"mouthStretch": 0.3, "mouthSmile": 0.16, "mouthLowerDown": 0.24, "mouthUpperUp": 0.14}
-ROUND_SHAPE = {"mouthPucker": 0.62, "mouthFunnel": 0.4}
+# how far each of the mouth's four shapes goes at 1, see `phonemes.MOUTH_SHAPE_NAMES`: together they move mouths as far
+# as those of filmed people
+JAW_SHAPE = {"jawOpen": 0.48, "mouthLowerDown": 0.45, "mouthUpperUp": 0.34}
+WIDTH_SHAPE = {"mouthStretch": 0.21, "mouthSmile": 0.11, "mouthLowerDown": 0.24, "mouthUpperUp": 0.14}
+ROUND_SHAPE = {"mouthPucker": 0.38, "mouthFunnel": 0.24}
 PRESS_SHAPE = {"mouthPress": 0.4, "mouthRollLower": 0.22, "mouthRollUpper": 0.16}
 # of the portrait's own mouth so much stays: open lips close, a smile remains a part of itself
 KEPT_OPENING, KEPT_SMILE = 0.12, 0.45

@@ -4,6 +4,9 @@ import pytest
 from diffusers_dawn.face.pose import pose_from_landmarks
 from training.data.clip_members import check_clip
 from training.synthetic.head_state import HeadState
+from training.synthetic.phonemes import CLASS_INDEX, PHONEME_CLASSES
+from training.synthetic.puppets.landmark_measures import mouth_opening
+from training.synthetic.puppets.morphable_head import LANDMARK_VERTICES
 from training.synthetic.puppets.motion import coarse_motion
 from training.synthetic.puppets.puppet_clip import make_puppet_clip
 from training.synthetic.puppets.replaced_background import replace_background
@@ -101,6 +104,14 @@ def test_pressed_lips_close_an_open_jaw(head):
     opened, pressed = expression_of_shapes(head, shapes, SpeakingStyle())
     jaw = head.expression_indices("jawOpen")[0]
     assert opened[jaw] > 0.2 and pressed[jaw] == 0
+
+
+def test_an_open_vowel_opens_the_mouth_as_far_as_filmed_people_do(head):
+    # the widest of twenty talkers' sentences, read from their films: .10 to .16 of the face's height
+    aa = np.array([PHONEME_CLASSES[CLASS_INDEX["aa"]].mouth])
+    (expression,) = expression_of_shapes(head, aa, SpeakingStyle())
+    landmarks_cm = (head.neutral_cm + head.expression_shift(expression))[LANDMARK_VERTICES]
+    assert 0.14 < mouth_opening(landmarks_cm[:, :2]) < 0.2
 
 
 def test_a_portrait_speaks_with_its_lips_closed_but_keeps_its_smile(head):

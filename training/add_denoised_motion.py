@@ -4,7 +4,7 @@
 
 What a denoiser says about lids and lips is softer than the motion itself, and hides more of the portrait. The exact
 motion gets the noise of a middle step, so that head and lips lie where the frames show them, and the denoiser takes it
-away in two guided calls. The same command goes on after a stop; motion of another denoiser or seed is replaced.
+away in two calls. The same command goes on after a stop; motion of another denoiser or seed is replaced.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from diffusers_dawn.geometry.flow import face_box_mask
 from diffusers_dawn.geometry.motion_latents import latents_from_motion, motion_from_latents
 from diffusers_dawn.pipeline.pipeline_dawn import DAWNPipeline
-from diffusers_dawn.sampling.conditions import Conditions, relative_conditions
+from diffusers_dawn.sampling.conditions import relative_conditions
 from diffusers_dawn.sampling.prediction import add_noise, clean_from_prediction
 from diffusers_dawn.sampling.scheduler_training import trained_prediction
 from training.data.clip_shards import ClipShards
@@ -40,7 +40,6 @@ from training.objectives.noise_levels import noise_levels
 NUM_FRAMES = 32
 # of 1,000 steps: with less noise the denoiser would hand the motion on, with more heads would lie elsewhere
 BEGIN_STEPS, LAST_STEP = (600, 800), 333
-GUIDANCE = 2.0
 # as the denoiser's own training smoothed the poses of films
 POSE_SMOOTHING_S = 0.4
 
@@ -119,14 +118,12 @@ def denoise_known(
     flow, occlusion = motion_from_latents(known.read(index, reference, first, num_frames)[None].to(device))
     clean = latents_from_motion(flow, occlusion, unet.config.flow_scale)
     prediction_type = trained_prediction(pipe.scheduler.config)
-    silent = Conditions(torch.zeros_like(conditions.audio_features), conditions.pose, conditions.blink)
     for step in (int(rng.integers(*BEGIN_STEPS)), LAST_STEP):
         level, time = noise_levels(prediction_type, pipe.scheduler, torch.tensor([step]))
         level, time = type(level)(*(share.to(device) for share in level)), time.to(device)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
         noisy = add_noise(clean, noise, level).to(unet.dtype)
-        told, untold = (unet(noisy, time, *inputs, *known_as, mouth).sample for known_as in (conditions, silent))
-        prediction = (untold + GUIDANCE * (told - untold)).float()
+        prediction = unet(noisy, time, *inputs, *conditions, mouth).sample.float()
         clean = clean_from_prediction(prediction_type, prediction, noisy.float(), level)
     flow, occlusion = motion_from_latents(clean, unet.config.flow_scale)
     motion = torch.cat((flow[0].permute(0, 3, 1, 2), occlusion[0]), dim=1)

@@ -25,8 +25,6 @@ LIPS_REACH_CM = 1.6
 # how deep behind the lips it is dark [cm], and how dark: gums and walls wholly, teeth a little
 DARK_DEPTH_CM = 2.4
 DARKNESS, DARKNESS_OF_TEETH = 0.8, 0.5
-# vertices that a wide open jaw moves further than this belong to it [cm]
-JAW_SHARE_CM = 0.5
 # edges between what is drawn and what is warped take the colours beside them
 EDGE_PX = 1.5
 
@@ -76,8 +74,7 @@ def place_teeth(head: MorphableHead, look: InnerMouthLook) -> np.ndarray:
     shift_cm = np.zeros_like(head.neutral_cm)
     inner = np.unique(head.triangles[np.isin(head.part, (TEETH, GUMS))])
     # the jaw takes the lower ones along
-    follows_jaw = np.abs(head.expression_shift(head.expression({"jawOpen": 1}))[inner, 1]) > JAW_SHARE_CM
-    shift_cm[inner, 1] = np.where(follows_jaw, look.lower_teeth_cm, -look.upper_teeth_cm)
+    shift_cm[inner, 1] = np.where(head.follows_jaw[inner], look.lower_teeth_cm, -look.upper_teeth_cm)
     shift_cm[inner, 2] = look.forward_cm
     return shift_cm
 

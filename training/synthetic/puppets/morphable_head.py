@@ -37,6 +37,8 @@ LANDMARK_VERTICES = np.array([
 ])
 # the front of the face: how far forward, between which heights, and how far its normals may turn away
 FRONT_DEPTH_CM, FRONT_HEIGHTS_CM, FRONT_FACING = 4.6, (-8.0, 9.5), 0.2
+# vertices that a wide open jaw moves further than this belong to it [cm]
+JAW_SHARE_CM = 0.5
 CHIN, RIGHT_EYE, LEFT_EYE, LIPS, INNER_LIPS = 8, slice(36, 42), slice(42, 48), slice(48, 68), slice(60, 68)
 
 
@@ -53,6 +55,7 @@ class MorphableHead:
         expression_names: Names of the expressions (E,).
         is_followed: Whether what a triangle shows of a person lies where the triangle does, bool (T,): the front of
             the face and all within it. Ears, hair, the cheeks' sides and the neck are other on every person.
+        follows_jaw: Whether a vertex moves with the jaw, bool (V,).
     """
 
     neutral_cm: np.ndarray
@@ -62,6 +65,7 @@ class MorphableHead:
     expression_cm: np.ndarray
     expression_names: tuple[str, ...]
     is_followed: np.ndarray
+    follows_jaw: np.ndarray
 
     @property
     def num_expressions(self) -> int:
@@ -151,14 +155,17 @@ def load_morphable_head(path: str | Path) -> MorphableHead:
         raise ValueError(f"`morphable_head` {path} is not ICT-FaceKit's mesh: its face lacks vertices")
     neutral_cm = arrays["neutral"][used].astype(np.float32)
     triangles = triangles.reshape(-1, 3).astype(np.int32)
+    names = tuple(str(name) for name in arrays["expression_names"])
+    expression_cm = np.ascontiguousarray(arrays["expression"][:, used], np.float32)
     return MorphableHead(
         neutral_cm=neutral_cm,
         triangles=triangles,
         part=part[is_kept],
         identity_cm=np.ascontiguousarray(arrays["identity"][:, used], np.float32),
-        expression_cm=np.ascontiguousarray(arrays["expression"][:, used], np.float32),
-        expression_names=tuple(str(name) for name in arrays["expression_names"]),
+        expression_cm=expression_cm,
+        expression_names=names,
         is_followed=_is_front(neutral_cm, triangles) | ((part != FACE) & (part != HEAD))[is_kept],
+        follows_jaw=np.abs(expression_cm[names.index("jawOpen"), :, 1]) > JAW_SHARE_CM,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.synthetic.puppets.morphable_head import INNER_MOUTH, LEFT_EYE, LIPS, RIGHT_EYE, MorphableHead
+from training.synthetic.puppets.morphable_head import INNER_LIPS, INNER_MOUTH, LEFT_EYE, LIPS, RIGHT_EYE, MorphableHead
 from training.synthetic.puppets.surface import Surface, interpolate, neck_share, pixel_centres, sample
 
 # a point is hidden if the source shows something nearer by more than this [cm]
@@ -17,6 +17,8 @@ TRUSTED_CELL_SHARE = 0.3
 # one pixel in so many that cannot be trusted makes its cell one to paint
 PAINT_GAIN = 2.5
 PERSON_THRESHOLD = 0.5
+# pixels along which an edge of lips is no tooth
+LIP_EDGE_PX = 3
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,11 @@ def motion_between(
     is_hit = (part >= 0) & head.is_followed[np.maximum(driven.raster.triangle, 0)]
     is_inside = np.isin(part, INNER_MOUTH)
     is_shown = is_hit & _shows(source, in_source)
-    # teeth that the source shows move as skin does; others must be painted
-    is_uncovered_inside = is_inside & ~is_shown
+    # upper teeth that the source shows move as skin does. All else behind the lips must be painted: nobody knows where
+    # lower teeth and tongue of a picture are
+    is_lower = head.follows_jaw[head.triangles[np.maximum(driven.raster.triangle, 0), 0]]
+    is_uncovered_inside = is_inside & (is_lower | ~_between_lips(source, in_source))
+    is_shown = np.where(is_inside, ~is_uncovered_inside, is_shown)
     is_followed = is_hit & ~is_uncovered_inside
     displacement = np.where(is_followed[..., None], in_source[..., :2] - centres, 0).astype(np.float32)
     outline, follows = _outline_motion(source, driven, centres)
@@ -112,6 +117,15 @@ def _shows(surface: Surface, points_px: np.ndarray) -> np.ndarray:
     is_inside = np.isin(surface.part, INNER_MOUTH)
     nearest_allowed = np.where(is_inside, depth, farthest)[y, x]
     return points_px[..., 2] > nearest_allowed - HIDDEN_BEHIND_CM * surface.pose.scale_px_per_cm
+
+
+def _between_lips(surface: Surface, points_px: np.ndarray) -> np.ndarray:
+    """Whether points (H, W, 3) lie between the lips that a surface parts, and not at their edge."""
+    between = np.zeros((surface.size_px,) * 2, np.uint8)
+    cv2.fillPoly(between, [np.round(surface.landmarks_px[INNER_LIPS] - 0.5).astype(np.int32)], 1)
+    # the polygon's own outline is drawn, too
+    between = cv2.erode(between, np.ones((LIP_EDGE_PX,) * 2, np.uint8)).astype(np.float32)
+    return sample(between, np.ascontiguousarray(points_px[..., :2])) > 0.5
 
 
 def _outline_motion(source: Surface, driven: Surface, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

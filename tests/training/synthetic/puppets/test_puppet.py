@@ -5,7 +5,7 @@ from diffusers_dawn.face.pose import eye_openness, pose_from_landmarks
 from training.synthetic.head_state import HeadState
 from training.synthetic.identity import draw_identity
 from training.synthetic.puppets.landmark_measures import openness_of
-from training.synthetic.puppets.morphable_head import FACE
+from training.synthetic.puppets.morphable_head import FACE, INNER_MOUTH
 from training.synthetic.puppets.motion import coarse_motion, motion_between
 from training.synthetic.puppets.puppet import PortraitRefused, Puppet, PuppetState
 from training.synthetic.puppets.surface import pixel_centres, sample
@@ -60,6 +60,16 @@ def test_an_open_mouth_shows_what_the_portrait_does_not(puppet):
     lips = surface.landmarks_px[60:68]
     x, y = lips.mean(axis=0).astype(int)
     assert motion.is_uncovered_inside[y, x] and not motion.is_visible[y, x]
+
+
+def test_of_what_is_behind_the_lips_only_upper_teeth_that_the_source_shows_are_kept(puppet):
+    opened = puppet.surface(state(puppet, {"jawOpen": 0.5, "mouthUpperUp": 0.5}))
+    inside = np.isin(opened.part, INNER_MOUTH)
+    lower = puppet.head.follows_jaw[puppet.head.triangles[opened.raster.triangle, 0]]
+    from_closed = motion_between(puppet.head, puppet.rest, opened)
+    assert inside.sum() > 100 and not from_closed.is_visible[inside].any()
+    from_open = motion_between(puppet.head, opened, opened)
+    assert from_open.is_visible[inside & ~lower].mean() > 0.5 and not from_open.is_visible[inside & lower].any()
 
 
 def test_closed_lids_are_read_from_the_picture(puppet, portrait, detector):

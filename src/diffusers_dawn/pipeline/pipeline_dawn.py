@@ -1,7 +1,7 @@
 """From one portrait and one recording to a talking video: the stages of DAWN in order (paper section 3)."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -32,9 +32,8 @@ from .memory import FitsMemory
 from .output import DAWNPipelineOutput, deliver_frames
 from .planning import make_plan, make_request
 from .request import MachineSettings, RenderPlan
-from .speech_stream import SpeechStream, begin_stream
 from .stages import StagesOfDAWN
-from .stream_windows import StreamWindows
+from .streaming import StreamsSpeech
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -49,7 +48,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, DiffusionPipeline):
+class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StreamsSpeech, StagesOfDAWN, DiffusionPipeline):
     """Animate portraits with speech, all frames of a clip at once (DAWN, arXiv 2410.13726).
 
     Args:
@@ -291,54 +290,6 @@ class DAWNPipeline(SavedWithCode, TakesAdapters, FitsMemory, StagesOfDAWN, Diffu
             portraits=[clip.image for clip in clips],
         )
         return output if return_dict else tuple(getattr(output, field.name) for field in fields(output))
-
-    def stream(
-        self,
-        image: Any,
-        audio_chunks: Iterable,
-        sampling_rate: int,
-        face: FaceState | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | Mapping[str, float] | None = None,
-        generator: torch.Generator | None = None,
-        preset: str | None = None,
-        motion: MotionScript | str | None = None,
-        # in quotes, like what is returned: a saved pipeline's file defines them further down
-        windows: "StreamWindows | None" = None,
-    ) -> "SpeechStream":
-        """Animate a portrait with speech that is still arriving, of any length.
-
-        Chunks may be of any lengths: the frames depend only on the speech. As many come as for the whole recording.
-        Samplers add no fresh noise, in which windows would differ.
-
-        Args:
-            image: Portrait, whatever `prepare_portrait` takes.
-            audio_chunks: Speech in order: iterable of arrays or tensors (num_samples,) of floats in [-1, 1]. It may
-                wait for the next.
-            sampling_rate: Its rate [Hz], from 1000 to 192000.
-            face: As for a call, like those up to `preset`, but for one clip.
-            height: Height of the video [px].
-            width: Width of the video [px].
-            num_inference_steps: Denoising steps.
-            guidance_scale: Weight of the conditions, or of each.
-            generator: Source of noise.
-            preset: Sampler and steps by name.
-            motion: What the head and the eyes do, as a text of "head motion 0.5", "blink strength 0.5",
-                "offset yaw 5", "limit yaw 20".
-            windows: How the stream is cut, which sets its latency; None: `StreamWindows()`, 1.2 s.
-
-        Returns:
-            Iterator over `StreamedFrames`.
-
-        Raises:
-            ValueError: An argument is missing or not allowed, or a window does not fit in the memory. While iterating:
-                a chunk is not allowed, or all are shorter than a frame.
-        """
-        settings = {"height": height, "width": width, "num_inference_steps": num_inference_steps, "preset": preset}
-        settings |= {"guidance_scale": guidance_scale}
-        return begin_stream(self, image, audio_chunks, sampling_rate, face, settings, generator, motion, windows)
 
     def _for_one_call(self) -> "DAWNPipeline":
         """Copy the pipeline for one call, as its callbacks see it; networks are shared.

@@ -1,9 +1,9 @@
 """Video of speech that is still arriving."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,12 @@ import torch
 from ..machine.stage_timer import timed
 from ..media.recordings import MAX_FLOAT_PEAK
 from ..media.sources import as_array
-from ..motion.direction import direct_stream
-from ..motion.script import MotionScript
-from ..ranges import is_whole_number
-from ..records import FPS, FaceState
+from ..records import FPS
 from ..speech.arriving import ArrivingSpeech
-from ..speech.features import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, num_video_frames
-from .clips import ClipInput, generators_of
+from ..speech.features import num_video_frames
+from .clips import ClipInput
 from .finite_numbers import check_finite
 from .output import copies_on_cpu, to_uint8
-from .planning import make_plan, make_request
 from .request import RenderRequest
 from .stream_windows import StreamMotion, StreamWindows
 
@@ -161,71 +157,6 @@ class SpeechStream(Iterator[StreamedFrames]):
             yield StreamedFrames(frames, speech.samples(first, first + len(frames)), self.sampling_rate, first)
             first += len(frames)
         speech.forget(motion.first_heard(end))
-
-
-def begin_stream(
-    pipe: Any,
-    image: Any,
-    audio_chunks: Iterable,
-    sampling_rate: int,
-    face: FaceState | None,
-    settings: Mapping[str, Any],
-    generator: torch.Generator | None,
-    motion: MotionScript | str | None,
-    windows: StreamWindows | None,
-) -> SpeechStream:
-    """Check what `DAWNPipeline.stream` is given, and begin.
-
-    Args:
-        pipe: The pipeline.
-        image: As there, like the others.
-        audio_chunks: Speech in order.
-        sampling_rate: Its rate [Hz].
-        face: State of the face, when it is known.
-        settings: Size, sampler and steps, as `planning.make_request` takes them.
-        generator: Source of noise.
-        motion: What the head and the eyes do.
-        windows: How the stream is cut.
-
-    Returns:
-        The stream.
-
-    Raises:
-        ValueError: An argument is missing or not allowed, or a window does not fit in the memory.
-    """
-    if image is None:
-        raise ValueError("`image` is missing: a path, PIL image, array or tensor")
-    _check_chunks(audio_chunks)
-    if not is_whole_number(sampling_rate) or not LOWEST_RATE_HZ <= sampling_rate <= HIGHEST_RATE_HZ:
-        raise ValueError(
-            f"`sampling_rate` is {sampling_rate!r}, must be a whole number from {LOWEST_RATE_HZ} to"
-            f" {HIGHEST_RATE_HZ} [Hz]"
-        )
-    windows = StreamWindows() if windows is None else windows
-    if not isinstance(windows, StreamWindows):
-        raise ValueError(f"`windows` is {windows!r}, must be `StreamWindows`")
-    if pipe.pbnet is None or not (pipe.pbnet.makes_pose and pipe.pbnet.makes_blink):
-        raise ValueError("a stream needs a `pbnet` that makes pose and blinks: this pipeline has none")
-    sources, direction = generators_of(generator, 1), direct_stream(motion)
-    request = make_request(pipe, **settings, eta=0.0, output_type="stream")
-    # a window is denoised at once, however clips are
-    request = replace(request, machine=replace(request.machine, window_frames=None))
-    make_plan(pipe, request, windows.num_denoised)
-    clip = ClipInput(pipe.prepare_portrait(image, face), direction=direction)
-    call = pipe._for_one_call()
-    call.set_progress_bar_config(disable=True)  # there is no end to it
-    call._guidance_scale = request.guidance_scale
-    source = sources[0] if isinstance(sources, list) else sources
-    return SpeechStream(call, request, clip, audio_chunks, int(sampling_rate), windows, source)
-
-
-def _check_chunks(audio_chunks: Any) -> None:
-    is_sound = isinstance(audio_chunks, str | bytes) or hasattr(audio_chunks, "ndim")
-    if is_sound or not isinstance(audio_chunks, Iterable):
-        raise ValueError(
-            f"`audio_chunks` is a {type(audio_chunks).__name__}, must be an iterable of 1-D arrays, such as a list or"
-            " a generator"
-        )
 
 
 def _checked_chunks(audio_chunks: Iterable) -> Iterator[np.ndarray]:

@@ -27,7 +27,7 @@ BUNDLED = tuple(
     )
 )
 # what it does without: it animates whole recordings, as the text beside it says; streams are for the package
-LEFT_OUT = ("DAWNPipeline.stream",)
+LEFT_OUT = ("StreamsSpeech.stream",)
 # what the file itself imports
 _HIDDEN = {"av", "diffusers", "librosa", "mediapipe", "numpy", "PIL", "torch", "transformers"}
 _ORIGIN = f"# Written by {_PACKAGE} {__version__} from its modules; changes belong there."

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from diffusers_dawn.motion.blinks import find_blinks
 from diffusers_dawn.motion.gestures import GESTURES, Gesture
-from diffusers_dawn.motion.keyframes import Keyframe
-from diffusers_dawn.motion.track import KEYFRAME_EASE_S, MotionTrack, check_track_length
+from diffusers_dawn.motion.keyframes import KEYFRAME_EASE_S, Keyframe
+from diffusers_dawn.motion.track import MotionTrack, check_track_length
 from diffusers_dawn.records import FPS, POSE_NAMES
 from made_tracks import REST, moving_track, still_track
 
@@ -274,3 +274,11 @@ def test_a_track_that_is_too_short_is_an_error_that_says_both_durations():
 def test_no_frames_are_an_error(num_frames):
     with pytest.raises(ValueError, match="`num_frames` is"):
         check_track_length(5, num_frames)
+
+
+@given(st.integers(1, 99), st.sampled_from([*GESTURES]), st.floats(0, 5), st.integers(1, 3))
+def test_a_gesture_on_the_later_frames_alone_is_the_same(first, kind, at_s, times):
+    gesture, track = Gesture(kind, at_s, times), moving_track()
+    whole = gesture.apply(track.pose, track.blink)
+    for part, all_frames in zip(gesture.apply(track.pose[first:], track.blink[first:], first), whole, strict=True):
+        np.testing.assert_array_equal(part, all_frames[first:])

@@ -47,23 +47,26 @@ def without_blinks(blink: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(frames, frames[is_open], eye[is_open]) for eye in blink.T], axis=1)
 
 
-def with_blinks(blink: np.ndarray, starts_s: np.ndarray, duration_s: float = BLINK_S) -> np.ndarray:
+def with_blinks(
+    blink: np.ndarray, starts_s: np.ndarray, duration_s: float = BLINK_S, first_frame: int = 0
+) -> np.ndarray:
     """Shut the eyes at given times.
 
     Args:
         blink: Openness per frame (F, 2).
         starts_s: When each blink begins [s].
         duration_s: How long each takes [s].
+        first_frame: Number of the first frame.
 
     Returns:
         Openness per frame (F, 2).
     """
-    since_s = frame_times(len(blink))[:, None] - np.asarray(starts_s, float)[None]
+    since_s = frame_times(len(blink), first_frame)[:, None] - np.asarray(starts_s, float)[None]
     closing_s = CLOSING_SHARE * duration_s
     # the frame nearest to the moment when they are shut shows them shut: a frame lasts almost as long as that
     shut = ease(since_s / closing_s) * ease((duration_s - since_s) / (duration_s - closing_s))
     for column, at_s in enumerate(np.asarray(starts_s, float) + closing_s):
-        frame = round(at_s * FPS)
+        frame = round(at_s * FPS) - first_frame
         if 0 <= frame < len(blink):
             shut[frame, column] = 1.0
     closure = shut.max(axis=1, initial=0.0)
@@ -88,3 +91,25 @@ def blink_starts(duration_s: float, per_s: float, seed: int = 0) -> np.ndarray:
     # as uneven as it may be without one blink beginning before the one before ends
     most_s = max(beat_s - BLINK_S, 0.0) / 2
     return (np.arange(count) + 0.5) * beat_s + np.random.default_rng(seed).uniform(-most_s, most_s, count)
+
+
+def blink_starts_within(start_s: float, stop_s: float, per_s: float, seed: int = 0) -> np.ndarray:
+    """Choose when to blink in a stretch of a track without end: in an uneven beat, the same whatever the stretch.
+
+    Args:
+        start_s: Where the stretch begins [s].
+        stop_s: Where it ends [s].
+        per_s: Blinks per second.
+        seed: Another seed, other times.
+
+    Returns:
+        Starts (N,) [s] of all blinks that may be seen in it.
+    """
+    if per_s == 0:
+        return np.zeros(0)
+    beat_s = 1 / per_s
+    most_s = max(beat_s - BLINK_S, 0.0) / 2
+    beats = range(max(int(start_s / beat_s) - 1, 0), int(stop_s / beat_s) + 2)
+    return np.array([
+        (beat + 0.5) * beat_s + np.random.default_rng((seed, beat)).uniform(-most_s, most_s) for beat in beats
+    ])

@@ -7,9 +7,9 @@ import numpy as np
 from ..records import FPS
 
 
-def frame_times(num_frames: int) -> np.ndarray:
-    """List when frames are shown [s]: array (F,)."""
-    return np.arange(num_frames) / FPS
+def frame_times(num_frames: int, first_frame: int = 0) -> np.ndarray:
+    """List when frames are shown, from the number of the first one on [s]: array (F,)."""
+    return np.arange(first_frame, first_frame + num_frames) / FPS
 
 
 def ease(share: np.ndarray) -> np.ndarray:
@@ -18,23 +18,28 @@ def ease(share: np.ndarray) -> np.ndarray:
     return share * share * (3 - 2 * share)
 
 
-def ease_through(times_s: np.ndarray, knots_s: Sequence[float], values: Sequence[float]) -> np.ndarray:
+def ease_through(times_s: np.ndarray, knots_s: Sequence[float], values: Sequence[float | np.ndarray]) -> np.ndarray:
     """Go through values at given times, at rest in each; before the first and after the last they stay.
 
     Args:
         times_s: Times that are asked for (N,) [s].
         knots_s: Times of the values, rising [s].
-        values: The values.
+        values: The values; an array (N,) is one that changes over time itself.
 
     Returns:
         Array (N,).
     """
-    knots, values = np.asarray(knots_s, float), np.asarray(values, float)
+    knots = np.asarray(knots_s, float)
+    # numbers stay numbers: a table of every value at every time would be large for a long clip
+    columns = [np.arange(len(times_s))] if any(np.ndim(value) for value in values) else []
+    shape = [len(column) for column in columns]
+    values = np.stack([np.broadcast_to(np.asarray(value, float), shape) for value in values])
     if len(knots) == 1:
-        return np.full(len(times_s), values[0])
+        return np.broadcast_to(values[0], len(times_s)).copy()
     index = np.clip(np.searchsorted(knots, times_s, side="right") - 1, 0, len(knots) - 2)
     share = ease((times_s - knots[index]) / (knots[index + 1] - knots[index]))
-    return values[index] + share * (values[index + 1] - values[index])
+    before, after = (values[(index + later, *columns)] for later in (0, 1))
+    return before + share * (after - before)
 
 
 def hold(times_s: np.ndarray, start_s: float, end_s: float, ease_s: float) -> np.ndarray:

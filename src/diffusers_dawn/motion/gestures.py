@@ -93,21 +93,22 @@ class Gesture:
         """How long all of it takes."""
         return self.times * (self.shape.duration_s if self.duration_s is None else self.duration_s)
 
-    def apply(self, pose: np.ndarray, blink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apply(self, pose: np.ndarray, blink: np.ndarray, first_frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Put the gesture onto what the head does anyway.
 
         Args:
             pose: Pose per frame (F, 6).
             blink: Eye openness per frame (F, 2).
+            first_frame: Number of the first frame.
 
         Returns:
             Both, changed.
         """
         one_s = self.length_s / self.times
         if not self.shape.number:
-            return pose, with_blinks(blink, self.at_s + one_s * np.arange(self.times), one_s)
+            return pose, with_blinks(blink, self.at_s + one_s * np.arange(self.times), one_s, first_frame)
         degrees = self.shape.degrees if self.degrees is None else np.copysign(self.degrees, self.shape.degrees)
-        since_s = frame_times(len(pose)) - self.at_s
+        since_s = frame_times(len(pose), first_frame) - self.at_s
         share = np.clip(since_s / one_s, 0, self.times)
         offset = np.zeros_like(pose)
         offset[:, POSE_NAMES.index(self.shape.number)] = degrees * self._curve()(share, since_s, one_s)

@@ -1,6 +1,6 @@
 """Head pose and blinks of a clip as one thing: made by PBNet, read from a video or a file, edited, given back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -10,15 +10,13 @@ from ..media.sources import as_array
 from ..ranges import check_class, check_list, is_between, is_whole_number
 from ..records import BLINK_DIM, FPS, POSE_DIM, POSE_NAMES, FaceState
 from .blinks import MOST_BLINKS_PER_S, blink_starts, with_blinks, without_blinks
-from .curves import ease, ease_through, frame_times, smooth
+from .curves import ease, frame_times, smooth
 from .gestures import Gesture
-from .keyframes import ANGLES, EYES, Keyframe, check_number
+from .keyframes import ANGLES, EYES, KEYFRAME_EASE_S, Keyframe, check_number, follow_keyframes
 
 # poses are degrees and pixels; from about 1e5 on half precision overflows
 LARGEST_NUMBER = 1e4
 MOST_SCALE = 2.0
-# how long the head takes from what it does anyway to a keyframe, or to a given end [s]
-KEYFRAME_EASE_S = 0.8
 Range: TypeAlias = "tuple[float, float]"
 
 
@@ -235,24 +233,13 @@ class MotionTrack:
             ValueError: A keyframe lies behind the end.
         """
         check_list("keyframes", keyframes, Keyframe)
-        pose, blink = self.pose.astype(float), self.blink.astype(float)
         late = [key.at_s for key in keyframes if key.at_s > self.duration_s]
         if late:
             raise ValueError(f"a keyframe is at {late[0]:g} s, the clip ends at {self.duration_s:.2f} s")
-        for name in dict.fromkeys(name for key in keyframes for name in key.values or {}):
-            own = {
-                min(round(key.at_s * FPS), self.num_frames - 1): None if key.values is None else key.values[name]
-                for key in sorted(keyframes, key=lambda key: key.at_s)
-                if key.values is None or name in key.values
-            }
-            if name == EYES:
-                openness = self._course({f: 1.0 if value is None else value for f, value in own.items()}, 1.0)
-                share = self._course({f: float(value is not None) for f, value in own.items()}, 0.0)[:, None]
-                blink = (1 - share) * blink + share * openness[:, None] * self.rest_blink
-                continue
-            column = POSE_NAMES.index(name)
-            targets = {f: 0.0 if value is None else value - pose[f, column] for f, value in own.items()}
-            pose[:, column] += self._course(targets, 0.0)
+        # a time behind the last frame's is the last frame's; of two in one frame the later one still counts
+        in_order = sorted(keyframes, key=lambda key: key.at_s)
+        shown = [replace(key, at_s=min(key.at_s, (self.num_frames - 1) / FPS)) for key in in_order]
+        pose, blink = follow_keyframes(self.pose, self.blink, self.rest_blink, shown, lambda _, own, frame: own[frame])
         return replace(self, pose=pose, blink=blink)
 
     def with_gestures(self, gestures: Sequence[Gesture]) -> "MotionTrack":
@@ -320,15 +307,6 @@ class MotionTrack:
         if not (is_whole_number(frame) and -self.num_frames <= frame < self.num_frames):
             raise ValueError(f"`frame` is {frame!r}, must be a frame's number below {self.num_frames}")
         return self.pose[frame], self.blink[frame]
-
-    def _course(self, values: Mapping[int, float], before: float) -> np.ndarray:
-        """Go through values at frames, from another value before the first: array (F,)."""
-        frames = sorted(values)
-        begin = max(frames[0] / FPS - KEYFRAME_EASE_S, 0.0)
-        knots, course = [frame / FPS for frame in frames], [values[frame] for frame in frames]
-        if begin < knots[0]:
-            knots, course = [begin, *knots], [before, *course]
-        return ease_through(frame_times(self.num_frames), knots, course)
 
 
 def check_track_length(num_given: int, num_frames: int, name: str = "track") -> None:

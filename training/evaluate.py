@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state = PartialState(cpu=True, timeout=PATIENCE)
     work = (lambda: evaluate(options, state)) if options.vary is None else (lambda: vary(options, words, state))
     try:
-        return commands.run("evaluate", work, debug=options.debug)
+        return commands.run("evaluate", work, debug=options.debug, shares_work=True)
     finally:
         state.destroy_process_group()
 

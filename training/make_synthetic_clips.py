@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     state = PartialState(cpu=True, timeout=PATIENCE)
-    return commands.run("make_synthetic_clips", lambda: make_clips(options, state), debug=options.debug)
+    return commands.run(
+        "make_synthetic_clips", lambda: make_clips(options, state), debug=options.debug, shares_work=True
+    )
 
 
 def make_clips(options: argparse.Namespace, state: PartialState) -> None:

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, others = _parser().parse_known_args(words)
     state = PartialState(cpu=True, timeout=PATIENCE)
     try:
-        return commands.run("paper_tables", lambda: make_tables(options, others, state), debug="--debug" in others)
+        return commands.run(
+            "paper_tables", lambda: make_tables(options, others, state), debug="--debug" in others, shares_work=True
+        )
     finally:
         state.destroy_process_group()
 

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # gloo on the CPU: as many processes as there are cores may share a GPU, which they need for the encoder only
     state = PartialState(cpu=True, timeout=PATIENCE)
     try:
-        return commands.run("prepare_clips", lambda: prepare(options, state), debug=options.debug)
+        return commands.run("prepare_clips", lambda: prepare(options, state), debug=options.debug, shares_work=True)
     finally:
         # a process that leaves its threads of communication to the interpreter's end is now and then aborted there
         state.destroy_process_group()

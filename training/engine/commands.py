@@ -1,5 +1,6 @@
 """How every training command ends: with an exit status, and one sentence on failure."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ def run(
     *,
     debug: bool = False,
     after_interrupt: str = "run the same command again to continue",
+    shares_work: bool = False,
 ) -> int:
     """Do a command's work.
 
@@ -30,12 +32,15 @@ def run(
         work: What it does.
         debug: Whether an error of the user is raised with its traceback instead of told in one sentence.
         after_interrupt: What is said after Ctrl-C and other signals to stop.
+        shares_work: Whether the processes of `accelerate launch` share the work; several are refused otherwise.
 
     Returns:
         Exit status: 0 done, 2 bad input, 130 interrupted.
     """
     try:
         with stopped_by_signals():
+            if not shares_work:
+                _refuse_several_processes(name)
             work()
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {after_interrupt}", file=sys.stderr)
@@ -48,6 +53,19 @@ def run(
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _refuse_several_processes(name: str) -> None:
+    """Refuse to do the same work several times over, into the same files; the first process tells it."""
+    num_launched = os.environ.get("WORLD_SIZE", "1")
+    if not num_launched.isdecimal() or int(num_launched) <= 1:
+        return
+    if os.environ.get("RANK", "0") != "0":
+        raise ToldElsewhere
+    raise ValueError(
+        f"accelerate launched {num_launched} processes, must be one: they would all do the same work; run"
+        f" `python training/{name}.py`"
+    )
 
 
 def program(main: Callable[[], int]) -> None:

@@ -28,7 +28,7 @@ from livekit.agents.voice.avatar import (
     VideoGenerator,
 )
 
-from diffusers_dawn import DAWNPipeline, FaceState, Portrait, demo_checkpoint, keep_freed_memory
+from diffusers_dawn import DAWNPipeline, FaceState, Portrait, demo_checkpoint, keep_freed_memory, read_motion
 from diffusers_dawn.records import FPS
 
 SAMPLING_RATE = 24_000
@@ -163,12 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--token", required=True, help="lets the portrait into a room")
     parser.add_argument("--checkpoint", default=demo_checkpoint(), help="saved pipeline")
     parser.add_argument("--preset", default="fast", help="sampler and steps by name")
+    parser.add_argument("--motion", help="what the head does: a text such as 'head motion 0.5', or a track's file")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(arguments)
     keep_freed_memory()
     pipe = DAWNPipeline.from_pretrained(args.checkpoint).to(args.device)
     portrait = pipe.prepare_portrait(args.portrait, FaceState(**json.loads(args.face.read_text(encoding="utf-8"))))
-    asyncio.run(serve(pipe, portrait, args.url, args.token, preset=args.preset))
+    motion = None if args.motion is None else read_motion(args.motion, name="--motion")
+    asyncio.run(serve(pipe, portrait, args.url, args.token, preset=args.preset, motion=motion))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from diffusers_dawn import DAWNPipeline, Portrait, demo_checkpoint, keep_freed_memory
+from diffusers_dawn import DAWNPipeline, Portrait, demo_checkpoint, keep_freed_memory, read_motion
 
 PAGE = Path(__file__).with_suffix(".html")
 # chunks of speech that may wait; who speaks longer than rendering can follow is told so
@@ -86,7 +86,11 @@ def make_app(pipe: DAWNPipeline, portrait: Portrait, **settings) -> Starlette:
 
     Returns:
         Application for an ASGI server.
+
+    Raises:
+        ValueError: A setting is not allowed.
     """
+    pipe.stream(portrait, (), 16_000, **settings)  # refuses it now, not when somebody speaks
     busy = asyncio.Lock()
 
     async def page(request: Request) -> HTMLResponse:
@@ -135,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--image", required=True, help="portrait")
     parser.add_argument("--checkpoint", default=demo_checkpoint(), help="saved pipeline")
     parser.add_argument("--preset", default="fast", help="sampler and steps by name")
+    parser.add_argument("--motion", help="what the head does: a text such as 'head motion 0.5', or a track's file")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -146,7 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     keep_freed_memory()
     pipe = DAWNPipeline.from_pretrained(args.checkpoint).to(args.device)
-    app = make_app(pipe, pipe.prepare_portrait(args.image), preset=args.preset)
+    try:
+        motion = None if args.motion is None else read_motion(args.motion, name="--motion")
+        app = make_app(pipe, pipe.prepare_portrait(args.image), preset=args.preset, motion=motion)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     uvicorn.run(app, host=args.host, port=args.port)
 
 

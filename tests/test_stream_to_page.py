@@ -50,6 +50,13 @@ def test_page_gets_the_frames_of_what_is_said_with_their_sound(talking_page):
     assert np.array_equal(np.concatenate([samples for _, samples, _ in received]), speech(35))
 
 
+def test_motion_that_no_stream_takes_is_refused_before_the_page_is_served(pipe):
+    with imported_script("stream_to_page", EXAMPLES) as example:
+        with pytest.raises(ValueError, match="`motion`: it says 'at the end'"):
+            example.make_app(pipe, pipe.prepare_portrait(picture(), face()), motion="nod at the end")
+        assert example.make_app(pipe, pipe.prepare_portrait(picture(), face()), motion="nod; head motion 0.5")
+
+
 @pytest.mark.parametrize(
     ("begin", "chunk", "reason"),
     [

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 from diffusers_dawn.motion.direction import (
-    Direction,
     check_sampling,
     direct,
-    direct_stream,
     motion_of_call,
     parts_of,
     with_head_motion,
@@ -153,16 +151,3 @@ def test_a_factor_of_1_changes_nothing_and_others_than_from_0_to_2_are_refused(m
     for factor in (-0.1, 2.1, np.nan, "half"):
         with pytest.raises(ValueError, match=rf"`head_motion` is {factor!r}, must be a number in \[0, 2\]"):
             with_head_motion(motion, factor)
-
-
-def test_a_stream_is_told_what_holds_for_every_frame_alone():
-    track = moving_track()
-    text = "head motion 0.5; blink strength 0.5; offset yaw 5; limit pitch 3"
-    whole = direct_stream(text).edited(track)
-    assert not np.allclose(whole.pose, track.pose) and not np.allclose(whole.blink, track.blink)
-    part = MotionTrack(track.pose[3:7], track.blink[3:7], track.rest_pose, track.rest_blink)
-    np.testing.assert_array_equal(direct_stream(text).edited(part).pose, whole.pose[3:7])
-    assert direct_stream(None) == Direction()
-    for said in ("nod", "at 1 s yaw 5", "smooth 1 s", "blink rate 1", "take 2", "end at rest"):
-        with pytest.raises(ValueError, match=f"`motion` is '{said}', must be a text that only says"):
-            direct_stream(said)

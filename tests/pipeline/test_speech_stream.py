@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusers_dawn import StreamWindows
+from diffusers_dawn import Keyframe, StreamWindows
+from diffusers_dawn.motion.script import MotionScript, TakeFrom, parse_script
+from diffusers_dawn.motion.track import MotionTrack
 from made_tracks import moving_track
 from pipeline_calls import RATE_HZ, face, picture, run, seeded, speech
 
@@ -116,11 +118,84 @@ def test_call_between_two_pieces_changes_nothing(pipe, whole):
     assert np.array_equal(np.concatenate([first.frames, *rest]), whole)
 
 
-def test_head_can_be_kept_still(pipe):
-    made = stream(pipe, [speech(NUM_FRAMES)], motion="head motion 0")
-    list(made)
-    pose = made._motion._tracks[0].part(15, NUM_FRAMES)[0]
-    torch.testing.assert_close(pose, torch.tensor(face().pose).float().expand(3, 6))
+def shown_motion(pipe, monkeypatch, num_frames=NUM_FRAMES, **arguments) -> MotionTrack:
+    """Motion of a stream's frames as it says, which is what the denoiser was told of them last."""
+    told, prepare = [], type(pipe).prepare_conditions
+
+    def note(call, portraits, features, pose, blink, *size):
+        told.append((pose, blink))
+        return prepare(call, portraits, features, pose, blink, *size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(pipe), "prepare_conditions", note)
+        pieces = list(stream(pipe, [speech(num_frames)], **arguments))
+    motion = MotionTrack(
+        *(np.concatenate([getattr(piece.motion, name) for piece in pieces]) for name in ("pose", "blink")),
+        face().pose,
+        face().blink,
+    )
+    assert motion.num_frames == num_frames
+    assert all(piece.motion.num_frames == len(piece.frames) for piece in pieces)
+    for name, track in zip(("pose", "blink"), told[-1], strict=True):
+        np.testing.assert_array_equal(getattr(motion, name)[-track.shape[1] :], track[0].numpy())
+    return motion
+
+
+def test_head_can_be_kept_still(pipe, monkeypatch):
+    pose = shown_motion(pipe, monkeypatch, motion="head motion 0").pose
+    np.testing.assert_allclose(pose, np.tile(np.float32(face().pose), (NUM_FRAMES, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["motion", "script", "arrays"])
+def test_motion_that_is_given_comes_first_and_pbnet_takes_over_behind_it(pipe, monkeypatch, whole, name):
+    num_frames, num_given = 40, 12
+    track = moving_track(num_given)
+    track = MotionTrack(track.pose, track.blink, track.pose[0], track.blink[0])
+    given_ = {
+        "motion": {"motion": track},
+        "script": {"motion": MotionScript((TakeFrom("head", "a", track), TakeFrom("blinks", "b", track)))},
+        "arrays": {"pose": track.onto(face()).pose, "blink": torch.tensor(track.onto(face()).blink[None])},
+    }
+    made = shown_motion(pipe, monkeypatch, num_frames, **given_[name])
+    own = shown_motion(pipe, monkeypatch, num_frames)
+    for part in ("pose", "blink"):
+        np.testing.assert_allclose(getattr(made, part)[:num_given], getattr(track.onto(face()), part), rtol=1e-6)
+        # 20 frames later, and a draft that is passed over
+        np.testing.assert_array_equal(getattr(made, part)[34:], getattr(own, part)[34:])
+    assert not np.array_equal(frames_of(pipe, [speech(NUM_FRAMES)], **given_[name]), whole)
+
+
+def test_blinks_may_be_given_alone(pipe, monkeypatch):
+    made, own = (
+        shown_motion(pipe, monkeypatch, **given_) for given_ in ({"blink": np.full((NUM_FRAMES, 2), 0.2)}, {})
+    )
+    np.testing.assert_array_equal(made.pose, own.pose)
+    np.testing.assert_allclose(made.blink, np.full((NUM_FRAMES, 2), 0.2), rtol=1e-6)
+
+
+def test_what_a_text_says_happens_at_its_time_across_windows(pipe, monkeypatch):
+    num_frames = 60
+    own = shown_motion(pipe, monkeypatch, num_frames, motion="head motion 0")
+    text = "head motion 0; at 0.6 s yaw 20; at 1.2 s back; nod at 1.48 s; blink at 0.24 s"
+    made = shown_motion(pipe, monkeypatch, num_frames, motion=text)
+    clip = own.with_keyframes([Keyframe(0.6, {"yaw_deg": 20}), Keyframe(1.2)])
+    clip = clip.with_gestures([gesture_of("nod at 1.48 s")])
+    np.testing.assert_allclose(made.pose, clip.pose, rtol=1e-5, atol=1e-4)
+    assert made.pose[15, 0] == pytest.approx(20, abs=1e-3)
+    np.testing.assert_allclose(made.blink[9], 0, atol=1e-4)  # a third of a blink later
+    np.testing.assert_array_equal(made.blink[20:], own.blink[20:])
+
+
+def gesture_of(text):
+    said = parse_script(text).statements[0]
+    return type(said.gesture)(said.gesture.kind, said.when.at_s)
+
+
+def test_temperature_is_the_factor_of_pbnets_noise(pipe, monkeypatch):
+    first, second = (
+        shown_motion(pipe, monkeypatch, motion="temperature 0", generator=seeded(seed)) for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(first.pose, second.pose)
 
 
 def test_stream_that_is_closed_takes_no_more_speech(pipe):
@@ -182,8 +257,14 @@ def test_interrupted_pipeline_ends_its_stream(pipe):
         ({"windows": 20}, "`windows` is 20, must be `StreamWindows`"),
         ({"generator": 7}, "`generator` is 7"),
         ({"motion": "head motion 3"}, "'head motion 3' has 3, must have a number from 0 to 2"),
-        ({"motion": "offset yaw 5; nod"}, "`motion` is 'offset yaw 5; nod', must be a text that only says"),
-        ({"motion": moving_track(9)}, "`motion` is a MotionTrack, must be a text that only says"),
+        ({"motion": "nod at the end"}, "`motion`: it says 'at the end'; a stream, whose end is not known, takes"),
+        ({"motion": ["nod"]}, "`motion` is a list, must be a MotionTrack or a text"),
+        ({"motion": moving_track(9), "pose": np.zeros((9, 6))}, "`motion` brings its own `pose`: give one of them"),
+        ({"pose": np.zeros((9, 5))}, r"`pose` is \(9, 5\), must be \(F, 6\)"),
+        ({"pose": np.zeros((0, 6))}, r"`pose` is \(0, 6\), must be \(F, 6\), F at least 1"),
+        ({"pose": np.zeros((2, 9, 6))}, "`pose` has 2 tracks, must have one: a stream is one clip"),
+        ({"blink": np.full((9, 2), np.nan)}, "`blink` holds values that are not finite"),
+        ({"blink": "open"}, "`blink` is a str, must be numbers"),
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
     ],
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ranges import is_between, is_whole_number
 from ..records import FPS, FaceState
+from .gestures import Gesture
 from .keyframes import Keyframe
 from .script import (
     MOST_TAKES,
@@ -29,10 +30,10 @@ from .track import MOST_SCALE, MotionTrack
 
 # a pause between two gestures that follow each other [s]
 PAUSE_S = 0.2
-# methods of `MotionTrack` that treat each frame by itself
-FRAME_BY_FRAME = ("scaled", "turned", "limited")
 READ_FIRST = "`diffusers_dawn.read_motion` reads files and finds words"
 MotionSource: TypeAlias = "MotionTrack | MotionScript | str"
+# what is done to a track whose first frame has a number
+TrackEdit: TypeAlias = "Callable[[MotionTrack, int], MotionTrack]"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Direction:
     blinks: MotionTrack | None = None
     temperature: float = 1.0
     take: int = 1
-    edits: tuple[Callable[[MotionTrack], MotionTrack], ...] = ()
+    edits: tuple[TrackEdit, ...] = ()
 
-    def edited(self, track: MotionTrack) -> MotionTrack:
-        """Carry out the edits on the track that came together."""
+    def edited(self, track: MotionTrack, first_frame: int = 0) -> MotionTrack:
+        """Carry out the edits on the track that came together; its first frame has another number in a stream."""
         for edit in self.edits:
-            track = edit(track)
+            track = edit(track, first_frame)
         return track
 
 
@@ -188,83 +189,92 @@ def direct(motion: MotionTrack | MotionScript | None, face: FaceState, num_frame
     if isinstance(motion, MotionTrack):
         track = motion.onto(face).first(num_frames)
         return Direction(head=track, blinks=track)
-    try:
-        return _Directing(motion, face, num_frames).all_statements()
-    except ValueError as error:
-        raise ValueError(f"`motion`: {error}") from error
-
-
-def direct_stream(motion: MotionScript | str | None) -> Direction:
-    """Find out what the motion of a clip without end shall be.
-
-    Args:
-        motion: A text, or the script of one; None: nothing is asked for.
-
-    Returns:
-        The direction.
-
-    Raises:
-        ValueError: It is something else, is not understood, or says what depends on more than a frame.
-    """
-    if motion is None:
-        return Direction()
-    script = motion_of_call(motion)
-    allowed = "must be a text that only says 'head motion', 'blink strength', 'offset' or 'limit': a stream has no end"
-    if isinstance(script, MotionTrack):
-        raise ValueError(f"`motion` is a MotionTrack, {allowed}")
-    if any(not isinstance(said, Edit) or said.method not in FRAME_BY_FRAME for said in script.statements):
-        raise ValueError(f"`motion` is {script.text!r}, {allowed}")
-    return Direction(edits=tuple(map(_edit, script.statements)))
+    return Directing(motion, face, num_frames).whole_direction()
 
 
 @dataclass
-class _Directing:
-    """Works through a script for one clip."""
+class Directing:
+    """Works through a script for one clip.
+
+    Args:
+        script: The script.
+        face: The portrait's face.
+        num_frames: Frames F of the clip.
+    """
 
     script: MotionScript
     face: FaceState
     num_frames: int
     next_s: float = 0.0
 
-    def all_statements(self) -> Direction:
+    def whole_direction(self) -> Direction:
+        """Say what all statements mean for the clip, and try it on a head that does nothing.
+
+        Returns:
+            The direction.
+
+        Raises:
+            ValueError: A track is too short, or something lies behind the clip's end.
+        """
+        try:
+            direction = self._all_statements()
+            # what does not fit is refused now, not after PBNet
+            still = np.tile(self.face.pose, (self.num_frames, 1)), np.tile(self.face.blink, (self.num_frames, 1))
+            direction.edited(MotionTrack(*still))
+        except ValueError as error:
+            raise ValueError(f"`motion`: {error}") from error
+        return direction
+
+    def _all_statements(self) -> Direction:
         direction, edits, joins, keyframes = Direction(), [], [], []
         for statement in self.script.statements:
             if isinstance(statement, TakeFrom):
-                track = statement.track.first(self.num_frames, statement.file).onto(self.face)
+                track = self._taken(statement).onto(self.face)
                 parts = {"motion": ("head", "blinks")}.get(statement.part, (statement.part,))
                 direction = replace(direction, **dict.fromkeys(parts, track))
             elif isinstance(statement, SampleMotion):
-                given = {"temperature": statement.temperature, "take": statement.take}
-                direction = replace(direction, **{name: value for name, value in given.items() if value is not None})
+                direction = replace(direction, **self._sampling(statement))
             elif isinstance(statement, Edit):
-                edits.append(_edit(statement))
+                edits.append(self._edit(statement))
             elif isinstance(statement, SetKeyframe):
                 # those of a number belong together, wherever they stand
                 keyframes.append(Keyframe(self._time_s(statement.when, 0.0), statement.values))
                 if len(keyframes) == 1:
-                    edits.append(lambda track: track.with_keyframes(keyframes))
+                    edits.append(self._following(keyframes))
             elif isinstance(statement, Perform):
-                edits.append(self._gesture(statement))
+                gesture = replace(statement.gesture, at_s=self._time_s(statement.when, statement.gesture.length_s))
+                self.next_s = gesture.at_s + gesture.length_s + PAUSE_S
+                edits.append(self._performing(gesture))
             elif isinstance(statement, Join):
-                joins.append(self._join(statement))
+                joins.append(self._joining(statement.side, self._end_state(statement)))
         # what a clip begins and ends with holds whatever else is done
-        direction = replace(direction, edits=(*edits, *joins))
-        # what does not fit is refused now, not after PBNet
-        still = np.tile(self.face.pose, (self.num_frames, 1)), np.tile(self.face.blink, (self.num_frames, 1))
-        direction.edited(MotionTrack(*still))
-        return direction
+        return replace(direction, edits=(*edits, *joins))
 
-    def _gesture(self, statement: Perform) -> Callable[[MotionTrack], MotionTrack]:
-        gesture = replace(statement.gesture, at_s=self._time_s(statement.when, statement.gesture.length_s))
-        self.next_s = gesture.at_s + gesture.length_s + PAUSE_S
-        return lambda track: track.with_gestures([gesture])
-
-    def _join(self, statement: Join) -> Callable[[MotionTrack], MotionTrack]:
+    def _end_state(self, statement: Join) -> tuple[np.ndarray, np.ndarray]:
+        """Pose and eye openness that the clip begins or ends with."""
         if statement.file is None:
-            state = np.asarray(self.face.pose), np.asarray(self.face.blink)
-        else:
-            state = statement.track.onto(self.face).state(-1 if statement.side == "start" else 0)
-        return lambda track: track.joined(**{statement.side: state})
+            return np.asarray(self.face.pose), np.asarray(self.face.blink)
+        return statement.track.onto(self.face).state(-1 if statement.side == "start" else 0)
+
+    def _sampling(self, statement: SampleMotion) -> dict[str, float]:
+        given = {"temperature": statement.temperature, "take": statement.take}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _taken(self, statement: TakeFrom) -> MotionTrack:
+        return statement.track.first(self.num_frames, statement.file)
+
+    def _edit(self, statement: Edit) -> TrackEdit:
+        return lambda track, _: getattr(track, statement.method)(**statement.values)
+
+    def _following(self, keyframes: list[Keyframe]) -> TrackEdit:
+        """Follow keyframes, to which others may still be added."""
+        return lambda track, _: track.with_keyframes(keyframes)
+
+    def _performing(self, gesture: Gesture) -> TrackEdit:
+        return lambda track, _: track.with_gestures([gesture])
+
+    def _joining(self, side: str, state: tuple[np.ndarray, np.ndarray]) -> TrackEdit:
+        return lambda track, _: track.joined(**{side: state})
 
     def _time_s(self, when: When, length_s: float) -> float:
         """Say when something of a length begins."""
@@ -272,7 +282,3 @@ class _Directing:
             return when.at_s
         last_s = max(self.num_frames / FPS - length_s, 0.0)
         return {"start": 0.0, "middle": last_s / 2, "end": last_s, "next": self.next_s}[when.place]
-
-
-def _edit(statement: Edit) -> Callable[[MotionTrack], MotionTrack]:
-    return lambda track: getattr(track, statement.method)(**statement.values)

@@ -32,14 +32,30 @@ def direct_clips(clips: list[ClipInput], frame_counts: list[int]) -> list[ClipIn
         key = (id(clip.motion), id(clip.image), num_frames)
         if key not in known:
             known[key] = direct(clip.motion, clip.image.face, num_frames)
-        tracks = {}
-        for name, track in (("pose", known[key].head), ("blink", known[key].blinks)):
-            if track is not None and getattr(clip, name) is not None:
-                raise ValueError(f"`motion` brings its own `{name}`: give one of them")
-            if track is not None:
-                tracks[name] = torch.from_numpy(getattr(track, name).copy())
-        directed.append(replace(clip, direction=known[key], **tracks))
+        directed.append(with_direction(clip, known[key]))
     return directed
+
+
+def with_direction(clip: ClipInput, direction: Direction) -> ClipInput:
+    """Add to a clip what was found out about its motion.
+
+    Args:
+        clip: The clip.
+        direction: Its direction.
+
+    Returns:
+        The clip with its direction, and the pose and blinks that it brings along.
+
+    Raises:
+        ValueError: Pose or blinks are given twice.
+    """
+    tracks = {}
+    for name, track in (("pose", direction.head), ("blink", direction.blinks)):
+        if track is not None and getattr(clip, name) is not None:
+            raise ValueError(f"`motion` brings its own `{name}`: give one of them")
+        if track is not None:
+            tracks[name] = torch.from_numpy(getattr(track, name).copy())
+    return replace(clip, direction=direction, **tracks)
 
 
 def stack_tracks(
@@ -143,13 +159,16 @@ def motion_noise(
     return torch.stack([noise * factor for noise, factor in zip(taken, temperatures, strict=True)])
 
 
-def edit_tracks(clips: list[ClipInput], pose: torch.Tensor, blink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def edit_tracks(
+    clips: list[ClipInput], pose: torch.Tensor, blink: torch.Tensor, first_frame: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Carry out what is said about the motion of clips on what came together.
 
     Args:
         clips: Clips B of `direct_clips`.
         pose: Pose (B, F, 6).
         blink: Eye openness (B, F, 2).
+        first_frame: Number of the first frame, in a stream.
 
     Returns:
         Pose and eye openness, where they were.
@@ -157,7 +176,7 @@ def edit_tracks(clips: list[ClipInput], pose: torch.Tensor, blink: torch.Tensor)
     if not any(clip.direction.edits for clip in clips):
         return pose, blink
     tracks = [
-        clip.direction.edited(MotionTrack(*states, clip.image.face.pose, clip.image.face.blink))
+        clip.direction.edited(MotionTrack(*states, clip.image.face.pose, clip.image.face.blink), first_frame)
         for clip, *states in zip(clips, pose, blink, strict=True)
     ]
     return tuple(

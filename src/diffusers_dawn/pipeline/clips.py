@@ -94,9 +94,9 @@ def collect_clips(
         "audio": batch_of(audio, 3),
         "sampling_rate": batch_of(sampling_rate, 1),
         "face": batch_of(face, None),
-        "pose": _tracks("pose", pose, POSE_DIM),
-        "blink": _tracks("blink", blink, BLINK_DIM),
-        "audio_embeds": _tracks("audio_embeds", audio_embeds, None),
+        "pose": tracks_of("pose", pose, POSE_DIM),
+        "blink": tracks_of("blink", blink, BLINK_DIM),
+        "audio_embeds": tracks_of("audio_embeds", audio_embeds, None),
         "motion": [None if one is None else motion_of_call(one) for one in batch_of(motion, None)],
     }
     for name, values in (("image", columns["image"]), ("audio", columns["audio"])):
@@ -263,7 +263,20 @@ def _refuse_batch_of_samples(audio: Any, num_pictures: int) -> None:
         )
 
 
-def _tracks(name: str, value: Any, width: int | None) -> list[torch.Tensor | None]:
+def tracks_of(name: str, value: Any, width: int | None) -> list[torch.Tensor | None]:
+    """List the tracks of the clips of a batch.
+
+    Args:
+        name: What they are called.
+        value: Numbers (F, D) or (B, F, D), or a list of the former; None: not given.
+        width: Numbers of a frame D; None: any.
+
+    Returns:
+        Tensors (F, D) of float32, where they were; None: not given.
+
+    Raises:
+        ValueError: They are no finite numbers, or of another shape.
+    """
     if value is None:
         return [None]
     if isinstance(value, list) and not value:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from ..machine.stage_timer import timed
 from ..media.recordings import MAX_FLOAT_PEAK
 from ..media.sources import as_array
+from ..motion.track import MotionTrack
 from ..records import FPS
 from ..speech.arriving import ArrivingSpeech
 from ..speech.features import num_video_frames
@@ -31,12 +32,14 @@ class StreamedFrames:
         samples: float32 array (num_samples,), the sound from the first frame's begin to the last one's end.
         sampling_rate: Its rate [Hz].
         first_frame: Number of the first frame, from 0.
+        motion: Head pose and blinks of the frames, at rest as the portrait.
     """
 
     frames: np.ndarray
     samples: np.ndarray
     sampling_rate: int
     first_frame: int
+    motion: MotionTrack
 
     @property
     def start_s(self) -> float:
@@ -53,7 +56,7 @@ class SpeechStream(Iterator[StreamedFrames]):
     Args:
         call: Copy of the pipeline for this stream.
         request: Size, sampler and steps.
-        clip: Whom to animate, and what its direction says about the motion.
+        clip: Whom to animate, and what is given and said of the motion.
         audio_chunks: Speech, float arrays (num_samples,) of any length.
         sampling_rate: Its rate [Hz].
         windows: How it is cut.
@@ -145,16 +148,20 @@ class SpeechStream(Iterator[StreamedFrames]):
             with timed(call.stage_seconds, "speech features"):
                 features = speech.features(motion.first_heard(first), stop)[None].to(call._execution_device)
                 check_finite(features, "speech features", {"audio_encoder": call.audio_encoder}, "`audio_chunks`")
-            latents = motion.render(features, first, stop, end)
+            latents, track = motion.render(features, first, stop, end)
         if call.interrupt:  # steps were left out
             return
         pieces = copies_on_cpu(map(to_uint8, call.decode_motion(latents, [self.portrait], self._chunk_size)))
+        begin = first
         while first < end:
             with timed(call.stage_seconds, "frames"):
                 frames = next(pieces)[0]
             if call.interrupt:
                 return
-            yield StreamedFrames(frames, speech.samples(first, first + len(frames)), self.sampling_rate, first)
+            samples = speech.samples(first, first + len(frames))
+            shown = slice(first - begin, first - begin + len(frames))
+            moved = replace(track, pose=track.pose[shown], blink=track.blink[shown])
+            yield StreamedFrames(frames, samples, self.sampling_rate, first, moved)
             first += len(frames)
         speech.forget(motion.first_heard(end))
 

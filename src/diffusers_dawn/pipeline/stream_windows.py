@@ -4,16 +4,20 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..geometry.frame_windows import pass_over
 from ..geometry.recent_frames import RecentFrames
 from ..machine.stage_timer import timed
+from ..motion.curves import ease
+from ..motion.keyframes import KEYFRAME_EASE_S
+from ..motion.track import MotionTrack
 from ..ranges import is_whole_number
 from ..records import FPS
 from ..sampling.denoising import step_arguments
-from .clip_motion import edit_tracks
+from .clip_motion import edit_tracks, motion_noise
 from .clip_tensors import initial_states
 from .clips import ClipInput
 from .finite_numbers import check_finite
@@ -72,12 +76,13 @@ class StreamMotion:
     """Makes the motion of one portrait from speech features, in windows that follow each other.
 
     Every frame has its own noise, which it keeps in all windows, so that neighbours agree where they overlap. Head and
-    eyes move relative to the portrait in every window.
+    eyes move relative to the portrait in every window. Pose and blinks that are given are those of the first frames;
+    PBNet makes the rest.
 
     Args:
         call: Copy of the pipeline for this stream.
         request: Size, sampler and steps.
-        clip: Whom to animate, and what its direction says about the motion.
+        clip: Whom to animate, pose and blinks where they are given, and what is said about the motion otherwise.
         windows: How the stream is cut.
         generator: Source of noise.
     """
@@ -111,7 +116,7 @@ class StreamMotion:
         return max(first - self._windows.heard_frames, 0) // self._stride * self._stride
 
     @torch.no_grad()
-    def render(self, features: torch.Tensor, first: int, stop: int, end: int) -> torch.Tensor:
+    def render(self, features: torch.Tensor, first: int, stop: int, end: int) -> tuple[torch.Tensor, MotionTrack]:
         """Make the motion of a window's hop.
 
         Args:
@@ -121,12 +126,13 @@ class StreamMotion:
             end: Number after the hop's last frame.
 
         Returns:
-            Motion (1, 3, end - first, h, w), float32.
+            Motion (1, 3, end - first, h, w), float32, and the head pose and blinks that it shows.
         """
         call = self._call
         past, heard = max(first - self._windows.past_frames, 0), self.first_heard(first)
         with timed(call.stage_seconds, "pose and blink"):  # (1, F, 6), (1, F, 2), from `first` on
             tracks = [track[:, first - heard :] for track in self._move(features, heard, stop)]
+            tracks = edit_tracks([self._clip], *self._given_first(tracks, first), first_frame=first)
             tracks = [self._joined(index, track, dim=1) for index, track in enumerate(tracks)]
             conditions = [self._after_known(*pair, past, first) for pair in zip(self._tracks, tracks, strict=True)]
         motion = self._denoise(features[:, past - heard :], *conditions, past, stop)
@@ -139,7 +145,9 @@ class StreamMotion:
             held.forget(end - self._windows.past_frames)
         self._noise.forget(end - self._windows.past_frames)
         self._motion_noise.forget(self.first_heard(end) // self._stride)
-        return motion[:, :, : end - first]
+        face = self._clip.image.face
+        shown = MotionTrack(*(track[0, : end - first] for track in tracks), face.pose, face.blink)
+        return motion[:, :, : end - first], shown
 
     def _joined(self, index: int, values: torch.Tensor, dim: int) -> torch.Tensor:
         """Begin as the draft says, and take over from it little by little."""
@@ -160,13 +168,31 @@ class StreamMotion:
         num_pieces = -(-stop // self._stride)
         num_new = num_pieces - self._motion_noise.stop
         if num_new > 0:
-            self._motion_noise.add(pbnet.draw_noise(1, num_new, self._generator, device))
+            direction = self._clip.direction
+
+            def draw(num_clips: int, generator: torch.Generator | None) -> torch.Tensor:
+                return pbnet.draw_noise(num_clips, num_new, generator, device)
+
+            self._motion_noise.add(motion_noise(draw, 1, self._generator, direction.temperature, direction.take))
         noise = self._motion_noise.part(heard // self._stride, num_pieces)
         noise = noise.repeat_interleave(self._stride, dim=1)[:, : stop - heard]
         pose, blink = pbnet.generate(features, *initial_states([self._clip.image], device), noise=noise)
         for track in (pose, blink):
             check_finite(track, "PBNet's motion", {"pbnet": pbnet}, "the speech or the portrait's state")
-        return edit_tracks([self._clip], pose, blink)
+        return pose, blink
+
+    def _given_first(self, tracks: list[torch.Tensor], first: int) -> list[torch.Tensor]:
+        """Put pose and blinks that are given in PBNet's place (1, F, N), which takes over behind their end."""
+        frames = np.arange(first, first + tracks[0].shape[1])
+        laid = []
+        for given, own in zip((self._clip.pose, self._clip.blink), tracks, strict=True):
+            if given is not None:
+                last = len(given) - 1
+                held = given[np.minimum(frames, last)].to(own)
+                share = torch.from_numpy(ease((frames - last) / (KEYFRAME_EASE_S * FPS))).to(own)
+                own = torch.lerp(held, own, share[:, None])
+            laid.append(own)
+        return laid
 
     def _denoise(
         self, features: torch.Tensor, pose: torch.Tensor, blink: torch.Tensor, past: int, stop: int

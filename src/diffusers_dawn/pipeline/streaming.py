@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
-from ..motion.direction import direct_stream
 from ..motion.script import MotionScript
+from ..motion.stream_direction import direct_stream
+from ..motion.track import MotionTrack
 from ..ranges import is_whole_number
-from ..records import FaceState
+from ..records import BLINK_DIM, POSE_DIM, FaceState
 from ..speech.features import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
-from .clips import ClipInput, generators_of
+from .clip_motion import with_direction
+from .clips import ClipInput, generators_of, tracks_of
 from .planning import make_plan, make_request
 from .speech_stream import SpeechStream
 from .stream_windows import StreamWindows
@@ -32,9 +34,11 @@ class StreamsSpeech:
         guidance_scale: float | Mapping[str, float] | None = None,
         generator: torch.Generator | None = None,
         preset: str | None = None,
-        motion: MotionScript | str | None = None,
+        motion: MotionTrack | MotionScript | str | None = None,
         # in quotes, like what is returned: a saved pipeline's file defines them further down
         windows: "StreamWindows | None" = None,
+        pose: Any = None,
+        blink: Any = None,
     ) -> "SpeechStream":
         """Animate a portrait with speech that is still arriving, of any length.
 
@@ -53,9 +57,11 @@ class StreamsSpeech:
             guidance_scale: Weight of the conditions, or of each.
             generator: Source of noise.
             preset: Sampler and steps by name.
-            motion: What the head and the eyes do, as a text of "head motion 0.5", "blink strength 0.5",
-                "offset yaw 5", "limit yaw 20".
+            motion: What the head and the eyes do: a `MotionTrack`, behind whose end PBNet takes over; or a text such
+                as "nod twice, then look left at 9 s", without what needs the whole clip; see `docs/stream.md`.
             windows: How the stream is cut, which sets its latency; None: `StreamWindows()`, 1.2 s.
+            pose: Pose (F, 6) of the first F frames, instead of PBNet's, which takes over behind them.
+            blink: Eye openness (F, 2) of the first F frames; F may be another.
 
         Returns:
             Iterator over `StreamedFrames`.
@@ -77,13 +83,15 @@ class StreamsSpeech:
             raise ValueError(f"`windows` is {windows!r}, must be `StreamWindows`")
         if self.pbnet is None or not (self.pbnet.makes_pose and self.pbnet.makes_blink):
             raise ValueError("a stream needs a `pbnet` that makes pose and blinks: this pipeline has none")
-        sources, direction = generators_of(generator, 1), direct_stream(motion)
+        sources = generators_of(generator, 1)
+        pose, blink = _only_track("pose", pose, POSE_DIM), _only_track("blink", blink, BLINK_DIM)
         settings = {"height": height, "width": width, "num_inference_steps": num_inference_steps, "preset": preset}
         request = make_request(self, **settings, guidance_scale=guidance_scale, eta=0.0, output_type="stream")
         # a window is denoised at once, however clips are
         request = replace(request, machine=replace(request.machine, window_frames=None))
         make_plan(self, request, windows.num_denoised)
-        clip = ClipInput(self.prepare_portrait(image, face), direction=direction)
+        portrait = self.prepare_portrait(image, face)
+        clip = with_direction(ClipInput(portrait, pose=pose, blink=blink), direct_stream(motion, portrait.face))
         call = self._for_one_call()
         call.set_progress_bar_config(disable=True)  # there is no end to it
         call._guidance_scale = request.guidance_scale
@@ -98,3 +106,10 @@ def _check_chunks(audio_chunks: Any) -> None:
             f"`audio_chunks` is a {type(audio_chunks).__name__}, must be an iterable of 1-D arrays, such as a list or"
             " a generator"
         )
+
+
+def _only_track(name: str, value: Any, width: int) -> torch.Tensor | None:
+    tracks = tracks_of(name, value, width)
+    if len(tracks) != 1:
+        raise ValueError(f"`{name}` has {len(tracks)} tracks, must have one: a stream is one clip")
+    return tracks[0]

@@ -230,6 +230,8 @@ def test_a_track_is_not_changed_by_its_edits_nor_by_its_giver():
         (lambda t: t.scaled(blinks=True), "`blinks` is True, must be a number"),
         (lambda t: t.turned(roll_deg=None), "`roll_deg` is None, must be from -90"),
         (lambda t: t.with_blink_rate([1]), r"`per_s` is \[1\], must be"),
+        (lambda t: t.with_blink_rate(0.3, -1), "`seed` is -1, must be a whole number from 0"),
+        (lambda t: t.with_blink_rate(0.3, "x"), "`seed` is 'x', must be a whole number from 0"),
         (lambda t: t.smoothed("1"), "`duration_s` is '1', must be"),
         (lambda t: t.limited(yaw_deg=5), "`yaw_deg` is limited to 5, must be a smaller and a larger number"),
         (lambda t: t.limited(eyes=("a", 1)), r"`eyes` is limited to \('a', 1\)"),

@@ -160,16 +160,18 @@ class MotionTrack:
 
         Args:
             per_s: Blinks per second, in [0, 1.25]; people blink 0.2 to 0.4 times.
-            seed: Another seed, other times.
+            seed: Another seed, other times; a whole number from 0.
 
         Returns:
             The track.
 
         Raises:
-            ValueError: The rate is out of range.
+            ValueError: The rate or the seed is not allowed.
         """
         if not is_between(per_s, 0, MOST_BLINKS_PER_S):
             raise ValueError(f"`per_s` is {per_s!r}, must be from 0 to {MOST_BLINKS_PER_S} blinks per second")
+        if not (is_whole_number(seed) and seed >= 0):
+            raise ValueError(f"`seed` is {seed!r}, must be a whole number from 0")
         blink = without_blinks(self.blink)
         return replace(self, blink=with_blinks(blink, blink_starts(self.duration_s, per_s, seed)))
 

@@ -1,8 +1,10 @@
 import io
 import os
+import threading
+import warnings
 
 from diffusers_dawn.cli import messages
-from diffusers_dawn.cli.messages import MOST_LETTERS, PatientStream, describe_error
+from diffusers_dawn.cli.messages import MOST_LETTERS, PatientStream, describe_error, told_warnings
 
 
 def test_what_nobody_reads_any_more_is_swallowed():
@@ -37,3 +39,20 @@ def test_what_fails_by_a_limit_of_memory_names_the_limit(monkeypatch):
     assert describe_error(library) == f"{library}{hint}"
     assert describe_error(MemoryError()) == f"MemoryError: {hint}"
     assert describe_error(ValueError("`seed` is x, must be a number")) == "`seed` is x, must be a number"
+
+
+def test_warnings_are_told_to_the_thread_that_caused_them_alone():
+    def warn(text):
+        warnings.warn_explicit(text, UserWarning, "sources.py", 1, module="diffusers_dawn.media.sources")
+
+    told = []
+    with warnings.catch_warnings(record=True) as elsewhere:
+        warnings.simplefilter("always")
+        with told_warnings(told.append):
+            for _ in range(2):  # each time, not once per line of code
+                warn("mine")
+            other = threading.Thread(target=warn, args=("theirs",))
+            other.start()
+            other.join()
+        warn("later")
+    assert told == ["mine", "mine"] and [str(said.message) for said in elsewhere] == ["theirs", "later"]

@@ -98,9 +98,9 @@ def test_the_api_has_the_named_functions_and_no_others(client):
 @pytest.mark.parametrize(
     ("image", "audio", "sentence"),
     [
-        ("blank.png", "speech.wav", "no face found in `image`"),
-        ("speech.wav", "speech.wav", "`image`"),
-        ("portrait.png", "secret.txt", "`audio`"),
+        ("blank.png", "speech.wav", "no face found in `Portrait`"),
+        ("speech.wav", "speech.wav", "`Portrait`"),
+        ("portrait.png", "secret.txt", "`Speech`"),
     ],
 )
 def test_wrong_files_are_said_and_the_page_goes_on(studio, client, inputs, image, audio, sentence):

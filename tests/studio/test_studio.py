@@ -7,6 +7,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,9 +18,11 @@ from diffusers_dawn.cli.command import main
 from diffusers_dawn.cli.job_lines import options_of, tidy_fields
 from diffusers_dawn.cli.options import COMMANDS, command_parser
 from diffusers_dawn.media.videos import read_video
+from diffusers_dawn.motion.keyframe_rows import COLUMNS
 from diffusers_dawn.motion.track_files import load_track
 from diffusers_dawn.studio.found_face import SQUARE_COLOUR
 from diffusers_dawn.studio.jobs import Cancelled
+from diffusers_dawn.studio.page_words import LABELS
 from diffusers_dawn.studio.progress import Progress
 from diffusers_dawn.studio.remembered_pictures import RememberedPictures
 from diffusers_dawn.studio.settings import Settings
@@ -312,6 +315,75 @@ def test_the_rest_of_a_stage_is_told_from_its_speed(monkeypatch):
     said = [progress.describe(*at) for at in (("denoising", 1, 4), ("denoising", 2, 4), ("frames", 1, 9))]
     assert said == ["denoising step 1 of 4", "denoising step 2 of 4, about 4 s left", "frame 1 of 9"]
     assert progress.describe("frames", 4, 9) == "frame 4 of 9, about 5 s left"
+
+
+NAMES_OF_PAGE = {*LABELS.values(), *COLUMNS}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"image": "blank.png"}, "no face found in `Portrait`: it must show"),
+        ({"image": None}, "`Portrait` is missing, must be a picture with a face"),
+        ({"audio": "text.png"}, "`Speech` "),
+        ({"motion": "fly away"}, "`What the head does`: 'fly away' is not understood"),
+        (
+            {"motion": "at 1 s yaw 120"},
+            "`What the head does`: 'at 1 s yaw 120' cannot be: `yaw` is 120.0, must be from",
+        ),
+        ({"motion": "nod at 9 s"}, "`What the head does`: `nod` from 9.00 to"),
+        ({"motion": "head from film.mp4"}, "`What the head does` names the file film.mp4, must be a text without"),
+        ({"seed": -1}, "`Seed` is -1, must be from 0"),
+        ({"size": 256}, "`Size` is 256, must be 128 at most here"),
+        ({"size": 63}, "`Size` is 63, must be a positive multiple of"),
+        ({"face_index": 3}, "`Number of the face` is 3, must be from 0"),
+        ({"head_motion": 3.0}, "`Head motion` is 3"),
+        ({"speech_guidance": -5000}, "`Guidance of speech`"),
+        ({"label": "x" * 300}, "`Label in the picture`"),
+        ({"enhance": True, "size": 128}, "`Enhance` draws"),
+        ({"square_right": 90}, "`Adjust the square` is"),
+    ],
+)
+def test_a_refusal_names_the_pages_controls_and_nothing_that_it_has_not(studio, inputs, given, sentence):
+    given = {"image": "a face.png", "audio": "short.wav"} | given
+    names = given.pop("image"), given.pop("audio")
+    with pytest.raises(ValueError) as raised:
+        studio.animate(*(name and str(inputs / name) for name in names), Settings(**{"preset": "fast"} | given))
+    said = studio.describe(raised.value)
+    assert said.startswith(sentence)
+    assert set(re.findall("`([^`]+)`", said)) <= NAMES_OF_PAGE | {"nod"} and "--" not in said
+
+
+def test_warnings_are_said_on_the_page_without_choices_that_it_has_not(studio, inputs):
+    for name, layout in (("two.mkv", "mono"), ("one.wav", "stereo")):
+        with av.open(str(inputs / name), "w") as container:
+            num_tracks = 2 if name == "two.mkv" else 1
+            for stream in [container.add_stream("pcm_s16le", 16_000, layout=layout) for _ in range(num_tracks)]:
+                samples = np.zeros((1, 3200 * (2 if layout == "stereo" else 1)), np.int16)
+                samples[0, 1::2] = 9000  # of two channels, the second
+                frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+                frame.sample_rate = 16_000
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+    for name, warning in (
+        ("two.mkv", "⚠️ `Speech` has 2 sound tracks; number 0 is used, the first"),
+        (
+            "one.wav",
+            "⚠️ `Speech` is silent in its first channel, the only one that is used: the mouth will hardly move",
+        ),
+    ):
+        said = studio.forecast(str(inputs / name), Settings()).splitlines()
+        assert said[2:] == [warning] and said[0].startswith("0.20 s of speech")
+        assert warning in animate(studio, inputs, audio=name).report.splitlines()
+    Image.open(inputs / "a face.png").rotate(180).save(inputs / "down.png")
+    warning = "⚠️ `Portrait` was turned by 180 degrees counter-clockwise, so that the head is upright"
+    assert warning in studio.find_face(str(inputs / "down.png"), Settings()).text.splitlines()
+
+
+def test_a_memory_that_is_short_is_said_of_the_recording(studio, inputs, monkeypatch):
+    monkeypatch.setattr(type(studio.pipe), "available_memory", lambda self: 1)
+    with pytest.raises(ValueError, match="memory") as raised:
+        studio.forecast(str(inputs / "long.wav"), Settings())
+    assert studio.describe(raised.value).startswith("`Speech` has 62 frames, which needs")
 
 
 def test_limits_are_positive(inputs):

@@ -26,11 +26,14 @@ class Inputs(NamedTuple):
     num_frames: int
 
 
-def read_inputs(options: argparse.Namespace) -> Inputs:
+def read_inputs(
+    options: argparse.Namespace, choice_names: tuple[str, str] | None = ("--audio-channel", "--audio-track")
+) -> Inputs:
     """Read what a job is made from, and refuse whatever does not need the model.
 
     Args:
         options: The job, as the options of `dawn animate`.
+        choice_names: As for `read_waveform`.
 
     Returns:
         The speech, the picture and the length.
@@ -52,7 +55,7 @@ def read_inputs(options: argparse.Namespace) -> Inputs:
         options.audio,
         channel=options.audio_channel,
         track=options.audio_track,
-        choice_names=("--audio-channel", "--audio-track"),
+        choice_names=choice_names,
     )
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     if options.motion is not None:

@@ -2,8 +2,9 @@
 
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from logging import CRITICAL
 from typing import Any, TextIO
@@ -15,6 +16,8 @@ USER_ERRORS = (ValueError, OSError, ImportError)
 MOST_LETTERS = 1000
 # what loaders and allocators say where memory ends, which sounds like a broken installation
 OUT_OF_MEMORY = ("shared object", "allocate memory")
+# where warnings go is a matter of the process
+_LISTENING = threading.Lock()
 
 
 class PatientStream:
@@ -79,6 +82,30 @@ def _limit_that_was_met(error: Exception) -> str:
     if not limits or not (isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)):
         return ""
     return f"; limits of this process (ulimit) leave {min(limits) / 1e6:.0f} MB of memory, which may be too little"
+
+
+@contextmanager
+def told_warnings(tell: Callable[[str], None]) -> Iterator[None]:
+    """Hand over the warnings of this thread; those of others go where they went.
+
+    Only one thread at a time can be within: what is done there should be short.
+
+    Args:
+        tell: Called with each warning.
+    """
+    own = threading.get_ident()
+    with _LISTENING, warnings.catch_warnings():
+        elsewhere = warnings.showwarning
+
+        def show(message: Warning | str, *place: Any, **named: Any) -> None:
+            if threading.get_ident() == own:
+                tell(str(message))
+            else:
+                elsewhere(message, *place, **named)
+
+        warnings.filterwarnings("always", module=r"diffusers_dawn(\..*)?")
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def read_waveform(
     rate_name: str = "sample_rate_hz",
     channel: ChannelChoice = 0,
     track: int | None = None,
-    choice_names: tuple[str, str] = ("channel", "track"),
+    choice_names: tuple[str, str] | None = ("channel", "track"),
 ) -> Waveform:
     """Read a recording: one channel, at its own sample rate.
 
@@ -72,7 +72,7 @@ def read_waveform(
         rate_name: That of the rate.
         channel: Number of the channel, from 0, "mix" for the mean of all, or "loudest" for the one of most energy.
         track: Number of a file's sound track, from 0; None: its default one, with a warning where there are others.
-        choice_names: Names of `channel` and `track` for error messages.
+        choice_names: Names of `channel` and `track` for error messages; None: warnings do not advise to choose.
 
     Returns:
         Mono float32 waveform of at least one video frame's length.
@@ -84,6 +84,7 @@ def read_waveform(
             channel or track, or contradicts `sample_rate_hz`, or that is no positive whole number.
         TypeError: `source` is of another kind.
     """
+    can_choose, choice_names = choice_names is not None, choice_names or ("channel", "track")
     check_channel(channel, choice_names[0])
     if sample_rate_hz is not None:
         _check_rate(sample_rate_hz, f"`{rate_name}` is {sample_rate_hz!r}")
@@ -97,7 +98,7 @@ def read_waveform(
         _check_rate(own_rate_hz, f"the sample rate of `{name}` is {own_rate_hz!r}")
         samples, other_peak = _channel_of(as_array(source[0], name), name, channel, choice_names[0])
     elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "read"):
-        samples, own_rate_hz, other_peak = _decode_audio(source, name, channel, track, choice_names)
+        samples, own_rate_hz, other_peak = _decode_audio(source, name, channel, track, choice_names, can_choose)
     else:
         samples, other_peak = _channel_of(as_array(source, name), name, channel, choice_names[0])
         own_rate_hz = sample_rate_hz
@@ -106,7 +107,7 @@ def read_waveform(
     if sample_rate_hz not in {None, own_rate_hz}:
         raise ValueError(f"`{rate_name}` is {sample_rate_hz}, but `{name}` has {own_rate_hz} Hz")
     _check_samples(samples, own_rate_hz, name)
-    _warn_of_silence(samples, other_peak, name, channel)
+    _warn_of_silence(samples, other_peak, name, channel, can_choose)
     return Waveform(samples, int(own_rate_hz))
 
 
@@ -163,7 +164,12 @@ def _float_samples(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _decode_audio(
-    source: MediaSource, name: str, channel: ChannelChoice, track: int | None, choice_names: tuple[str, str]
+    source: MediaSource,
+    name: str,
+    channel: ChannelChoice,
+    track: int | None,
+    choice_names: tuple[str, str],
+    can_choose: bool,
 ) -> tuple[np.ndarray, int, float]:
     """The wanted channel, sample rate, and the largest magnitude of the other channels."""
     timeline = None
@@ -173,7 +179,7 @@ def _decode_audio(
             raise ValueError(f"`{name}` has no audio track ({describe_source(source)})")
         stream = _choose_track(tracks, name, track, choice_names[1])
         if track is None:
-            _warn_of_other_tracks(tracks, name, choice_names[1])
+            _warn_of_other_tracks(tracks, name, choice_names[1] if can_choose else None)
         decoder = PacketDecoder(container, stream, name, "silence takes their place")
         holds_plain_samples = stream.codec_context.name.startswith("pcm_")
         for frame in _at_first_rate(decoder, name):
@@ -240,15 +246,12 @@ def _choose_track(
     return tracks[track]
 
 
-def _warn_of_other_tracks(tracks: "Sequence[av.AudioStream]", name: str, track_name: str) -> None:
+def _warn_of_other_tracks(tracks: "Sequence[av.AudioStream]", name: str, track_name: str | None) -> None:
     if len(tracks) > 1:
         heard = _default_track(tracks)
         why = "its default one" if is_default(tracks[heard]) else "the first"
-        warnings.warn(
-            f"`{name}` has {len(tracks)} sound tracks; number {heard} is used, {why};"
-            f" `{track_name}` takes another (0 to {len(tracks) - 1})",
-            stacklevel=4,
-        )
+        advice = "" if track_name is None else f"; `{track_name}` takes another (0 to {len(tracks) - 1})"
+        warnings.warn(f"`{name}` has {len(tracks)} sound tracks; number {heard} is used, {why}{advice}", stacklevel=4)
 
 
 def _declared_end_s(container: "av.container.InputContainer", stream: "av.stream.Stream") -> float | None:
@@ -301,13 +304,15 @@ def _check_samples(samples: np.ndarray, rate_hz: int, name: str) -> None:
         raise ValueError(f"`{name}` holds floats up to {peak:g}, must hold floats in [-1, 1]")
 
 
-def _warn_of_silence(samples: np.ndarray, other_peak: float, name: str, channel: ChannelChoice) -> None:
+def _warn_of_silence(
+    samples: np.ndarray, other_peak: float, name: str, channel: ChannelChoice, can_choose: bool
+) -> None:
     peak = _peak(samples)
     which = "its first channel" if channel == 0 else f"channel {channel}"
-    advice = "`loudest` or `mix` as its channel takes the voice"
+    advice = "; `loudest` or `mix` as its channel takes the voice" if can_choose else ""
     if peak < SILENCE_PEAK and other_peak >= SILENCE_PEAK:
         warnings.warn(
-            f"`{name}` is silent in {which}, the only one that is used: the mouth will hardly move; {advice}",
+            f"`{name}` is silent in {which}, the only one that is used: the mouth will hardly move{advice}",
             stacklevel=3,
         )
     elif peak < SILENCE_PEAK:
@@ -315,7 +320,7 @@ def _warn_of_silence(samples: np.ndarray, other_peak: float, name: str, channel:
     elif peak < FAINT_SHARE * other_peak:
         warnings.warn(
             f"`{name}` is faint in {which}, the only one that is used (peak {peak:.2g}, in another channel"
-            f" {other_peak:.2g}): the mouth may hardly move; {advice}",
+            f" {other_peak:.2g}): the mouth may hardly move{advice}",
             stacklevel=3,
         )
 

@@ -13,6 +13,7 @@ import gradio as gr
 from ..cli.beginning import BEGINNING_S
 from ..motion.keyframe_rows import COLUMNS, keyframe_rows, with_keyframe_rows
 from .jobs import CANCELLED, Cancelled, Made, Studio
+from .page_words import in_words_of_page
 from .progress import Progress
 from .remembered_pictures import KnownPictures
 from .settings import Settings
@@ -193,7 +194,7 @@ def write_keyframes(text: str, rows: list[list[Any]]) -> Any:
     try:
         return with_keyframe_rows(text, rows)
     except ValueError as error:
-        gr.Warning(str(error))
+        gr.Warning(in_words_of_page(str(error)))
         return gr.skip()
 
 

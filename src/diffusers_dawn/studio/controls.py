@@ -13,6 +13,7 @@ from ..sampling.presets import DEFAULT_PRESET, PRESETS
 from .actions import EMPTY_ROW
 from .jobs import Studio
 from .looks import EXAMPLE_PICTURES, MADE, SAID
+from .page_words import LABELS
 
 EXAMPLE_MOTION = "such as: nod twice at 1 s, then look left"
 
@@ -86,7 +87,7 @@ def make_portrait(examples: list[str]) -> Portrait:
         Its controls.
     """
     sources = ["upload", "webcam", "clipboard"]
-    image = gr.Image(label="Portrait", type="filepath", image_mode=None, sources=sources, height=280)
+    image = gr.Image(label=LABELS["image"], type="filepath", image_mode=None, sources=sources, height=280)
     _take_file_as_it_is(image)
     _offer_pictures(examples, image, "Drawn portraits")
     found = gr.Image(
@@ -98,11 +99,11 @@ def make_portrait(examples: list[str]) -> Portrait:
         buttons=[],
     )
     text = gr.Markdown(elem_classes=SAID)
-    face_index = gr.Number(0, label="Number of the face; 0 is the largest", precision=0, minimum=0, visible=False)
-    with gr.Accordion("Adjust the square", open=False):
-        right = gr.Slider(-30, 30, 0, step=1, label="Move right", info="% of its side; below 0: left")
-        down = gr.Slider(-30, 30, 0, step=1, label="Move down", info="% of its side; below 0: up")
-        size = gr.Slider(60, 160, 100, step=1, label="Width", info="% of the square that was found")
+    face_index = gr.Number(0, label=f"{LABELS['face_index']}; 0 is the largest", precision=0, minimum=0, visible=False)
+    with gr.Accordion(LABELS["square"], open=False):
+        right = gr.Slider(-30, 30, 0, step=1, label=LABELS["right"], info="% of its side; below 0: left")
+        down = gr.Slider(-30, 30, 0, step=1, label=LABELS["down"], info="% of its side; below 0: up")
+        size = gr.Slider(60, 160, 100, step=1, label=LABELS["width"], info="% of the square that was found")
     return Portrait(image, found, text, face_index, right, down, size)
 
 
@@ -116,7 +117,7 @@ def make_speech(examples: list[str]) -> tuple[gr.Audio, gr.Markdown]:
         The recording, and what will become of it in words.
     """
     # without gradio's buttons, one of which shares the recording with everybody
-    audio = gr.Audio(label="Speech", type="filepath", sources=["upload", "microphone"], buttons=[])
+    audio = gr.Audio(label=LABELS["audio"], type="filepath", sources=["upload", "microphone"], buttons=[])
     _take_file_as_it_is(audio)
     _offer(examples, audio, "Recordings")
     return audio, gr.Markdown(elem_classes=SAID)
@@ -125,8 +126,8 @@ def make_speech(examples: list[str]) -> tuple[gr.Audio, gr.Markdown]:
 def make_motion() -> Motion:
     """Make the part for what the head does."""
     plot = gr.HTML(label="Waveform and motion")
-    text = gr.Textbox("", label="What the head does", placeholder=EXAMPLE_MOTION, lines=2)
-    with gr.Accordion("Keyframes", open=False):
+    text = gr.Textbox("", label=LABELS["motion"], placeholder=EXAMPLE_MOTION, lines=2)
+    with gr.Accordion(LABELS["keyframes"], open=False):
         table = gr.Dataframe(
             [EMPTY_ROW],
             headers=list(COLUMNS),
@@ -136,7 +137,7 @@ def make_motion() -> Motion:
             column_widths=[f"{100 // len(COLUMNS)}%"] * len(COLUMNS),
             interactive=True,
             buttons=[],
-            label="Keyframes",
+            label=LABELS["keyframes"],
             show_label=False,
         )
         gr.Markdown(
@@ -144,7 +145,7 @@ def make_motion() -> Motion:
             " picture's left, pitch above 0 down, roll above 0 counter-clockwise. Eyes: 0 is shut, 1 as at rest."
             " A time alone leads back to the head's own motion. The text above says the same."
         )
-    head = gr.Slider(0, MOST_SCALE, 1, step=0.05, label="Head motion", info="0: a still head, which blinks")
+    head = gr.Slider(0, MOST_SCALE, 1, step=0.05, label=LABELS["head_motion"], info="0: a still head, which blinks")
     return Motion(plot, head, text, table)
 
 
@@ -158,17 +159,26 @@ def make_settings(studio: Studio) -> tuple[gr.Number, gr.Radio, gr.Number, gr.Sl
         Seed, preset, size, guidance of speech, label, and whether to enhance.
     """
     with gr.Accordion("Settings", open=False):
-        preset = gr.Radio(list(PRESETS), value=DEFAULT_PRESET, label="Preset", info="quality of the motion, or speed")
-        seed = gr.Number(0, label="Seed", info="same seed, same video", precision=0)
-        size = gr.Number(studio.pipe.default_size, label="Size", info="width and height in pixels", precision=0)
-        enhance = gr.Checkbox(False, label="Enhance", info="2 to 4 times larger, by the portrait's own pixels")
+        preset = gr.Radio(
+            list(PRESETS), value=DEFAULT_PRESET, label=LABELS["preset"], info="quality of the motion, or speed"
+        )
+        seed = gr.Number(0, label=LABELS["seed"], info="same seed, same video", precision=0)
+        size = gr.Number(
+            studio.pipe.default_size, label=LABELS["size"], info="width and height in pixels", precision=0
+        )
+        enhance = gr.Checkbox(False, label=LABELS["enhance"], info="2 to 4 times larger, by the portrait's own pixels")
         guidance = studio.pipe.config.speech_guidance
         speech = gr.Slider(
-            0, max(5, 2 * guidance), guidance, step=0.1, label="Guidance of speech", info="more opens the mouth wider"
+            0,
+            max(5, 2 * guidance),
+            guidance,
+            step=0.1,
+            label=LABELS["speech_guidance"],
+            info="more opens the mouth wider",
         )
         # whoever sees a video that strangers made shall know what it is
         label = gr.Textbox(
-            LABEL if os.environ.get("SPACE_ID") else "", label="Label in the picture", placeholder=f"such as: {LABEL}"
+            LABEL if os.environ.get("SPACE_ID") else "", label=LABELS["label"], placeholder=f"such as: {LABEL}"
         )
     return seed, preset, size, speech, label, enhance
 

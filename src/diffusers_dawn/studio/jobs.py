@@ -21,7 +21,7 @@ from ..cli.checkpoint import check_makes_motion, choose_device, load_pipeline, m
 from ..cli.finishing import choose_detail_side
 from ..cli.inputs import Inputs, read_inputs
 from ..cli.job_lines import options_of
-from ..cli.messages import describe_error, quiet_libraries
+from ..cli.messages import describe_error, quiet_libraries, told_warnings
 from ..cli.options import check_model_options, naming_options
 from ..face.detector import MediaPipeFaceDetector
 from ..face.person import PersonSegmenter
@@ -30,6 +30,7 @@ from ..media.recordings import read_waveform
 from ..records import Portrait, Waveform
 from ..speech.features import num_video_frames
 from .found_face import FoundFace, chosen_portrait, show_face
+from .page_words import in_words_of_page
 from .remembered_pictures import KnownPictures, RememberedPictures
 from .settings import TRACK_NAME, VIDEO_NAME, Settings, command_line, shown_fields
 from .shown_motion import show_directed, show_made
@@ -150,19 +151,19 @@ class Studio:
                 stop()
                 follow(stage, done, total)
 
-            with self._unreadable_removed(image, audio):
+            with self._unreadable_removed(image, audio), self._warnings_said(report):
                 square = chosen_portrait(read_image(image), self.pipe, settings)[1] if image else None
             job = settings.job(image, audio, square)
             options = options_of(job, folder, self.model)
             options.motion, options.save_motion = settings.script(), str(folder / TRACK_NAME)
-            with self._unreadable_removed(image, audio):
+            with self._unreadable_removed(image, audio), self._warnings_said(report):
                 inputs = self._read(options)
             stop()
             with self._one_at_a_time:
                 if preview:
                     options, inputs = beginning_of(options, inputs, self.pipe)
                 render(options, inputs, self.pipe, {}, tell, follow=after)
-        report = [line for line in report if str(folder) not in line]
+        report = list(dict.fromkeys(line for line in report if str(folder) not in line))
         fields = shown_fields(job)
         command = command_line(fields, self.model)
         return Made(folder / VIDEO_NAME, fields, command, "\n".join(report), folder / TRACK_NAME)
@@ -199,8 +200,10 @@ class Studio:
             ValueError: The picture cannot be read, and is removed then if it was uploaded; or it shows no such face,
                 or the square does not hold it.
         """
-        with self._unreadable_removed(image):
-            return show_face(image, self.pipe, settings)
+        said: list[str] = []
+        with self._unreadable_removed(image), self._warnings_said(said):
+            face = show_face(image, self.pipe, settings)
+        return face._replace(text="\n\n".join([face.text, *dict.fromkeys(said)]))
 
     def known_for_fork(self, image: str | None, settings: Settings) -> tuple[KnownPictures, ...]:
         """Look for faces and the person here, for a fork of this process, where mediapipe cannot look any more.
@@ -256,7 +259,7 @@ class Studio:
             settings: What is set.
 
         Returns:
-            A sentence.
+            A sentence, and warnings of the recording.
 
         Raises:
             ValueError: The recording cannot be read, and is removed then if it was uploaded; or the video is beyond
@@ -264,8 +267,9 @@ class Studio:
         """
         if audio is None:
             return ""
-        with self._unreadable_removed(None, audio):
-            waveform = read_waveform(audio)
+        said: list[str] = []
+        with self._unreadable_removed(None, audio), self._warnings_said(said):
+            waveform = read_waveform(audio, choice_names=None)
         num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
         self._check_limits(waveform, settings.size)
         # a copy, because a job may be running that has made settings of its own
@@ -279,14 +283,24 @@ class Studio:
             plan = pipe.plan(num_frames, **asked, output_type="stream", preset=settings.preset)
         num_windows = len(plan.windows.slices)
         parts = "in one piece" if num_windows == 1 else f"in {num_windows} windows, because the memory is short"
-        return (
+        sentence = (
             f"{waveform.duration_s:.2f} s of speech, {num_frames} frames of {plan.request.width} px; "
             f"about {plan.num_bytes / 2**30:.1f} GiB of memory, {parts}"
         )
+        return "\n\n".join([sentence, *said])
 
     def describe(self, error: Exception) -> str:
-        """Put an error into one sentence, with the names of files instead of their places on this machine."""
-        return re.sub(rf"{re.escape(str(self.folder))}/[^/\s]+/", "", describe_error(error))
+        """Put an error into one sentence in the page's words, without the places of files on this machine."""
+        return self._said(describe_error(error))
+
+    def _said(self, message: str) -> str:
+        return in_words_of_page(re.sub(rf"{re.escape(str(self.folder))}/[^/\s]+/", "", message))
+
+    @contextmanager
+    def _warnings_said(self, said: list[str]) -> Iterator[None]:
+        """Add warnings to what is said on the page."""
+        with told_warnings(lambda warning: said.append(f"⚠️ {self._said(warning)}")):
+            yield
 
     def sweep(self, kept_s: float = KEPT_S) -> None:
         """Remove files of sessions that are older, but not those of running jobs.
@@ -351,7 +365,7 @@ class Studio:
             raise
 
     def _read(self, options: argparse.Namespace) -> Inputs:
-        inputs = read_inputs(options)
+        inputs = read_inputs(options, choice_names=None)
         check_makes_motion(options, self._makes_motion)
         self._check_limits(inputs.waveform, options.size)
         if options.enhance is not None and self.max_size is not None:

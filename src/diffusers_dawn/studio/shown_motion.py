@@ -37,7 +37,7 @@ def show_directed(image: str | None, audio: str, settings: Settings, pipe: "DAWN
     Raises:
         ValueError: A file cannot be read, or what is said is not understood or does not fit into the recording.
     """
-    script, waveform = settings.script(), read_waveform(audio)
+    script, waveform = settings.script(), read_waveform(audio, choice_names=None)
     num_frames = num_video_frames(len(waveform.samples), waveform.sample_rate_hz)
     face = _face_of(image, settings, pipe)
     track = MotionTrack(np.tile(face.pose, (num_frames, 1)), np.tile(face.blink, (num_frames, 1)))
@@ -72,4 +72,4 @@ def show_made(audio: str, track: str) -> str:
     Raises:
         ValueError: A file cannot be read.
     """
-    return draw_motion(read_waveform(audio), load_track(track), [], "Motion of the video")
+    return draw_motion(read_waveform(audio, choice_names=None), load_track(track), [], "Motion of the video")

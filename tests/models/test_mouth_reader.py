@@ -36,6 +36,19 @@ def test_frames_without_speech_are_told_of_no_mouth(model):
     torch.testing.assert_close(model(**inputs, mouth=mouth).sample, model(**inputs).sample)
 
 
+def test_what_is_read_is_told_within_what_mouths_do(model):
+    inputs = inputs_for()
+    last = model.mouth_reader.linear_out
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([9.0, -9.0]))
+        told = model(**inputs).sample
+        widest = torch.tensor([(0.12 - 0.025) / 0.025, -0.05 / 0.02]).expand(*inputs["audio_features"].shape[:2], 2)
+        torch.testing.assert_close(told, model(**inputs, mouth=widest).sample)
+        # what somebody tells is theirs
+        assert not torch.allclose(told, model(**inputs, mouth=3 * widest).sample)
+
+
 def test_a_reader_sees_as_many_frames_as_its_layers_reach():
     torch.manual_seed(0)
     reader = MouthReader(16, 8, num_layers=2).eval()

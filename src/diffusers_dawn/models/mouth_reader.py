@@ -8,6 +8,8 @@ from torch.nn import functional
 NUM_MOUTH_NUMBERS = 2
 # of both, over the height of the face, in films and puppets; width counts from what is usual of the mouth
 MOUTH_MEANS, MOUTH_DEVIATIONS = (0.025, 0.0), (0.025, 0.02)
+# least and largest opening and width, over the height of the face: what hardly any frame of films and puppets exceeds
+MOUTH_LIMITS = ((0.0, 0.12), (-0.05, 0.05))
 KERNEL = 5
 
 
@@ -44,3 +46,17 @@ class MouthReader(nn.Module):
             hidden = self.dropout(functional.gelu(norm(x)))
             x = x + convolution(hidden.transpose(1, 2)).transpose(1, 2)
         return self.linear_out(functional.gelu(self.norm_out(x)))
+
+
+def within_limits(mouth: torch.Tensor) -> torch.Tensor:
+    """Bound what was read by what mouths do: told of a mouth as no film shows it, a denoiser smears lips.
+
+    Args:
+        mouth: Opening and width (..., 2), less `MOUTH_MEANS` and over `MOUTH_DEVIATIONS`.
+
+    Returns:
+        The same, within `MOUTH_LIMITS`.
+    """
+    means, deviations = mouth.new_tensor(MOUTH_MEANS), mouth.new_tensor(MOUTH_DEVIATIONS)
+    least, largest = ((mouth.new_tensor(limit) - means) / deviations for limit in zip(*MOUTH_LIMITS, strict=True))
+    return mouth.clamp(least, largest)

@@ -43,7 +43,7 @@ SQUARE_PX, SQUARE_STEPS, SQUARE_RATE = 128, 8000, 1e-3
 # once there is a denoiser, LFG learns to draw what it says, for as many steps
 DENOISED_STEPS, DENOISED_RATE = 6000, 6e-4
 # lips and heads move by less than they are told; places and size stay. Lips that are told louder need no guidance
-GAINS = Gains(speech=1.0, pose=(2.0, 2.0, 1.6, 1.0, 1.0, 1.0), mouth=(1.8, 5.0))
+GAINS = Gains(speech=1.0, pose=(2.0, 2.0, 1.6, 1.0, 1.0, 1.0), mouth=(1.7, 3.5))
 # the smallest drawn heads: of the tracks nobody sees the pictures
 TRACKS_PX = 64
 PICTURES = {"photos": 0.6, "drawn": 0.1, "filmed": 0.3}

@@ -22,7 +22,7 @@ def refused_in(ranks):
             raise ValueError(f"process {state.process_index} is refused")
 
     try:
-        return commands.run("share", lambda: each(state, work))
+        return commands.run("share", lambda: each(state, work), shares_work=True)
     finally:
         state.destroy_process_group()
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from .mouth_reader import NUM_MOUTH_NUMBERS, within_limits
+from .mouth_reader import NUM_MOUTH_NUMBERS, bounded_mouth
 from .size_limits import CONDITION_SCALES, check_numbers
 
 
@@ -66,7 +66,7 @@ def condition_inputs(
         if (scale := config[f"{name}_scale"]) is not None:
             conditions[name] = conditions[name] * conditions[name].new_tensor(scale)
     if mouth_reader is not None:
-        mouth = within_limits(mouth_reader(audio_features)) if mouth is None else mouth
+        mouth = bounded_mouth(mouth_reader(audio_features)) if mouth is None else mouth
         # frames without speech say nothing about the mouth either
         conditions["mouth"] = mouth.masked_fill((audio_features == 0).all(dim=-1, keepdim=True), 0)
     return conditions

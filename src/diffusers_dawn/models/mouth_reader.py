@@ -48,7 +48,7 @@ class MouthReader(nn.Module):
         return self.linear_out(functional.gelu(self.norm_out(x)))
 
 
-def within_limits(mouth: torch.Tensor) -> torch.Tensor:
+def bounded_mouth(mouth: torch.Tensor) -> torch.Tensor:
     """Bound what was read by what mouths do: told of a mouth as no film shows it, a denoiser smears lips.
 
     Args:

@@ -141,7 +141,7 @@ class HeadFitter:
 
 
 def _solve_within(squares: np.ndarray, wanted: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Solve normal equations within bounds (2, N): clipped afterwards, weights would not make up for each other."""
+    """Solve normal equations (N, N), (N,) within bounds (2, N), so that where a weight is bound, others take over."""
     root = np.linalg.cholesky(squares).T
     return lsq_linear(root, np.linalg.solve(root.T, wanted), bounds, method="bvls").x
 
